@@ -1,0 +1,104 @@
+// A generation from prompt to finish reason.
+#include "ersd/generator.h"
+
+#include <algorithm>
+
+namespace ersd {
+
+const char* to_string(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : reason == FinishReason::kLength ? "length" : ""; }
+
+Generator::Generator(const std::string& target_path, const std::string& draft_path, const Options& options, std::function<bool()> interrupted)
+    : target_(target_path, options.target) {
+  llama::ContextOptions context = options.context;
+  if (context.n_ctx == 0) context.n_ctx = std::min(target_.n_ctx_train(), 4096);
+  if (!draft_path.empty()) {
+    draft_.emplace(draft_path, options.draft);
+    for (const llama::Model* model : {&target(), draft()})
+      if (!model->can_branch())
+        throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() + ") keeps one recurrent state and cannot hold a tree of drafts; it can be used without a draft model");
+    llama::check_same_vocabulary(target_, *draft_);
+  }
+  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
+  if (draft_) {
+    context.exact = false;
+    draft_context_ = std::make_unique<llama::Context>(*draft_, context, std::move(interrupted));
+  }
+  decoder_ = std::make_unique<Decoder>(*target_context_, draft_context_.get());
+}
+
+void Generator::check_prompt(const std::vector<Token>& prompt) const {
+  if (prompt.empty()) throw std::invalid_argument("the prompt is empty, expected at least one token");
+  if (prompt.size() >= static_cast<size_t>(n_ctx()))
+    throw std::invalid_argument("the prompt has " + std::to_string(prompt.size()) + " tokens, the context of " + std::to_string(n_ctx()) + " (n_ctx) has room for " +
+                                std::to_string(n_ctx() - 1) + " and one to generate");
+  for (const Token token : prompt)
+    if (token < 0 || token >= target_.n_vocab())
+      throw std::invalid_argument("prompt tokens must be between 0 and " + std::to_string(target_.n_vocab() - 1) + ", got " + std::to_string(token));
+}
+
+void Generator::start(const std::vector<Token>& prompt, const GenerationOptions& options) {
+  active_ = false;
+  options.validate();
+  check_prompt(prompt);
+  started_ = std::chrono::steady_clock::now();
+  text_ = TextStream(options.stop);
+  target_before_ = target_context_->n_decoded();
+  draft_before_ = draft_ ? draft_context_->n_decoded() : 0;
+  decoder_->start(prompt, options);
+  left_ = options.max_tokens < 0 ? decoder_->room() : std::min(options.max_tokens, decoder_->room());
+  active_ = true;
+  update_totals();
+}
+
+GenerationStep Generator::step() {
+  GenerationStep step;
+  if (!active_) return step;
+  if (left_ == 0) {
+    finish(FinishReason::kLength, step);
+    return step;
+  }
+  active_ = false;  // until this step has gone well
+  const auto tokens = decoder_->step(left_);
+  active_ = true;
+  take(tokens, step);
+  update_totals();
+  return step;
+}
+
+void Generator::take(std::span<const Token> tokens, GenerationStep& step) {
+  FinishReason reason = FinishReason::kNone;
+  size_t kept = 0;
+  for (; kept < tokens.size() && reason == FinishReason::kNone; ++kept) {
+    if (target_.is_end(tokens[kept])) {
+      reason = FinishReason::kStop;
+      break;  // an end token is no part of the answer
+    }
+    if (!text_.push(target_.piece(tokens[kept]), step.text)) reason = FinishReason::kStop;
+  }
+  step.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(kept));
+  step.n_accepted = static_cast<int32_t>(std::min(kept, tokens.size() - 1));
+  left_ -= static_cast<int32_t>(kept);
+  // What was decoded past the end is not part of the answer and not counted.
+  Stats& stats = decoder_->stats();
+  stats.generated -= static_cast<int64_t>(tokens.size() - kept);
+  stats.accepted -= static_cast<int64_t>(tokens.size() - 1) - step.n_accepted;
+  --stats.acceptance_histogram[tokens.size() - 1];
+  ++stats.acceptance_histogram[static_cast<size_t>(step.n_accepted)];
+  if (reason == FinishReason::kNone && left_ == 0) reason = FinishReason::kLength;
+  if (reason != FinishReason::kNone) finish(reason, step);
+}
+
+void Generator::finish(FinishReason reason, GenerationStep& step) {
+  text_.finish(step.text);
+  step.finish_reason = reason;
+  active_ = false;
+}
+
+void Generator::update_totals() {
+  Stats& stats = decoder_->stats();
+  stats.target_tokens = target_context_->n_decoded() - target_before_;
+  stats.draft_tokens = draft_ ? draft_context_->n_decoded() - draft_before_ : 0;
+  stats.total_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_).count();
+}
+
+}  // namespace ersd

@@ -1,0 +1,74 @@
+// Text from prompts: a target, perhaps a draft, and one generation at a time. Pull, do not push: step() returns what is new.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ersd/decoder.h"
+#include "ersd/llama/context.h"
+#include "ersd/llama/model.h"
+#include "ersd/text.h"
+
+namespace ersd {
+
+enum class FinishReason { kNone, kStop, kLength };  // still going; an end token or a stop string; max_tokens or the context's end
+const char* to_string(FinishReason reason);         // "", "stop", "length"
+
+struct GenerationStep {
+  std::string text;           // what became certain in this step; joined, the steps are the whole text
+  std::vector<Token> tokens;  // the tokens of this step that belong to the answer
+  int32_t n_accepted = 0;     // how many of them were drafted
+  FinishReason finish_reason = FinishReason::kNone;
+};
+
+// One thread at a time.
+class Generator {
+ public:
+  struct Options {
+    llama::ModelOptions target, draft;
+    llama::ContextOptions context;  // of both; the draft's context is as long as the target's
+  };
+
+  // draft_path: empty for plain sampling. interrupted: polled while models run; true ends the call with Interrupted.
+  // Throws as llama::Model and llama::Context do; std::invalid_argument for a draft of another vocabulary, or one that cannot branch or
+  // drafts for a target that cannot.
+  Generator(const std::string& target_path, const std::string& draft_path, const Options& options, std::function<bool()> interrupted = {});
+
+  // Throws std::invalid_argument for an empty prompt, one that leaves no room in the context, or tokens outside the vocabulary.
+  void check_prompt(const std::vector<Token>& prompt) const;
+
+  // Begins a generation; one under way is forgotten. Decodes the prompt. Throws as check_prompt() and GenerationOptions::validate() do.
+  void start(const std::vector<Token>& prompt, const GenerationOptions& options);
+
+  // One target call. After the last one, whose finish_reason says why, steps are empty.
+  // Where it throws, the generation is over; start() begins the next.
+  GenerationStep step();
+
+  bool active() const { return active_; }
+  const Stats& stats() const { return decoder_->stats(); }
+  const RankHistogram& histogram() const { return decoder_->histogram(); }
+  const llama::Model& target() const { return target_; }
+  const llama::Model* draft() const { return draft_ ? &*draft_ : nullptr; }
+  int32_t n_ctx() const { return target_context_->n_ctx(); }
+
+ private:
+  void take(std::span<const Token> tokens, GenerationStep& step);
+  void finish(FinishReason reason, GenerationStep& step);
+  void update_totals();
+
+  llama::Model target_;
+  std::optional<llama::Model> draft_;
+  std::unique_ptr<llama::Context> target_context_, draft_context_;
+  std::unique_ptr<Decoder> decoder_;
+  TextStream text_;
+  std::chrono::steady_clock::time_point started_;
+  int64_t target_before_ = 0, draft_before_ = 0;  // tokens decoded before this generation
+  int32_t left_ = 0;                              // tokens that may still come
+  bool active_ = false;
+};
+
+}  // namespace ersd

@@ -1,0 +1,28 @@
+// How often the target's token was the r-th of the draft's race order: the statistic that shapes the optimal tree.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+namespace ersd {
+
+// Ranks 0 to 63 are told apart; the last entry counts all later ones.
+class RankHistogram {
+ public:
+  static constexpr size_t kRanks = 64;
+
+  // Starts from the histogram that ships with the package, weighted like 200 observations.
+  RankHistogram();
+
+  // Counts one verified position. Older ones fade with a half-life of 2,000 positions, so that the tree follows the text.
+  void observe(size_t rank);
+
+  // Probability of each rank, later ones last; f64[65], sums to 1.
+  std::array<double, kRanks + 1> probabilities() const;
+
+ private:
+  std::array<double, kRanks + 1> weight_;
+};
+
+}  // namespace ersd

@@ -1,0 +1,68 @@
+// Start, log and devices of llama.cpp.
+#include "ersd/llama/backend.h"
+
+#include <ggml-backend.h>
+#include <llama.h>
+
+#include <atomic>
+#include <cstdio>
+#include <mutex>
+#include <utility>
+
+namespace ersd::llama {
+namespace {
+
+std::atomic<bool> verbose_log{false};
+std::mutex error_mutex;
+std::string last_error;
+
+void log(ggml_log_level level, const char* text, void*) {
+  if (verbose_log) std::fputs(text, stderr);
+  if (level != GGML_LOG_LEVEL_ERROR) return;
+  const std::lock_guard lock(error_mutex);
+  last_error = text;
+  while (!last_error.empty() && last_error.back() == '\n') last_error.pop_back();
+}
+
+}  // namespace
+
+void start() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    llama_log_set(log, nullptr);
+    ggml_backend_load_all();
+    llama_backend_init();
+  });
+}
+
+std::string take_error() {
+  const std::lock_guard lock(error_mutex);
+  return std::exchange(last_error, {});
+}
+
+void set_verbose(bool verbose) { verbose_log = verbose; }
+
+std::vector<Device> devices() {
+  start();
+  std::vector<Device> found;
+  for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+    ggml_backend_dev_t device = ggml_backend_dev_get(i);
+    const auto type = ggml_backend_dev_type(device);
+    found.push_back({ggml_backend_dev_name(device), ggml_backend_dev_description(device),
+                     type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU});
+  }
+  return found;
+}
+
+bool has_gpu() {
+  for (const Device& device : devices())
+    if (device.gpu) return true;
+  return false;
+}
+
+std::string system_info() {
+  start();
+  return llama_print_system_info();
+}
+
+}  // namespace ersd::llama

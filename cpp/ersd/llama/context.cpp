@@ -1,0 +1,178 @@
+// Batches into llama_decode, and the upkeep of the cache.
+#include "ersd/llama/context.h"
+
+#include <llama.h>
+
+#include <algorithm>
+#include <cctype>
+#include <thread>
+
+#include "ersd/llama/backend.h"
+
+namespace ersd::llama {
+namespace {
+
+constexpr int32_t kMaxSequences = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
+
+ggml_type cache_type(const char* option, std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1})
+    if (name == ggml_type_name(type)) return type;
+  throw std::invalid_argument(std::string(option) + " must be one of f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1, got '" + name + "'");
+}
+
+void check_at_least(const char* option, int32_t value, int32_t least) {
+  if (value < least) throw std::invalid_argument(std::string(option) + " must be at least " + std::to_string(least) + ", got " + std::to_string(value));
+}
+
+}  // namespace
+
+void Context::Free::operator()(llama_context* context) const { llama_free(context); }
+Context::~Context() = default;
+
+Context::Context(const Model& model, const ContextOptions& options, std::function<bool()> interrupted)
+    : interrupted_(std::move(interrupted)), batch_(std::make_unique<llama_batch>()), n_vocab_(model.n_vocab()), n_ctx_(options.n_ctx) {
+  check_at_least("n_ctx", options.n_ctx, 1);
+  check_at_least("n_batch", options.n_batch, 1);
+  check_at_least("n_threads", options.n_threads, 0);
+  if (options.flash_attn < -1 || options.flash_attn > 1) throw std::invalid_argument("flash_attn must be -1 (automatic), 0 or 1, got " + std::to_string(options.flash_attn));
+  max_sequences_ = model.can_branch() ? kMaxSequences : 1;
+  n_batch_ = std::max(options.n_batch, kMaxDraftNodes + 1);  // a tree goes in one call
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = static_cast<uint32_t>(n_ctx_ + kMaxDraftNodes);
+  params.n_batch = params.n_ubatch = static_cast<uint32_t>(n_batch_);
+  params.n_seq_max = static_cast<uint32_t>(max_sequences_);
+  params.n_threads = params.n_threads_batch = options.n_threads > 0 ? options.n_threads : static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+  params.flash_attn_type = static_cast<llama_flash_attn_type>(options.flash_attn);
+  params.kv_unified = true;
+  params.swa_full = true;
+  params.offload_kqv = options.offload_kqv;
+  params.no_perf = true;
+  const bool cpu_cache = !model.on_gpu() || !options.offload_kqv;
+  ordered_cells_ = options.exact && cpu_cache;
+  params.type_k = options.type_k.empty() ? (cpu_cache && options.flash_attn != 0 ? GGML_TYPE_BF16 : GGML_TYPE_F16) : cache_type("type_k", options.type_k);
+  params.type_v = options.type_v.empty() ? GGML_TYPE_F16 : cache_type("type_v", options.type_v);
+  take_error();
+  context_.reset(llama_init_from_model(model.get(), params));
+  if (!context_) {
+    const std::string error = take_error();
+    throw std::runtime_error("llama.cpp could not make a context of " + std::to_string(n_ctx_) + " tokens for '" + model.path() + "'" + (error.empty() ? "" : " (" + error + ")"));
+  }
+  const auto poll = [](void* self) { return static_cast<Context*>(self)->interrupted_(); };
+  if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
+}
+
+void Context::run(const Batch& batch, bool with_logits) {
+  const auto n = static_cast<size_t>(batch.size());
+  outputs_.assign(n, with_logits ? 1 : 0);
+  std::fill_n(outputs_.begin(), batch.n_history, int8_t{0});
+  counts_.resize(n);
+  sequence_of_.resize(n);
+  for (size_t i = 0; i < n; ++i) {
+    counts_[i] = batch.offset[i + 1] - batch.offset[i];
+    sequence_of_[i] = const_cast<int32_t*>(batch.sequence.data()) + batch.offset[i];  // llama.cpp reads it only
+  }
+  *batch_ = {batch.size(), const_cast<Token*>(batch.token.data()), nullptr, const_cast<int32_t*>(batch.position.data()), counts_.data(), sequence_of_.data(), outputs_.data()};
+  if (interrupted_ && interrupted_()) throw Interrupted();
+  take_error();
+  const int32_t status = llama_decode(context_.get(), *batch_);
+  if (status == 2) throw Interrupted();
+  if (status != 0) {
+    const std::string error = take_error();
+    throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " + std::to_string(n) + " tokens" + (error.empty() ? "" : " (" + error + ")"));
+  }
+  n_decoded_ += static_cast<int64_t>(n);
+}
+
+void Context::share_prefix(int32_t n_sequences) {
+  llama_memory_t memory = llama_get_memory(context_.get());
+  for (; n_shared_ < n_sequences; ++n_shared_) llama_memory_seq_cp(memory, 0, n_shared_, 0, synced_);
+}
+
+void Context::decode(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes) {
+  // A long piece of history goes in calls of its own.
+  while (history.size() - static_cast<size_t>(n_cached_) + nodes.size() > static_cast<size_t>(nodes.empty() ? 0 : n_batch_)) {
+    const size_t n = std::min(history.size() - static_cast<size_t>(n_cached_), static_cast<size_t>(n_batch_));
+    Batch chunk;
+    const auto part = history.subspan(static_cast<size_t>(n_cached_), n);
+    chunk.token.assign(part.begin(), part.end());
+    chunk.n_history = static_cast<int32_t>(n);
+    chunk.offset.push_back(0);
+    for (size_t i = 0; i < n; ++i) {
+      chunk.position.push_back(n_cached_ + static_cast<int32_t>(i));
+      for (int32_t s = 0; s < n_shared_; ++s) chunk.sequence.push_back(s);
+      chunk.offset.push_back(static_cast<int32_t>(chunk.sequence.size()));
+    }
+    run(chunk, false);
+    n_cached_ += static_cast<int32_t>(n);
+    synced_ = n_cached_;
+  }
+  if (nodes.empty()) return;
+  const Batch& batch = layout_.lay_out(history.subspan(static_cast<size_t>(n_cached_)), n_cached_, tree, nodes, max_sequences_);
+  share_prefix(batch.n_sequences);
+  llama_memory_t memory = llama_get_memory(context_.get());
+  for (const auto& copy : batch.copies) llama_memory_seq_cp(memory, copy.from, copy.to, copy.begin, copy.end);
+  run(batch, true);
+  n_cached_ += batch.n_history;
+}
+
+std::span<const float> Context::logits(int32_t node) const {
+  const float* row = llama_get_logits_ith(context_.get(), layout_.row(node));
+  if (!row) throw std::runtime_error("llama.cpp has no logits for node " + std::to_string(node));
+  return {row, static_cast<size_t>(n_vocab_)};
+}
+
+void Context::commit(const DraftTree& tree, int32_t node) {
+  while (node >= 0 && layout_.sequence(node) < 0) node = tree.parent(node);
+  if (node < 0) return;
+  const int32_t sequence = layout_.sequence(node), begin = n_cached_, end = n_cached_ + tree.depth(node) + 1;
+  const bool branched = n_shared_ > 1 || layout_.row(node) + 1 < tree.size();
+  if (branched) {
+    llama_memory_t memory = llama_get_memory(context_.get());
+    for (int32_t s = 0; s < n_shared_; ++s) llama_memory_seq_rm(memory, s, s == sequence ? end : synced_, -1);
+    if (ordered_cells_) {
+      // Cells that follow each other from the first on are where plain decoding puts them.
+      tree.path(node, path_);
+      int32_t in_place = 0;
+      while (in_place < static_cast<int32_t>(path_.size()) && layout_.row(path_[in_place]) == layout_.row(0) + in_place) ++in_place;
+      if (begin + in_place < end) line_up(sequence, begin + in_place, end);
+    }
+    for (int32_t s = 0; s < n_shared_; ++s)
+      if (s != sequence) llama_memory_seq_cp(memory, sequence, s, synced_, end);
+  }
+  n_cached_ = synced_ = end;
+  layout_.reset();
+}
+
+// Attention sums over cells in the order of cells, so accepted tokens must lie in the order of their positions, without holes that later
+// tokens would fill: their cells are taken out and put back into the first free ones.
+void Context::line_up(int32_t sequence, int32_t begin, int32_t end) {
+  llama_memory_t memory = llama_get_memory(context_.get());
+  const bool spare = n_shared_ < max_sequences_;
+  const int32_t carrier = spare ? n_shared_ : (sequence == 0 ? 1 : 0);
+  if (!spare) llama_memory_seq_rm(memory, carrier, -1, -1);
+  llama_memory_seq_cp(memory, sequence, carrier, begin, end);
+  cells_.resize(llama_state_seq_get_size(context_.get(), carrier));
+  const size_t n = llama_state_seq_get_data(context_.get(), cells_.data(), cells_.size(), carrier);
+  llama_memory_seq_rm(memory, carrier, -1, -1);
+  llama_memory_seq_rm(memory, sequence, begin, -1);
+  if (n == 0 || llama_state_seq_set_data(context_.get(), cells_.data(), n, carrier) == 0)
+    throw std::runtime_error("llama.cpp could not move " + std::to_string(end - begin) + " accepted tokens in its cache");
+  llama_memory_seq_cp(memory, carrier, sequence, begin, end);
+  llama_memory_seq_rm(memory, carrier, -1, -1);
+  if (!spare) llama_memory_seq_cp(memory, sequence, carrier, 0, begin);
+}
+
+void Context::rollback(int32_t n) {
+  llama_memory_t memory = llama_get_memory(context_.get());
+  if (n <= 0) {
+    llama_memory_clear(memory, false);
+    n_shared_ = 1;
+  } else {
+    llama_memory_seq_rm(memory, -1, n, -1);
+  }
+  n_cached_ = synced_ = std::min(n_cached_, std::max(n, 0));
+  layout_.reset();
+}
+
+}  // namespace ersd::llama

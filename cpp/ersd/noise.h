@@ -1,0 +1,55 @@
+// Clocks: one Exp(1) variate for each (seed, position, token), a pure function of the three.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+namespace ersd {
+
+using Token = int32_t;
+
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11): 128 random bits for a counter and a key.
+std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+
+// All clocks of one position.
+//
+// The clocks of a block of B = 128 tokens are drawn from their minimum downwards, which gives the same i.i.d. Exp(1) variates as
+// drawing them one by one: the minimum is Exp(B), its place is uniform, and by memorylessness every other clock is the minimum
+// plus a fresh Exp(1). So one draw bounds a whole block, and a race can pass over the blocks that cannot win (race.h).
+class Clock {
+ public:
+  static constexpr int32_t kBlock = 128;
+
+  Clock(uint64_t seed, uint32_t position)
+      : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, position_(position) {}
+
+  // The clock of a token, > 0. Pure and thread safe; defined for every token >= 0, whatever the vocabulary.
+  double operator()(Token token) const;
+
+  // The least clock of a block (tokens block * 128 to block * 128 + 127) and the token that has it.
+  struct Minimum {
+    double value;
+    Token token;
+  };
+  Minimum minimum(int32_t block) const;
+
+  // The clock of a token whose block's minimum is known already.
+  double operator()(Token token, const Minimum& minimum) const;
+
+  // out[b] >= -log(minimum(b).value), an upper bound on the Gumbel noise of each block, tight where the noise is large; f32[n_blocks].
+  void noise_bounds(std::span<float> out) const;
+
+  // out[i] * 2^-32 <= clock(block * 128 + i) - minimum, for every token but the one that has the minimum; u32[128].
+  void uniform_bits(int32_t block, std::span<uint32_t, kBlock> out) const;
+
+ private:
+  // Streams keep the draws of one position apart.
+  enum Stream : uint32_t { kMinimum = 0, kHigh = 1, kLow = 2 };
+  std::array<uint32_t, 4> draw(uint32_t index, Stream stream) const;
+
+  std::array<uint32_t, 2> key_;
+  uint32_t position_;
+};
+
+}  // namespace ersd

@@ -1,0 +1,58 @@
+// Names, validation and derived figures of options and stats.
+#include "ersd/options.h"
+
+#include <array>
+#include <stdexcept>
+#include <utility>
+
+namespace ersd {
+namespace {
+
+constexpr std::array kMethods{std::pair{"ersd", Method::kErsd}, std::pair{"ar", Method::kAr}};
+constexpr std::array kStrategies{std::pair{"simple", Strategy::kSimple}, std::pair{"sequence", Strategy::kSequence},
+                                 std::pair{"batch", Strategy::kBatch}, std::pair{"tree", Strategy::kTree}};
+
+template <class Names>
+auto from(const char* option, const Names& names, std::string_view name) {
+  std::string known;
+  for (const auto& [text, value] : names) {
+    if (name == text) return value;
+    known += (known.empty() ? "'" : ", '") + std::string(text) + "'";
+  }
+  throw std::invalid_argument(std::string(option) + " must be one of " + known + ", got '" + std::string(name) + "'");
+}
+
+template <class Names, class Value>
+const char* name_of(const Names& names, Value wanted) {
+  for (const auto& [text, value] : names)
+    if (value == wanted) return text;
+  return "unknown";
+}
+
+void check_range(const char* option, int32_t value, int32_t least, int32_t most) {
+  if (value < least || value > most)
+    throw std::invalid_argument(std::string(option) + " must be between " + std::to_string(least) + " and " + std::to_string(most) + ", got " + std::to_string(value));
+}
+
+}  // namespace
+
+Method method_from(std::string_view name) { return from("method", kMethods, name); }
+Strategy strategy_from(std::string_view name) { return from("strategy", kStrategies, name); }
+const char* to_string(Method method) { return name_of(kMethods, method); }
+const char* to_string(Strategy strategy) { return name_of(kStrategies, strategy); }
+
+void GenerationOptions::validate() const {
+  sampling.validate();
+  if (max_tokens < -1) throw std::invalid_argument("max_tokens must be at least 0, or -1 to fill the context, got " + std::to_string(max_tokens));
+  check_range("draft_nodes", draft_nodes, 1, kMaxDraftNodes);
+  check_range("draft_depth", draft_depth, 1, kMaxDraftNodes);
+  for (const auto& text : stop)
+    if (text.empty()) throw std::invalid_argument("stop must be non-empty strings, got an empty one");
+}
+
+double Stats::tokens_per_second() const {
+  const double seconds = (total_ms - prefill_ms) / 1000;
+  return seconds > 0 ? static_cast<double>(generated) / seconds : 0;
+}
+
+}  // namespace ersd

@@ -1,0 +1,56 @@
+// What a caller can ask of a generation, and what it is told afterwards.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ersd/histogram.h"
+#include "ersd/sampling.h"
+#include "ersd/tree.h"
+
+namespace ersd {
+
+enum class Method { kErsd, kAr };                           // exponential races with a draft; the same races without one
+enum class Strategy { kSimple, kSequence, kBatch, kTree };  // one token, a chain, children of the root, the optimal tree
+
+// From and to the names that users write. Throw std::invalid_argument that lists the known names.
+Method method_from(std::string_view name);
+Strategy strategy_from(std::string_view name);
+const char* to_string(Method method);
+const char* to_string(Strategy strategy);
+
+struct GenerationOptions {
+  int32_t max_tokens = -1;  // -1: until the context is full
+  SamplingOptions sampling;
+  uint64_t seed = 0;
+  std::vector<std::string> stop;  // UTF-8; generation ends before the first of them in the text
+  Method method = Method::kErsd;
+  Strategy strategy = Strategy::kTree;
+  int32_t draft_nodes = 16;  // k, 1 to 256; "simple" drafts one token whatever it is
+  int32_t draft_depth = 64;  // no drafted token is further than this from the last committed one
+
+  // Throws std::invalid_argument naming the option, what was expected and what came.
+  void validate() const;
+};
+
+// Counts of one generation. Times in milliseconds.
+struct Stats {
+  int64_t generated = 0;     // tokens of the answer
+  int64_t target_calls = 0;  // after the prompt
+  int64_t draft_calls = 0;
+  int64_t drafted = 0;   // tree nodes without the root
+  int64_t accepted = 0;  // drafted tokens that became tokens of the answer
+  std::vector<int64_t> acceptance_histogram;                       // [n]: target calls that accepted n drafted tokens
+  std::array<int64_t, RankHistogram::kRanks + 1> rank_histogram{};  // [r]: verified positions where the token was (r + 1)-th in the draft's order
+  int64_t target_tokens = 0, draft_tokens = 0;                     // tokens that went through each model, the prompt included
+  double prefill_ms = 0, draft_ms = 0, target_ms = 0, race_ms = 0, total_ms = 0;
+
+  double tokens_per_call() const { return target_calls ? static_cast<double>(generated) / static_cast<double>(target_calls) : 0; }
+  double acceptance_rate() const { return drafted ? static_cast<double>(accepted) / static_cast<double>(drafted) : 0; }
+  double tokens_per_second() const;  // without the prompt
+};
+
+}  // namespace ersd

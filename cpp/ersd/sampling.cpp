@@ -1,0 +1,141 @@
+// One pass for the block maxima, and truncation without sorting the vocabulary.
+#include "ersd/sampling.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "ersd/noise.h"
+#include "ersd/simd.h"
+
+namespace ersd {
+namespace {
+
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+constexpr int32_t kBlock = Clock::kBlock;
+
+// `x > m ? x : m` lane by lane: NaN never wins, and the compiler needs no licence to reorder.
+ERSD_VECTORISED void block_maxima(const float* x, size_t n, float* out) {
+  constexpr int kLanes = 16;
+  size_t block = 0;
+  for (; (block + 1) * kBlock <= n; ++block) {
+    float m[kLanes];
+    for (int i = 0; i < kLanes; ++i) m[i] = kNone;
+    for (int j = 0; j < kBlock; j += kLanes)
+      for (int i = 0; i < kLanes; ++i) m[i] = x[block * kBlock + j + i] > m[i] ? x[block * kBlock + j + i] : m[i];
+    for (int width = kLanes / 2; width > 0; width /= 2)
+      for (int i = 0; i < width; ++i) m[i] = m[i + width] > m[i] ? m[i + width] : m[i];
+    out[block] = m[0];
+  }
+  float m = kNone;
+  for (size_t j = block * kBlock; j < n; ++j) m = x[j] > m ? x[j] : m;
+  if (block * kBlock < n) out[block] = m;
+}
+
+// sum of exp(x - maximum), NaN and -infinity counting nothing. exp(y) = 2^i * 2^f with a polynomial for 2^f; relative error 2e-7.
+ERSD_VECTORISED double exp_sum(const float* x, size_t n, float maximum) {
+  constexpr int kLanes = 16;
+  double total = 0;
+  for (size_t start = 0; start < n; start += 4096) {
+    const size_t end = std::min(n, start + 4096);
+    float sum[kLanes] = {};
+    const auto term = [maximum](float logit) {
+      float y = (logit - maximum) * 1.44269504f;
+      y = y > -126.0f ? y : -126.0f;
+      const float shifted = y + 12582912.0f;  // rounds to the nearest integer, kept in the low mantissa bits
+      const float f = y - (shifted - 12582912.0f);
+      const float p = 1.0f + f * (0.69314718f + f * (0.24022651f + f * (0.05550411f + f * (0.00961813f + f * 0.00133336f))));
+      return p * std::bit_cast<float>((std::bit_cast<int32_t>(shifted) << 23) + 0x3F800000);
+    };
+    size_t j = start;
+    for (; j + kLanes <= end; j += kLanes)
+      for (int i = 0; i < kLanes; ++i) sum[i] += term(x[j + i]);
+    for (; j < end; ++j) sum[0] += term(x[j]);
+    for (float s : sum) total += s;
+  }
+  return total;
+}
+
+[[noreturn]] void refuse(const char* option, const char* expected, double got) {
+  throw std::invalid_argument(std::string(option) + " must be " + expected + ", got " + std::to_string(got));
+}
+
+}  // namespace
+
+void SamplingOptions::validate() const {
+  if (temperature != 0 && !(temperature >= 1e-6f && temperature <= 1e6f)) refuse("temperature", "0, or between 1e-6 and 1e6", temperature);
+  if (!(top_p > 0)) refuse("top_p", "above 0 (1 keeps all tokens)", top_p);
+  if (!(min_p >= 0 && min_p <= 1)) refuse("min_p", "between 0 and 1", min_p);
+}
+
+void Row::read(std::span<const float> logits) {
+  logits_ = logits;
+  maxima_.resize((logits.size() + kBlock - 1) / kBlock);
+  block_maxima(logits.data(), logits.size(), maxima_.data());
+  maximum_ = maxima_.empty() ? kNone : *std::max_element(maxima_.begin(), maxima_.end());
+  if (maximum_ == kNone)
+    throw std::runtime_error("the model gave no token a probability: all " + std::to_string(logits.size()) + " logits are NaN or -infinity");
+}
+
+std::span<const float> Row::block(int32_t b) const {
+  const size_t start = static_cast<size_t>(b) * kBlock;
+  return logits_.subspan(start, std::min<size_t>(kBlock, logits_.size() - start));
+}
+
+void Truncation::gather(const Row& row, size_t n) {
+  // At least n tokens reach the n-th greatest block maximum, and none of the n greatest lies below it.
+  float least = kNone;
+  if (n <= row.maxima().size()) {
+    scratch_.assign(row.maxima().begin(), row.maxima().end());
+    std::nth_element(scratch_.begin(), scratch_.begin() + static_cast<ptrdiff_t>(n) - 1, scratch_.end(), std::greater<>());
+    least = scratch_[n - 1];
+  }
+  candidates_.clear();
+  for (size_t b = 0; b < row.maxima().size(); ++b) {
+    if (row.maxima()[b] < least || row.maxima()[b] == kNone) continue;
+    for (float logit : row.block(static_cast<int32_t>(b)))
+      if (logit >= least && logit > kNone) candidates_.push_back(logit);
+  }
+  std::sort(candidates_.begin(), candidates_.end(), std::greater<>());
+}
+
+float Truncation::top_k_p(const Row& row, const SamplingOptions& options) {
+  const size_t n = row.logits().size();
+  const bool has_k = options.top_k > 0 && static_cast<size_t>(options.top_k) < n;
+  if (!has_k && options.top_p >= 1) return kNone;
+  const size_t k = has_k ? static_cast<size_t>(options.top_k) : n;
+  size_t taken = has_k ? k : std::min<size_t>(64, n);
+  gather(row, taken);
+  if (has_k) {
+    candidates_.resize(std::min(k, candidates_.size()));
+    if (options.top_p >= 1) return candidates_.back();
+  }
+  double total = 0;
+  if (has_k)
+    for (float logit : candidates_) total += std::exp(logit - row.maximum());
+  else
+    total = exp_sum(row.logits().data(), n, row.maximum());
+  double mass = 0;
+  for (size_t i = 0;; ++i) {
+    if (i == candidates_.size()) {
+      if (has_k || taken == n) return candidates_.back();
+      taken = std::min(n, taken * 8);
+      gather(row, taken);
+      if (i == candidates_.size()) return candidates_.back();
+    }
+    mass += std::exp(candidates_[i] - row.maximum());
+    if (mass >= options.top_p * total) return candidates_[i];
+  }
+}
+
+float Truncation::cutoff(const Row& row, const SamplingOptions& options) {
+  if (options.temperature == 0 || std::isinf(row.maximum())) return kNone;
+  const float least_p = options.min_p > 0 ? row.maximum() + std::log(options.min_p) : kNone;
+  return std::max(top_k_p(row, options), least_p);
+}
+
+}  // namespace ersd

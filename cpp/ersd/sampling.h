@@ -1,0 +1,52 @@
+// Sampling options and what they keep of a row of logits: temperature, top-k, top-p, min-p. The same code serves target and draft.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ersd {
+
+// llama.cpp's names, meaning and order: top-k, top-p and min-p act on the logits, the temperature after them.
+struct SamplingOptions {
+  float temperature = 0.8f;  // 0: the most probable token
+  int32_t top_k = 40;        // keep the k most probable tokens; 0 or less: all
+  float top_p = 0.95f;       // keep the fewest tokens whose probabilities sum to p; 1 or more: all
+  float min_p = 0.05f;       // keep tokens at least min_p times as probable as the most probable one; 0: all
+
+  // Throws std::invalid_argument naming the option, what was expected and what came.
+  void validate() const;
+};
+
+// A row of logits and the maximum of each block of 128 (Clock::kBlock) of them, found in one pass. NaN counts as -infinity.
+class Row {
+ public:
+  // The logits are read where they are and must outlive the row's use. Throws std::runtime_error if none is above -infinity.
+  void read(std::span<const float> logits);
+
+  std::span<const float> logits() const { return logits_; }  // f32[n_vocab]
+  std::span<const float> maxima() const { return maxima_; }  // f32[ceil(n_vocab / 128)]
+  std::span<const float> block(int32_t b) const;             // f32[128], the last one shorter
+  float maximum() const { return maximum_; }
+
+ private:
+  std::span<const float> logits_;
+  std::vector<float> maxima_;
+  float maximum_ = 0;
+};
+
+// Truncation as one number: top-k, top-p and min-p each keep the tokens whose logit is at least some cutoff. Nothing is sorted but the
+// tokens that may be kept. Tokens with exactly the cutoff's logit are all kept, so the answer does not depend on any order.
+class Truncation {
+ public:
+  // The least logit that is kept; -infinity where all are. At temperature 0 nothing is cut: the winner is the maximum anyway.
+  float cutoff(const Row& row, const SamplingOptions& options);
+
+ private:
+  float top_k_p(const Row& row, const SamplingOptions& options);
+  void gather(const Row& row, size_t n);  // at least the n greatest logits, in descending order, into candidates_
+
+  std::vector<float> candidates_, scratch_;
+};
+
+}  // namespace ersd

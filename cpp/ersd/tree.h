@@ -1,0 +1,63 @@
+// Draft trees: what the target checks in one call, and the shapes that the drafting strategies give them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ersd/histogram.h"
+#include "ersd/noise.h"
+
+namespace ersd {
+
+constexpr int32_t kMaxDraftNodes = 256;
+
+// Flat arrays in topological order; node 0 is the last committed token, whose successors the tree guesses.
+class DraftTree {
+ public:
+  explicit DraftTree(Token root = 0) { reset(root); }
+  void reset(Token root);
+
+  // Appends a child; returns its index. Throws std::out_of_range if there is no such parent.
+  int32_t add(int32_t parent, Token token);
+
+  int32_t size() const { return static_cast<int32_t>(token_.size()); }
+  int32_t n_drafted() const { return size() - 1; }
+  Token token(int32_t node) const { return token_[node]; }
+  int32_t parent(int32_t node) const { return parent_[node]; }  // -1 for the root
+  int32_t depth(int32_t node) const { return depth_[node]; }
+
+  // The child of a node with this token, or -1.
+  int32_t child(int32_t node, Token token) const;
+
+  // The nodes from the root to a node, both included; replaces path.
+  void path(int32_t node, std::vector<int32_t>& path) const;
+
+  std::span<const Token> tokens() const { return token_; }      // i32[size]
+  std::span<const int32_t> parents() const { return parent_; }  // i32[size]
+
+ private:
+  std::vector<Token> token_;
+  std::vector<int32_t> parent_, depth_, first_child_, next_sibling_, last_child_;
+};
+
+// A shape: which ranks of the draft's race order to follow at each node. Parents come before children and levels in order.
+struct TreeShape {
+  std::vector<int32_t> parent, rank, depth;  // i32[k + 1]; node 0 is the root with parent -1
+
+  int32_t size() const { return static_cast<int32_t>(parent.size()); }
+  int32_t add(int32_t parent_node, int32_t child_rank);
+};
+
+TreeShape sequence_shape(int32_t k, int32_t max_depth);  // a chain of k nodes
+TreeShape batch_shape(int32_t k);                        // k children of the root
+
+// The k nodes whose paths are most probable when ranks are i.i.d. with these probabilities, by a max-heap in O(k log k): pop the best,
+// push its first child and its next sibling (Kobus and Gündüz, arXiv 2504.15475). Expected tokens per target call are 1 + the sum of the
+// path products. probabilities: f64[ranks]; no node is deeper than max_depth.
+TreeShape optimal_shape(std::span<const double> probabilities, int32_t k, int32_t max_depth);
+
+// The sum of path products of a shape, plus one: its expected tokens per target call for i.i.d. ranks.
+double expected_tokens(const TreeShape& shape, std::span<const double> probabilities);
+
+}  // namespace ersd

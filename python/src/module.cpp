@@ -1,0 +1,8 @@
+// ersd._core: the C++ core for Python.
+#include "bind.h"
+
+NB_MODULE(_core, m) {
+  m.doc() = "The C++ core of ersd. Private: use the names in the package ersd.";
+  bind_core(m);
+  bind_generator(m);
+}
