@@ -9,24 +9,24 @@ import sys
 from pathlib import Path
 
 VERSION = importlib.metadata.version("ersd")
-_REQUIREMENT = "llama-cpp-python==0.3.36"
+REQUIREMENT = "llama-cpp-python==0.3.36"
 
 
 def _check_version() -> None:
-    name, wanted = _REQUIREMENT.split("==")
+    name, wanted = REQUIREMENT.split("==")
     try:
         found = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         found = "none"
     if found.split("+")[0] != wanted:
-        raise ImportError(f"ersd {VERSION} was built with {name} {wanted}, found {found}: run `pip install {_REQUIREMENT}`")
+        raise ImportError(f"ersd {VERSION} was built with {name} {wanted}, found {found}: run `pip install {REQUIREMENT}`")
 
 
 def library_folder() -> Path:
     """The folder of llama.cpp's libraries, without importing llama_cpp."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
-        raise ImportError(f"ersd {VERSION} needs the package llama_cpp: run `pip install {_REQUIREMENT}`")
+        raise ImportError(f"ersd {VERSION} needs the package llama_cpp: run `pip install {REQUIREMENT}`")
     return Path(spec.origin).parent / "lib"
 
 

@@ -385,7 +385,5 @@ class Generator:
 
     def __repr__(self) -> str:
         """Who generates."""
-        draft = f", draft {self.draft.description}" if self.draft else ""
-        return f"<ersd.Generator {self.target.description}{draft}, n_ctx={self.n_ctx}>"
-
-
+        draft = f", draft {os.path.basename(self.draft.path)}" if self.draft else ""
+        return f"<ersd.Generator {os.path.basename(self.target.path)}{draft}, n_ctx={self.n_ctx}>"

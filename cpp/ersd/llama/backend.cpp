@@ -14,22 +14,23 @@ namespace {
 
 std::atomic<bool> verbose_log{false};
 std::mutex error_mutex;
-std::string last_error;
+std::string first_error;
 
 void log(ggml_log_level level, const char* text, void*) {
   if (verbose_log) std::fputs(text, stderr);
   if (level != GGML_LOG_LEVEL_ERROR) return;
   const std::lock_guard lock(error_mutex);
-  last_error = text;
-  while (!last_error.empty() && last_error.back() == '\n') last_error.pop_back();
+  if (!first_error.empty()) return;  // the first names the cause, later ones the callers
+  first_error = text;
+  while (!first_error.empty() && first_error.back() == '\n') first_error.pop_back();
 }
 
 }  // namespace
 
 void start() {
   static std::once_flag once;
+  llama_log_set(log, nullptr);  // each time: another user of llama.cpp in this process may have set its own
   std::call_once(once, [] {
-    llama_log_set(log, nullptr);
     ggml_backend_load_all();
     llama_backend_init();
   });
@@ -37,7 +38,7 @@ void start() {
 
 std::string take_error() {
   const std::lock_guard lock(error_mutex);
-  return std::exchange(last_error, {});
+  return std::exchange(first_error, {});
 }
 
 void set_verbose(bool verbose) { verbose_log = verbose; }

@@ -9,7 +9,7 @@ namespace ersd::llama {
 // Starts llama.cpp on first use. Nothing is printed.
 void start();
 
-// What llama.cpp last logged as an error since the last call, one line; empty if nothing. Errors of a load explain themselves there.
+// The first error that llama.cpp logged since the last call, one line; empty if there was none. It says why a call failed.
 std::string take_error();
 
 // Log lines go to stderr from now on, or nowhere.

@@ -67,12 +67,14 @@ void Context::run(const Batch& batch, bool with_logits) {
   outputs_.assign(n, with_logits ? 1 : 0);
   std::fill_n(outputs_.begin(), batch.n_history, int8_t{0});
   counts_.resize(n);
+  tokens_.resize(n);
   sequence_of_.resize(n);
   for (size_t i = 0; i < n; ++i) {
+    tokens_[i] = batch.token[i] < n_vocab_ ? batch.token[i] : 0;  // a draft may lack the target's last tokens: any other will do
     counts_[i] = batch.offset[i + 1] - batch.offset[i];
     sequence_of_[i] = const_cast<int32_t*>(batch.sequence.data()) + batch.offset[i];  // llama.cpp reads it only
   }
-  *batch_ = {batch.size(), const_cast<Token*>(batch.token.data()), nullptr, const_cast<int32_t*>(batch.position.data()), counts_.data(), sequence_of_.data(), outputs_.data()};
+  *batch_ = {batch.size(), tokens_.data(), nullptr, const_cast<int32_t*>(batch.position.data()), counts_.data(), sequence_of_.data(), outputs_.data()};
   if (interrupted_ && interrupted_()) throw Interrupted();
   take_error();
   const int32_t status = llama_decode(context_.get(), *batch_);

@@ -55,7 +55,8 @@ class Context : public LanguageModel {
   std::function<bool()> interrupted_;
   std::unique_ptr<llama_context, Free> context_;
   std::unique_ptr<llama_batch> batch_;
-  std::vector<int8_t> outputs_;        // what llama.cpp wants of a batch beside the layout: whether a row has logits,
+  std::vector<Token> tokens_;          // what llama.cpp wants of a batch: tokens it knows,
+  std::vector<int8_t> outputs_;        // whether a row has logits,
   std::vector<int32_t> counts_;        // how many sequences it is in,
   std::vector<int32_t*> sequence_of_;  // and where they stand
   BatchLayout layout_;

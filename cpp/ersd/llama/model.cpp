@@ -98,6 +98,16 @@ bool Model::is_end(Token token) const { return llama_vocab_is_eog(vocab_, token)
 Token Model::bos() const { return llama_vocab_bos(vocab_); }
 Token Model::eos() const { return llama_vocab_eos(vocab_); }
 
+std::string Model::chat_prompt(const std::string& message) const {
+  const llama_chat_message user{"user", message.c_str()};
+  std::string text(2 * message.size() + 1024, '\0');
+  const char* chat_template = llama_model_chat_template(model_.get(), nullptr);
+  const int32_t n = chat_template ? llama_chat_apply_template(chat_template, &user, 1, true, text.data(), static_cast<int32_t>(text.size())) : -1;
+  if (n < 0 || static_cast<size_t>(n) > text.size()) throw std::runtime_error("'" + path_ + "' has no chat template that llama.cpp knows");
+  text.resize(static_cast<size_t>(n));
+  return text;
+}
+
 std::vector<Token> Model::tokenize(const std::string& text, bool add_special, bool parse_special) const {
   std::vector<Token> tokens(text.size() + 8);
   const auto run = [&] {

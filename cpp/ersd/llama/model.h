@@ -49,6 +49,10 @@ class Model {
 
   bool on_gpu() const { return on_gpu_; }  // some layers at least
 
+  // One user's message in the model's chat template, ready for the answer. Throws std::runtime_error where there is no template that
+  // llama.cpp knows.
+  std::string chat_prompt(const std::string& message) const;
+
   // Text to tokens. add_special: with the tokens that the model wants at its start; parse_special: "<|im_end|>" is one token.
   std::vector<Token> tokenize(const std::string& text, bool add_special, bool parse_special) const;
   // The bytes of a token, not always whole UTF-8 characters. special: control tokens too, as text.

@@ -1,0 +1,206 @@
+// ersd-bench: first shows that speculation does not change the tokens, then times every method in turn.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <ctime>
+#include <exception>
+#include <iostream>
+#include <numeric>
+
+#include "arguments.h"
+#include "ersd/llama/backend.h"
+#include "report.h"
+
+namespace ersd::bench {
+namespace {
+
+struct Answer {
+  std::vector<Token> tokens;
+  Stats stats;
+};
+
+Answer generate(Generator& generator, const std::vector<Token>& prompt, const GenerationOptions& options) {
+  Answer answer;
+  generator.start(prompt, options);
+  while (generator.active()) {
+    const GenerationStep step = generator.step();
+    answer.tokens.insert(answer.tokens.end(), step.tokens.begin(), step.tokens.end());
+  }
+  answer.stats = generator.stats();
+  return answer;
+}
+
+// What one configuration showed over all prompts.
+struct Outcome {
+  bool identical = true;
+  std::vector<double> speeds;  // tokens per second of each repetition
+  int64_t generated = 0, target_calls = 0, drafted = 0, accepted = 0;
+  double prefill_ms = 0, target_ms = 0, draft_ms = 0, race_ms = 0, total_ms = 0;
+
+  void add(const Stats& s) {
+    generated += s.generated, target_calls += s.target_calls, drafted += s.drafted, accepted += s.accepted;
+    prefill_ms += s.prefill_ms, target_ms += s.target_ms, draft_ms += s.draft_ms, race_ms += s.race_ms, total_ms += s.total_ms;
+  }
+};
+
+double mean(const std::vector<double>& x) { return x.empty() ? 0 : std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size()); }
+
+double deviation(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double v : x) sum += (v - mean(x)) * (v - mean(x));
+  return x.size() < 2 ? 0 : std::sqrt(sum / static_cast<double>(x.size() - 1));
+}
+
+std::string now() {
+  const std::time_t time = std::time(nullptr);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&time));
+  return text.data();
+}
+
+std::string joined_devices(bool gpu) {
+  std::string text;
+  for (const auto& device : llama::devices())
+    if (device.gpu == gpu) text += (text.empty() ? "" : ", ") + device.description;
+  return text;
+}
+
+class Benchmark {
+ public:
+  explicit Benchmark(const Arguments& arguments) : args_(arguments), generator_(args_.target, args_.draft, args_.models) {
+    for (const auto& prompt : args_.prompts)
+      prompts_.push_back(generator_.target().tokenize(args_.chat ? generator_.target().chat_prompt(prompt) : prompt, true, true));
+    outcomes_.resize(args_.configurations.size());
+  }
+
+  // Returns whether every speculated token equalled its plain one.
+  bool run(Report& report) {
+    check();
+    for (int32_t r = 0; r < args_.repetitions; ++r)
+      for (size_t c = 0; c < outcomes_.size(); ++c) time(c, r);
+    std::fprintf(stderr, "\r%60s\r", "");
+    report.begin();
+    bool identical = true;
+    for (size_t c = 0; c < outcomes_.size(); ++c) {
+      report.add(row(c));
+      identical &= outcomes_[c].identical;
+    }
+    report.end();
+    return identical;
+  }
+
+ private:
+  GenerationOptions options(size_t configuration, size_t prompt) const {
+    const Configuration& c = args_.configurations[configuration];
+    GenerationOptions o;
+    o.max_tokens = args_.n_gen;
+    o.sampling = args_.sampling;
+    o.sampling.temperature = c.temperature;
+    o.seed = args_.seed + prompt;
+    o.method = c.method;
+    o.strategy = c.strategy;
+    o.draft_nodes = std::max(c.draft_nodes, 1);
+    o.draft_depth = args_.draft_depth;
+    return o;
+  }
+
+  void check() {
+    size_t differing = 0;
+    for (size_t p = 0; p < prompts_.size(); ++p) {
+      std::vector<Token> plain;
+      for (size_t c = 0; c < outcomes_.size(); ++c) {
+        progress("checking", p * outcomes_.size() + c, prompts_.size() * outcomes_.size());
+        const Answer answer = generate(generator_, prompts_[p], options(c, p));
+        if (args_.configurations[c].method == Method::kAr) plain = answer.tokens;
+        if (answer.tokens != plain) outcomes_[c].identical = false, ++differing;
+      }
+    }
+    if (differing == 0)
+      std::fprintf(stderr, "\rsame tokens as ar: every configuration, %zu prompts\n", prompts_.size());
+    else
+      std::fprintf(stderr, "\rNOT the same tokens as ar: %zu of %zu answers differ\n", differing, prompts_.size() * outcomes_.size());
+  }
+
+  void time(size_t c, int32_t repetition) {
+    progress("timing", static_cast<size_t>(repetition) * outcomes_.size() + c, static_cast<size_t>(args_.repetitions) * outcomes_.size());
+    double tokens = 0, ms = 0;
+    for (size_t p = 0; p < prompts_.size(); ++p) {
+      const Stats stats = generate(generator_, prompts_[p], options(c, p)).stats;
+      outcomes_[c].add(stats);
+      tokens += static_cast<double>(stats.generated);
+      ms += stats.total_ms - stats.prefill_ms;
+    }
+    outcomes_[c].speeds.push_back(ms > 0 ? tokens / ms * 1000 : 0);
+  }
+
+  void progress(const char* what, size_t done, size_t all) const { std::fprintf(stderr, "\r%s %zu/%zu ", what, done + 1, all); }
+
+  Row row(size_t c) const {
+    const Configuration& config = args_.configurations[c];
+    const Outcome& o = outcomes_[c];
+    size_t baseline = c;
+    while (args_.configurations[baseline].method != Method::kAr) --baseline;
+    std::vector<double> ratios;
+    for (size_t r = 0; r < o.speeds.size(); ++r) ratios.push_back(o.speeds[r] / outcomes_[baseline].speeds[r]);
+    const double n = std::max<double>(1, static_cast<double>(o.generated));
+    const bool drafts = config.method != Method::kAr;
+    const llama::Model& target = generator_.target();
+    return {{"build_commit", std::string(ERSD_COMMIT)},
+            {"cpu_info", joined_devices(false)},
+            {"gpu_info", joined_devices(true)},
+            {"model_filename", target.path()},
+            {"model_type", target.description()},
+            {"model_size", static_cast<int64_t>(target.size())},
+            {"model_n_params", static_cast<int64_t>(target.n_params())},
+            {"draft_filename", drafts ? generator_.draft()->path() : std::string()},
+            {"n_threads", int64_t{args_.models.context.n_threads}},
+            {"n_gpu_layers", int64_t{args_.models.target.n_gpu_layers}},
+            {"draft_n_gpu_layers", int64_t{args_.models.draft.n_gpu_layers}},
+            {"n_prompts", static_cast<int64_t>(prompts_.size())},
+            {"n_gen", int64_t{args_.n_gen}},
+            {"repetitions", int64_t{args_.repetitions}},
+            {"test_time", now()},
+            {"method", std::string(to_string(config.method))},
+            {"strategy", drafts ? std::string(to_string(config.strategy)) : std::string("-")},
+            {"draft_nodes", int64_t{config.draft_nodes}},
+            {"temperature", std::round(config.temperature * 1e6) / 1e6},
+            {"top_k", int64_t{args_.sampling.top_k}},
+            {"top_p", double{args_.sampling.top_p}},
+            {"min_p", double{args_.sampling.min_p}},
+            {"identical", o.identical},
+            {"tokens_per_call", static_cast<double>(o.generated) / std::max<double>(1, static_cast<double>(o.target_calls))},
+            {"acceptance_rate", o.drafted ? static_cast<double>(o.accepted) / static_cast<double>(o.drafted) : 0.0},
+            {"avg_ts", mean(o.speeds)},
+            {"stddev_ts", deviation(o.speeds)},
+            {"ratio_to_ar", mean(ratios)},
+            {"stddev_ratio", deviation(ratios)},
+            {"target_ms", o.target_ms / n},
+            {"draft_ms", o.draft_ms / n},
+            {"race_ms", o.race_ms / n},
+            {"rest_ms", (o.total_ms - o.prefill_ms - o.target_ms - o.draft_ms - o.race_ms) / n}};
+  }
+
+  const Arguments& args_;
+  Generator generator_;
+  std::vector<std::vector<Token>> prompts_;
+  std::vector<Outcome> outcomes_;
+};
+
+}  // namespace
+}  // namespace ersd::bench
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (words.empty() || words[0] == "-h" || words[0] == "--help") {
+    std::fputs(ersd::bench::usage(), stdout);
+    return words.empty() ? 2 : 0;
+  }
+  try {
+    const auto arguments = ersd::bench::parse(words);
+    ersd::bench::Report report(arguments.format, std::cout);
+    return ersd::bench::Benchmark(arguments).run(report) ? 0 : 1;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ersd-bench: %s\n", error.what());
+    return 2;
+  }
+}

@@ -1,0 +1,7 @@
+"""``python -m ersd`` is ``ersd``."""
+
+import sys
+
+from ersd.cli import main
+
+sys.exit(main())

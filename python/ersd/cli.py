@@ -1,0 +1,159 @@
+"""The commands ``ersd`` and ``ersd-bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ersd import Generator, __version__, _core, _loader, models
+
+__all__ = ["bench", "main"]
+
+
+def version() -> str:
+    """What is installed and what it runs on, for ``ersd --version``."""
+    devices = "\n".join(f"  {name}: {description}" for name, description, _ in _core.devices())
+    return f"ersd {__version__}, {_loader.REQUIREMENT.replace('==', ' ')}\ndevices:\n{devices}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ersd", description="Exact speculative sampling by exponential races for GGUF models.")
+    parser.add_argument("--version", action="store_true", help="print the version, backends and devices")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    generate = commands.add_parser("generate", help="generate text from a prompt", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = generate.add_argument
+    add("words", nargs="*", metavar="PROMPT", help="the prompt; - reads it from standard input")
+    add("-p", "--prompt", help="the prompt")
+    add("-m", "--model", help="target GGUF; without it, the default pair")
+    add("-md", "--model-draft", help="draft GGUF")
+    add("-n", "--max-tokens", type=int, default=128, help="tokens to generate; -1: until the context is full")
+    add("--temp", "--temperature", type=float, default=0.8, help="temperature; 0: the most probable token")
+    add("--top-k", type=int, default=40, help="0: all tokens")
+    add("--top-p", type=float, default=0.95, help="1: all tokens")
+    add("--min-p", type=float, default=0.05, help="0: all tokens")
+    add("-s", "--seed", type=int, default=None, help="without it, a fresh one")
+    add("--stop", action="append", default=[], help="end before this text; may be repeated")
+    add("-c", "--ctx-size", type=int, default=0, help="context; 0: the model's, at most 4096")
+    add("-b", "--batch-size", type=int, default=512, help="prompt tokens per call")
+    add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
+    add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all")
+    add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
+    add("--method", default="ersd", help="ersd, or ar: no draft")
+    add("--strategy", default="tree", help="simple, sequence, batch or tree")
+    add("-k", "--draft-nodes", type=int, default=16, help="drafted tokens per target call")
+    add("--draft-depth", type=int, default=64, help="longest path of a draft tree")
+    add("--json", action="store_true", help="print one JSON object instead of text")
+    add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
+    return parser
+
+
+def _prompt(args: argparse.Namespace) -> str:
+    given = ([args.prompt] if args.prompt is not None else []) + list(args.words)
+    if given == ["-"] or (not given and not sys.stdin.isatty()):
+        return sys.stdin.read().removesuffix("\n")
+    if not given:
+        raise ValueError("no prompt: give it as an argument, or - for standard input")
+    return " ".join(given)
+
+
+def _generator(args: argparse.Namespace) -> Generator:
+    target = models.default_target() if args.model is None else args.model
+    draft = models.default_draft() if args.model is None and args.model_draft is None and args.method != "ar" else args.model_draft
+    return Generator(
+        target,
+        draft,
+        n_ctx=args.ctx_size,
+        n_batch=args.batch_size,
+        n_threads=args.threads,
+        n_gpu_layers=args.gpu_layers,
+        draft_n_gpu_layers=args.gpu_layers_draft,
+        verbose=args.verbose,
+    )
+
+
+def _generate(args: argparse.Namespace) -> None:
+    prompt = _prompt(args)
+    generator = _generator(args)
+    stream = generator.stream(
+        prompt,
+        max_tokens=args.max_tokens,
+        temperature=args.temp,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        min_p=args.min_p,
+        seed=args.seed,
+        stop=args.stop,
+        method=args.method,
+        strategy=args.strategy,
+        draft_nodes=args.draft_nodes,
+        draft_depth=args.draft_depth,
+    )
+    interrupted = False
+    try:
+        for step in stream:
+            if not args.json:
+                sys.stdout.write(step.text)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        stream.close()
+    if args.json:
+        result = {
+            "prompt": prompt,
+            "text": stream.text,
+            "tokens": stream.tokens,
+            "finish_reason": "interrupted" if interrupted else stream.finish_reason,
+            "seed": stream.seed,
+            "stats": asdict(stream.stats),
+        }
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        print(flush=True)
+        print(f"ersd: {stream.stats}, seed {stream.seed}" + (", interrupted" if interrupted else ""), file=sys.stderr)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ersd``; returns the exit status: 0, 1 for an error, 2 for wrong usage, 130 after Ctrl-C."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        print(version())
+        return 0
+    if args.command is None:
+        parser.print_usage(sys.stderr)
+        return 2
+    for stream in (sys.stdin, sys.stdout):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        _generate(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`: nothing more to say, also not when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        print(f"ersd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def bench() -> int:
+    """Run the C++ program ``ersd-bench``; without -m, with the default pair."""
+    program = Path(_core.__file__).parent / "bin" / ("ersd-bench.exe" if sys.platform == "win32" else "ersd-bench")
+    args = sys.argv[1:]
+    if args and "-m" not in args and not {"-h", "--help"} & set(args):
+        args = ["-m", str(models.default_target()), *([] if "-md" in args else ["-md", str(models.default_draft())]), *args]
+    if sys.platform == "win32":
+        return subprocess.call([program, *args])
+    os.execv(program, [str(program), *args])

@@ -1,0 +1,153 @@
+"""Independent oracles: clocks, truncation, races and plain decoding as their definitions say, in NumPy, never calling ersd."""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import stats
+
+BLOCK = 128
+WORD = np.uint64(0xFFFFFFFF)
+SHIFT = np.uint64(32)
+SHAPES = ("normal", "peaked", "ties", "flat")
+
+
+def philox(counter, key):
+    """Philox4x32-10 over broadcast counters; counter: 4 words or arrays of words, key: 2 words -> 4 uint64 arrays of 32-bit words."""
+    a, b, c, d = np.broadcast_arrays(*(np.asarray(word, dtype=np.uint64) for word in counter))
+    k0, k1 = (int(word) for word in key)
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * a, np.uint64(0xCD9E8D57) * c
+        a, b, c, d = (p1 >> SHIFT) ^ b ^ np.uint64(k0), p1 & WORD, (p0 >> SHIFT) ^ d ^ np.uint64(k1), p0 & WORD
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return a, b, c, d
+
+
+def exponential(high, low):
+    """-log(1 - u) with u of (0, 1) from the upper 53 of 64 bits."""
+    u = (((high << SHIFT | low) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return -np.log1p(-u)
+
+
+def minima(seed, position, n_blocks):
+    """The least clock of each block and the token that has it; positions broadcast: f64[..., n_blocks], i64[..., n_blocks]."""
+    blocks = np.arange(n_blocks)
+    words = philox((blocks, np.asarray(position)[..., None], 0, 0), (seed & 0xFFFFFFFF, seed >> 32))
+    return exponential(words[0], words[1]) / BLOCK, blocks * BLOCK + (words[2] % np.uint64(BLOCK)).astype(np.int64)
+
+
+def clocks(seed, position, n):
+    """The clocks of tokens 0 to n - 1; f64[n]."""
+    n_blocks = -(-n // BLOCK)
+    value, place = minima(seed, position, n_blocks)
+    index, key = np.arange(n_blocks * BLOCK // 4), (seed & 0xFFFFFFFF, seed >> 32)
+    high, low = (np.stack(philox((index, position, 0, stream), key), axis=1).ravel() for stream in (1, 2))
+    out = np.repeat(value, BLOCK) + exponential(high, low)
+    out[place] = value
+    return out[:n]
+
+
+@lru_cache(maxsize=4096)
+def cached_clocks(seed, position, n):
+    """clocks() for small n, remembered."""
+    return clocks(seed, position, n)
+
+
+def scores(logits, temperature, clock):
+    """Race scores: logit / T - log(clock), at temperature 0 the logit; NaN counts as -infinity; f64[n]."""
+    logits = np.where(np.isnan(logits), -np.inf, logits).astype(np.float64)
+    return logits / float(np.float32(temperature)) - np.log(clock) if temperature else logits
+
+
+def kept(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+    """What truncation keeps, by sorting; bool[n]. llama.cpp's order: top-k, top-p of what is left, min-p; ties at a cutoff all stay."""
+    logits = np.where(np.isnan(logits), -np.inf, logits).astype(np.float64)
+    finite = logits > -np.inf
+    if temperature == 0 or np.isposinf(logits.max()):
+        return finite
+    order = np.sort(logits[finite])[::-1]
+    if top_k > 0:
+        order = order[:top_k]
+    if top_p < 1:
+        mass = np.cumsum(np.exp(order - order[0]))
+        order = order[: np.searchsorted(mass, float(np.float32(top_p)) * mass[-1]) + 1]
+    mask = logits >= order[-1]
+    return mask & (logits >= order[0] + np.log(np.float64(np.float32(min_p)))) if min_p > 0 else mask
+
+
+def arrivals(logits, clock, m=None, temperature=1.0, **truncation):
+    """The first m tokens in the order of their scores, lower tokens first where scores are equal, and the scores."""
+    score = scores(logits, temperature, clock)
+    score[~kept(logits, temperature, **truncation)] = -np.inf
+    order = np.argsort(-score, kind="stable")[: np.count_nonzero(score > -np.inf)][:m]
+    return order, score[order]
+
+
+def winner(logits, clock, temperature=1.0, **truncation):
+    """The token with the greatest score, the lowest of equal ones."""
+    score = scores(logits, temperature, clock)
+    return int(np.argmax(np.where(kept(logits, temperature, **truncation), score, -np.inf)))
+
+
+def table_hash(tokens, state=1469598103934665603):
+    """FNV-1a over whole tokens; continues from state."""
+    for token in tokens:
+        state = (state ^ (token + 1)) * 1099511628211 % 2**64
+    return state
+
+
+def table_row(table, state):
+    """The row of a table model after the tokens that hash to state; f32[n_vocab]."""
+    return table[(state >> 20) % len(table)]
+
+
+def decode(table, prompt, n, seed, **options):
+    """Plain decoding over a table model: the n tokens that win their races one by one."""
+    state, tokens = table_hash(prompt), []
+    for position in range(len(prompt), len(prompt) + n):
+        tokens.append(winner(table_row(table, state), cached_clocks(seed, position, table.shape[1]), **options))
+        state = table_hash(tokens[-1:], state)
+    return tokens
+
+
+def random_table(rng, n_rows, n_vocab, spread=2.0):
+    """Logits of a table model; f32[n_rows, n_vocab]."""
+    return (rng.normal(size=(n_rows, n_vocab)) * spread).astype(np.float32)
+
+
+def random_row(rng, n, shape):
+    """Logits of one of SHAPES; f32[n]."""
+    row = {
+        "normal": lambda: rng.normal(size=n) * 3,
+        "peaked": lambda: rng.normal(size=n) + 20 * (rng.random(n) < 2 / n),
+        "ties": lambda: rng.integers(-3, 4, size=n),
+        "flat": lambda: np.full(n, 1.5),
+    }[shape]()
+    return row.astype(np.float32)
+
+
+def random_truncation(rng, n):
+    """top_k, top_p and min_p for a vocabulary of n tokens, each off or on."""
+    return {
+        "top_k": int(rng.choice([0, 1, 2, 40, n - 1, n, n + 1])),
+        "top_p": float(rng.choice([1.0, 0.01, 0.5, 0.9, 0.95, 0.999])),
+        "min_p": float(rng.choice([0.0, 0.0, 1e-4, 0.05, 0.5, 1.0])),
+    }
+
+
+def softmax(logits, temperature=1.0, **truncation):
+    """The probabilities that a race samples from; f64[n]."""
+    p = np.where(kept(logits, temperature, **truncation), logits.astype(np.float64) / float(np.float32(temperature)), -np.inf)
+    p = np.exp(p - p.max())
+    return p / p.sum()
+
+
+def goodness(counts, probabilities):
+    """The p-value of a chi-square test; outcomes expected fewer than 8 times are taken together; 0 if an impossible one was seen."""
+    counts, expected = np.asarray(counts, dtype=float), np.asarray(probabilities) * np.sum(counts)
+    if counts[expected == 0].any():
+        return 0.0
+    rare = expected < 8
+    if rare.any():
+        counts, expected = np.append(counts[~rare], counts[rare].sum()), np.append(expected[~rare], expected[rare].sum())
+        counts, expected = counts[expected > 0], expected[expected > 0]
+    return stats.chisquare(counts, expected * (counts.sum() / expected.sum())).pvalue if len(counts) > 1 else 1.0

@@ -1,0 +1,150 @@
+"""Races: brute force over all clocks gives the same winners and arrivals, and they follow the probabilities."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from ersd._core import Clock, Race, SamplingOptions
+
+import oracles
+
+SIZES = [1, 5, 127, 128, 129, 1000, 32000, 49152, 262144]
+TEMPERATURES = [0.05, 0.6, 1.0, 1.5, 20.0]
+
+
+@pytest.fixture(scope="module")
+def race():
+    """One race for all tests: working memory must not leak from one to the next."""
+    return Race()
+
+
+def winners(race, logits, n, seed=3, **options):
+    """Winners at n positions; i64[n]."""
+    options = SamplingOptions(**options)
+    return np.array([race.winner(logits, options, Clock(seed, position)) for position in range(n)])
+
+
+def assert_arrivals(race, logits, seed, position, m, **options):
+    """The first m arrivals and the winner are those of brute force."""
+    tokens, scores = race.arrivals(logits, SamplingOptions(**options), Clock(seed, position), m)
+    clock = oracles.clocks(seed, position, len(logits))
+    expected, expected_scores = oracles.arrivals(logits, clock, m, **options)
+    np.testing.assert_array_equal(tokens, expected)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-12, atol=1e-12)
+    assert race.winner(logits, SamplingOptions(**options), Clock(seed, position)) == expected[0]
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("shape", oracles.SHAPES)
+def test_winner_and_arrivals_equal_brute_force(race, n, shape):
+    """Order and scores of the first m arrivals, whatever m, the temperature and the truncation."""
+    rng = np.random.default_rng([n, len(shape)])
+    for i in range(150 if n <= 1000 else 10 if n < 100_000 else 4):
+        logits = oracles.random_row(rng, n, shape)
+        truncation = oracles.random_truncation(rng, n) if i % 2 else {}
+        m = int(rng.choice([1, 5, 64, 256, n + 3]))
+        assert_arrivals(race, logits, int(rng.integers(2**63)), i, m, temperature=float(rng.choice(TEMPERATURES)), **truncation)
+
+
+def test_every_place_can_win(race):
+    """The first and the last token of blocks, and of a last block that is short, win where they must."""
+    for n in (127, 128, 129, 300):
+        for token in sorted({0, n - 1, min(127, n - 1), min(128, n - 1)}):
+            logits = np.zeros(n, np.float32)
+            logits[token] = 60
+            assert (winners(race, logits, 20) == token).all()
+
+
+@pytest.mark.parametrize("n", [1, 5, 128, 129, 1000])
+def test_temperature_zero(race, n):
+    """No noise: the greatest logit, the lowest of equal tokens; arrivals by logit."""
+    rng = np.random.default_rng(n)
+    for shape in oracles.SHAPES:
+        for m in (1, 5, 64, n + 1):
+            logits = oracles.random_row(rng, n, shape)
+            assert_arrivals(race, logits, 1, m, m, temperature=0.0, top_k=2, top_p=0.5)
+            assert race.winner(logits, SamplingOptions(temperature=0), Clock(0, 0)) == logits.argmax()
+
+
+DISTRIBUTIONS = {
+    "flat": np.zeros(300),
+    "peaked": np.where(np.arange(300) == 170, 8.0, 0.0),
+    "geometric": -0.05 * np.random.default_rng(0).permutation(400),
+    "two-level": np.where(np.arange(1000) % 128 == 5, 4.0, 0.0),
+    "one block": np.linspace(-2, 2, 60),
+}
+
+
+CUT = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+
+
+@pytest.mark.parametrize("shape", DISTRIBUTIONS)
+@pytest.mark.parametrize("options", [{"temperature": 1.0}, {"temperature": 0.6}, {"temperature": 1.5}, CUT])
+def test_winners_follow_the_softmax(race, shape, options):
+    """A winner is a sample of the tempered and truncated distribution."""
+    logits = DISTRIBUTIONS[shape].astype(np.float32)
+    counts = np.bincount(winners(race, logits, 20_000, **options), minlength=len(logits))
+    assert oracles.goodness(counts, oracles.softmax(logits, **options)) > 1e-4
+
+
+@pytest.mark.parametrize("places", [range(5), [0, 127, 128, 4000, 49151]])
+@pytest.mark.parametrize("m", [2, 3])
+def test_arrivals_are_samples_without_replacement(race, places, m):
+    """Ordered pairs and triples have the probabilities of Plackett and Luce, within a block and across blocks."""
+    p = np.array([0.4, 0.25, 0.2, 0.1, 0.05])
+    logits = np.full(max(places) + 1, -np.inf, np.float32)
+    logits[list(places)] = np.log(p)
+    exact = {}
+    for order in permutations(range(5), m):
+        taken = np.cumsum([0, *p[list(order)]])[:-1]
+        exact[order] = np.prod(p[list(order)] / (1 - taken))
+    counts, options, index = dict.fromkeys(exact, 0), SamplingOptions(), {place: i for i, place in enumerate(places)}
+    for position in range(20_000):
+        counts[tuple(index[token] for token in race.arrivals(logits, options, Clock(4, position), m)[0].tolist())] += 1
+    assert oracles.goodness(list(counts.values()), list(exact.values())) > 1e-4
+
+
+def test_first_arrivals_begin_longer_ones(race):
+    """The first m are the same however many are asked for."""
+    logits = oracles.random_row(np.random.default_rng(1), 5000, "normal")
+    all_of_them = race.arrivals(logits, SamplingOptions(), Clock(1, 2), 5000)[0]
+    assert sorted(all_of_them) == list(range(5000))
+    for m in (0, 1, 2, 64, 65, 4999):
+        np.testing.assert_array_equal(race.arrivals(logits, SamplingOptions(), Clock(1, 2), m)[0], all_of_them[:m])
+
+
+ODD_VALUES = [np.inf, -np.inf, np.nan, 0.0, 1.0, 1e30, -1e30, np.finfo(np.float32).max, np.finfo(np.float32).min, 1e-40]
+
+
+@pytest.mark.parametrize("n", [1, 100, 128, 700])
+def test_odd_logits(race, n):
+    """Infinite, NaN and huge logits in any mixture: brute force's arrivals, or RuntimeError where there is no probability."""
+    rng = np.random.default_rng(n)
+    for i in range(300):
+        logits = rng.normal(size=n).astype(np.float32)
+        odd = rng.choice(ODD_VALUES, size=n).astype(np.float32) if i % 3 else np.full(n, rng.choice(ODD_VALUES), np.float32)
+        logits = np.where(rng.random(n) < rng.choice([0.1, 0.9, 1.0]), odd, logits)
+        if not (logits > -np.inf).any():
+            with pytest.raises(RuntimeError, match="no token a probability"):
+                race.winner(logits, SamplingOptions(), Clock(0, i))
+            continue
+        assert_arrivals(race, logits, 5, i, int(rng.choice([1, 7, n])), temperature=float(rng.choice([0.0, *TEMPERATURES])))
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 0.7, 1.0, 1e6])
+def test_masked_blocks(race, temperature):
+    """Whole blocks masked by the least float, as padding and grammars do, change nothing for the others."""
+    rng = np.random.default_rng(7)
+    for position in range(300):
+        logits = oracles.random_row(rng, 1280, "normal")
+        logits.reshape(10, 128)[rng.random(10) < 0.5] = np.finfo(np.float32).min
+        assert_arrivals(race, logits, 6, position, 3, temperature=temperature)
+
+
+def test_one_finite_logit(race):
+    """A single token with a probability always wins."""
+    for token in (0, 127, 128, 999):
+        logits = np.full(1000, -np.inf, np.float32)
+        logits[token] = -50
+        assert (winners(race, logits, 50) == token).all()
+        assert race.arrivals(logits, SamplingOptions(), Clock(0, 0), 9)[0].tolist() == [token]

@@ -1,0 +1,148 @@
+"""Writes tiny random GGUF models, and prunes real ones: models for tests, from the gguf package alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+WIDTH, HEADS, FEED_FORWARD = 64, 4, 128
+WORDS = ["▁the", "▁a", "▁and", "▁of", "▁to", "▁in", "ing", "er", "on", "an", "▁", "é", "日", "本", "語", "🙂"]
+
+
+def vocabulary(n_words: int = 256) -> tuple[list[bytes], list[float], list[int]]:
+    """A SentencePiece vocabulary: <unk>, <s>, </s>, all bytes, WORDS and made-up words."""
+    tokens = [b"<unk>", b"<s>", b"</s>"] + [f"<0x{i:02X}>".encode() for i in range(256)]
+    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL] + [gguf.TokenType.BYTE] * 256
+    letters = "etaoinshrdlu"
+    made_up = [a + b + c for a in ["▁", *letters] for b in letters for c in letters]
+    words = list(dict.fromkeys([*WORDS, *letters, *made_up]))[:n_words]
+    tokens += [word.encode() for word in words]
+    kinds += [gguf.TokenType.NORMAL] * len(words)
+    scores = [0.0] * 259 + [-float(i) for i in range(len(words))]
+    return tokens, scores, [int(kind) for kind in kinds]
+
+
+def write_llama(path: Path, *, seed: int = 0, noise: float = 0.0, n_layers: int = 2, n_words: int = 256, swap: bool = False, ends: bool = False) -> Path:
+    """A llama-architecture model in Q8_0 with random weights.
+
+    noise > 0 perturbs the weights of the same seed: a draft that resembles the model without noise. swap exchanges two words.
+    Unless it ends, the end token is too improbable to come up.
+    """
+    tokens, scores, kinds = vocabulary(n_words)
+    if swap:
+        tokens[300], tokens[301] = tokens[301], tokens[300]
+    rng, disturb = np.random.default_rng(seed), np.random.default_rng(seed + 1000)
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_context_length(4096)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(n_layers)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+    def matrix(name: str, rows: int, columns: int, scale: float) -> None:
+        weights = rng.normal(size=(rows, columns)) * scale
+        weights = (weights + disturb.normal(size=weights.shape) * scale * noise).astype(np.float32)
+        if name == "output.weight" and not ends:
+            weights[2] = 0
+        kind = gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(name, gguf.quants.quantize(weights, kind), raw_dtype=kind)
+
+    matrix("token_embd.weight", len(tokens), WIDTH, 1.0)
+    for i in range(n_layers):
+        writer.add_tensor(f"blk.{i}.attn_norm.weight", np.ones(WIDTH, np.float32))
+        for part in ("q", "k", "v", "output"):
+            matrix(f"blk.{i}.attn_{part}.weight", WIDTH, WIDTH, WIDTH**-0.5)
+        writer.add_tensor(f"blk.{i}.ffn_norm.weight", np.ones(WIDTH, np.float32))
+        matrix(f"blk.{i}.ffn_gate.weight", FEED_FORWARD, WIDTH, WIDTH**-0.5)
+        matrix(f"blk.{i}.ffn_up.weight", FEED_FORWARD, WIDTH, WIDTH**-0.5)
+        matrix(f"blk.{i}.ffn_down.weight", WIDTH, FEED_FORWARD, FEED_FORWARD**-0.5)
+    writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
+    matrix("output.weight", len(tokens), WIDTH, 0.35)
+    _finish(writer)
+    return path
+
+
+def write_mamba(path: Path, *, seed: int = 0) -> Path:
+    """A recurrent model (Mamba) with random weights: one that cannot branch."""
+    tokens, scores, kinds = vocabulary()
+    inner, state, rank, kernel = 2 * WIDTH, 16, 4, 4
+    rng = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(str(path), "mamba")
+    writer.add_context_length(4096)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_ssm_conv_kernel(kernel)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(rank)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    shapes = {
+        "token_embd.weight": (len(tokens), WIDTH),
+        "output_norm.weight": (WIDTH,),
+        "output.weight": (len(tokens), WIDTH),
+        "blk.0.attn_norm.weight": (WIDTH,),
+        "blk.0.ssm_in.weight": (2 * inner, WIDTH),
+        "blk.0.ssm_conv1d.weight": (inner, kernel),
+        "blk.0.ssm_conv1d.bias": (inner,),
+        "blk.0.ssm_x.weight": (rank + 2 * state, inner),
+        "blk.0.ssm_dt.weight": (inner, rank),
+        "blk.0.ssm_dt.bias": (inner,),
+        "blk.0.ssm_a": (inner, state),
+        "blk.0.ssm_d": (inner,),
+        "blk.0.ssm_out.weight": (WIDTH, inner),
+    }
+    for name, shape in shapes.items():
+        values = rng.normal(size=shape) * (0.1 if len(shape) > 1 else 1)
+        writer.add_tensor(name, (-np.abs(values) if name.endswith("ssm_a") else values).astype(np.float32))
+    _finish(writer)
+    return path
+
+
+def prune_layers(source: Path, path: Path, removed: range) -> Path:
+    """A copy of a model without some of its layers: a bad draft for it."""
+    reader = gguf.GGUFReader(str(source))
+    arch = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(str(path), arch)
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", f"{arch}.block_count"):
+            continue
+        kind = field.types[0]
+        writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    kept = [i for i in range(reader.fields[f"{arch}.block_count"].contents()) if i not in removed]
+    writer.add_block_count(len(kept))
+    for tensor in reader.tensors:
+        name, data = tensor.name, tensor.data
+        if name.startswith("blk."):
+            _, layer, rest = name.split(".", 2)
+            if int(layer) in removed:
+                continue
+            name = f"blk.{kept.index(int(layer))}.{rest}"
+        writer.add_tensor(name, data, raw_dtype=tensor.tensor_type)
+    _finish(writer)
+    return path
+
+
+def _finish(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
