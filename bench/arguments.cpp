@@ -50,7 +50,8 @@ std::vector<std::string> read_prompts(const std::string& path) {
 }
 
 Format format_from(const std::string& name) {
-  static const std::map<std::string, Format> kFormats{{"md", Format::kMarkdown}, {"csv", Format::kCsv}, {"json", Format::kJson}, {"jsonl", Format::kJsonLines}};
+  static const std::map<std::string, Format> kFormats{
+      {"md", Format::kMarkdown}, {"csv", Format::kCsv}, {"json", Format::kJson}, {"jsonl", Format::kJsonLines}};
   if (const auto found = kFormats.find(name); found != kFormats.end()) return found->second;
   throw std::invalid_argument("-o must be one of md, csv, json, jsonl, got '" + name + "'");
 }
@@ -96,7 +97,10 @@ Arguments parse(const std::vector<std::string>& words) {
       {"-m", text(a.target)},
       {"-md", text(a.draft)},
       {"-p", [&](const auto&, const auto& v) { a.prompts.push_back(v); }},
-      {"-f", [&](const auto&, const auto& v) { for (auto& p : read_prompts(v)) a.prompts.push_back(std::move(p)); }},
+      {"-f",
+       [&](const auto&, const auto& v) {
+         for (auto& p : read_prompts(v)) a.prompts.push_back(std::move(p));
+       }},
       {"-n", integer(a.n_gen)},
       {"-r", integer(a.repetitions)},
       {"-s", [&](const auto& o, const auto& v) { a.seed = number<uint64_t>(o, v); }},

@@ -1,5 +1,5 @@
 // ersd-bench: first shows that speculation does not change the tokens, then times every method in turn.
-#include <chrono>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <ctime>
@@ -10,6 +10,14 @@
 #include "arguments.h"
 #include "ersd/llama/backend.h"
 #include "report.h"
+
+#ifdef _WIN32
+#include <io.h>
+#define isatty _isatty
+#define fileno _fileno
+#else
+#include <unistd.h>
+#endif
 
 namespace ersd::bench {
 namespace {
@@ -78,7 +86,7 @@ class Benchmark {
     check();
     for (int32_t r = 0; r < args_.repetitions; ++r)
       for (size_t c = 0; c < outcomes_.size(); ++c) time(c, r);
-    std::fprintf(stderr, "\r%60s\r", "");
+    if (terminal_) std::fprintf(stderr, "\r%40s\r", "");
     report.begin();
     bool identical = true;
     for (size_t c = 0; c < outcomes_.size(); ++c) {
@@ -116,9 +124,10 @@ class Benchmark {
       }
     }
     if (differing == 0)
-      std::fprintf(stderr, "\rsame tokens as ar: every configuration, %zu prompts\n", prompts_.size());
+      std::fprintf(stderr, "%ssame tokens as ar: every configuration, %zu prompts\n", terminal_ ? "\r" : "", prompts_.size());
     else
-      std::fprintf(stderr, "\rNOT the same tokens as ar: %zu of %zu answers differ\n", differing, prompts_.size() * outcomes_.size());
+      std::fprintf(stderr, "%sNOT the same tokens as ar: %zu of %zu answers differ\n", terminal_ ? "\r" : "", differing,
+                   prompts_.size() * outcomes_.size());
   }
 
   void time(size_t c, int32_t repetition) {
@@ -133,7 +142,9 @@ class Benchmark {
     outcomes_[c].speeds.push_back(ms > 0 ? tokens / ms * 1000 : 0);
   }
 
-  void progress(const char* what, size_t done, size_t all) const { std::fprintf(stderr, "\r%s %zu/%zu ", what, done + 1, all); }
+  void progress(const char* what, size_t done, size_t all) const {
+    if (terminal_) std::fprintf(stderr, "\r%s %zu/%zu ", what, done + 1, all);
+  }
 
   Row row(size_t c) const {
     const Configuration& config = args_.configurations[c];
@@ -153,7 +164,7 @@ class Benchmark {
             {"model_size", static_cast<int64_t>(target.size())},
             {"model_n_params", static_cast<int64_t>(target.n_params())},
             {"draft_filename", drafts ? generator_.draft()->path() : std::string()},
-            {"n_threads", int64_t{args_.models.context.n_threads}},
+            {"n_threads", int64_t{generator_.n_threads()}},
             {"n_gpu_layers", int64_t{args_.models.target.n_gpu_layers}},
             {"draft_n_gpu_layers", int64_t{args_.models.draft.n_gpu_layers}},
             {"n_prompts", static_cast<int64_t>(prompts_.size())},
@@ -184,6 +195,7 @@ class Benchmark {
   Generator generator_;
   std::vector<std::vector<Token>> prompts_;
   std::vector<Outcome> outcomes_;
+  bool terminal_ = isatty(fileno(stderr)) != 0;
 };
 
 }  // namespace

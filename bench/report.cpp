@@ -11,8 +11,9 @@ namespace ersd::bench {
 namespace {
 
 // What the Markdown table shows; the other formats give every key.
-constexpr std::array<std::string_view, 14> kColumns{"method", "strategy", "draft_nodes", "temperature", "identical", "tokens_per_call", "avg_ts",
-                                                    "stddev_ts", "ratio_to_ar", "stddev_ratio", "target_ms", "draft_ms", "race_ms", "rest_ms"};
+constexpr std::array<std::string_view, 14> kColumns{"method",          "strategy", "draft_nodes", "temperature", "identical",
+                                                    "tokens_per_call", "avg_ts",   "stddev_ts",   "ratio_to_ar", "stddev_ratio",
+                                                    "target_ms",       "draft_ms", "race_ms",     "rest_ms"};
 
 std::string plain(const Value& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return *text;
@@ -42,7 +43,8 @@ std::string quoted(const std::string& text) {
 std::string json(const Row& row, std::string_view indent, std::string_view separator) {
   std::string out;
   for (const auto& [key, value] : row)
-    out += (out.empty() ? "" : ",") + std::string(separator) + std::string(indent) + quoted(key) + ": " + (std::holds_alternative<std::string>(value) ? quoted(plain(value)) : plain(value));
+    out += (out.empty() ? "" : ",") + std::string(separator) + std::string(indent) + quoted(key) + ": " +
+           (std::holds_alternative<std::string>(value) ? quoted(plain(value)) : plain(value));
   return out;
 }
 
@@ -91,8 +93,12 @@ void Report::add(const Row& row) {
         out_ << "\n";
       }
       break;
-    case Format::kJson: out_ << (first_ ? "\n  {" : ",\n  {") << json(row, "    ", "\n") << "\n  }"; break;
-    case Format::kJsonLines: out_ << "{" << json(row, "", " ").substr(1) << "}\n"; break;
+    case Format::kJson:
+      out_ << (first_ ? "\n  {" : ",\n  {") << json(row, "    ", "\n") << "\n  }";
+      break;
+    case Format::kJsonLines:
+      out_ << "{" << json(row, "", " ").substr(1) << "}\n";
+      break;
   }
   out_.flush();
   first_ = false;

@@ -131,22 +131,41 @@ def test_stats(kind, strategy):
     decoder.start(PROMPT, options(COOL, strategy=strategy, draft_nodes=k))
     accepted = [len(decoder.step(100)) - 1 for _ in range(n)]
     stats, total = decoder.stats.to_dict(), sum(accepted)
-    ranks = stats["rank_histogram"]
     assert (stats["generated"], stats["target_calls"], stats["accepted"]) == (n + total, n, total)
+    assert stats["drafted"] == n * (1 if strategy == "simple" else k)
+    assert stats["draft_calls"] == draft.n_calls - 1  # the prompt's is none
     assert stats["acceptance_histogram"] == np.bincount(accepted).tolist()
     assert stats["tokens_per_call"] == pytest.approx((n + total) / n)
     assert stats["acceptance_rate"] == pytest.approx(total / stats["drafted"])
-    assert stats["draft_calls"] == draft.n_calls - 1  # the prompt's is none
-    assert len(ranks) == 65
-    if strategy == "tree":
-        assert stats["drafted"] == n * k
-        assert n <= sum(ranks) <= n + total
-        assert ranks[0] <= total <= sum(ranks[:k])
-    elif strategy == "batch":  # the root is all that is ranked
-        assert (stats["drafted"], sum(ranks), sum(ranks[:k])) == (n * k, n, total)
-    else:
-        depth = k if strategy == "sequence" else 1
-        assert (stats["drafted"], sum(ranks), ranks[0]) == (n * depth, sum(min(a + 1, depth) for a in accepted), total)
+    assert len(stats["rank_histogram"]) == 65
+
+
+@pytest.mark.parametrize("kind", DRAFTS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("sampling", [COOL, CUT])
+def test_steps_go_as_far_as_the_races_say(kind, strategy, sampling):
+    """The draft's race orders, by the oracle from the true tokens before, foretell each step, the ranks and what the histogram learns."""
+    table, tokens, learnt, ranks = draft_table(kind), list(PROMPT), RankHistogram(), [0] * 65
+    future = truth(tuple(sampling.items()), 400)
+    decoder = Decoder(TableModel(TABLE), TableModel(table))
+    decoder.start(PROMPT, options(sampling, strategy=strategy, draft_nodes=40))
+    while len(tokens) < 350:
+        shape, node, start, seen = expected_shape(strategy, 40, 64, learnt), 0, len(tokens), []
+        children = {(shape.parent[i], shape.rank[i]): i for i in range(len(shape))}
+        while node is not None:
+            token = future[len(tokens) - len(PROMPT)]
+            if node in shape.parent:  # the draft was run here
+                row = oracles.table_row(table, oracles.table_hash(tokens))[:N_VOCAB]
+                order = oracles.arrivals(row, oracles.cached_clocks(SEED, len(tokens), len(row)), 64, **sampling)[0].tolist()
+                seen.append(order.index(token) if token in order else 64)
+            node = children.get((node, seen[-1])) if node in shape.parent else None
+            tokens.append(token)
+        assert decoder.step(400) == tokens[start:]
+        for rank in seen:
+            ranks[rank] += 1
+            learnt.observe(rank)
+    assert decoder.stats.to_dict()["rank_histogram"] == ranks
+    np.testing.assert_allclose(decoder.histogram.probabilities(), learnt.probabilities(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -199,6 +218,7 @@ def test_generations_do_not_touch_one_another():
         given = options(COOL, seed=seed, method=method, strategy=strategy, draft_nodes=9)
         tokens = generate(decoder, 25, given, prompt)[0]
         assert tokens == truth(tuple(COOL.items()), 25, tuple(prompt), seed)
+        assert decoder.stats.to_dict()["generated"] == 25
         seen.add(tuple(tokens))
     assert len(seen) > 30
 

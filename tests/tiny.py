@@ -24,7 +24,9 @@ def vocabulary(n_words: int = 256) -> tuple[list[bytes], list[float], list[int]]
     return tokens, scores, [int(kind) for kind in kinds]
 
 
-def write_llama(path: Path, *, seed: int = 0, noise: float = 0.0, n_layers: int = 2, n_words: int = 256, swap: bool = False, ends: bool = False) -> Path:
+def write_llama(
+    path: Path, *, seed: int = 0, noise: float = 0.0, n_layers: int = 2, n_words: int = 256, swap: bool = False, ends: bool = False
+) -> Path:
     """A llama-architecture model in Q8_0 with random weights.
 
     noise > 0 perturbs the weights of the same seed: a draft that resembles the model without noise. swap exchanges two words.

@@ -46,7 +46,7 @@ class BatchLayout {
 
   Batch batch_;
   std::vector<int32_t> sequence_, row_, call_;  // by node; call_: in which call it was laid out
-  std::vector<bool> continued_;  // a node's own sequence has gone to its first child
+  std::vector<bool> continued_;                 // a node's own sequence has gone to its first child
   std::vector<std::vector<int32_t>> members_;
   int32_t n_sequences_ = 1, begin_ = 0, root_position_ = 0, n_calls_ = 0;
 };

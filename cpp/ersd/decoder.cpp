@@ -28,10 +28,14 @@ void Decoder::start(std::span<const Token> prompt, const GenerationOptions& opti
 TreeShape Decoder::shape(int32_t max_depth) const {
   const int32_t depth = std::min(max_depth, options_.draft_depth), k = depth > 0 ? options_.draft_nodes : 0;
   switch (options_.strategy) {
-    case Strategy::kSimple: return sequence_shape(1, depth);
-    case Strategy::kSequence: return sequence_shape(k, depth);
-    case Strategy::kBatch: return batch_shape(k);
-    case Strategy::kTree: break;
+    case Strategy::kSimple:
+      return sequence_shape(1, depth);
+    case Strategy::kSequence:
+      return sequence_shape(k, depth);
+    case Strategy::kBatch:
+      return batch_shape(k);
+    case Strategy::kTree:
+      break;
   }
   const auto probabilities = histogram_.probabilities();
   return optimal_shape(std::span(probabilities).first(RankHistogram::kRanks), k, depth);

@@ -7,7 +7,8 @@
 
 namespace ersd {
 
-void Drafter::draft(std::span<const Token> history, const TreeShape& shape, const SamplingOptions& options, uint64_t seed, DraftTree& tree, Stats& stats) {
+void Drafter::draft(std::span<const Token> history, const TreeShape& shape, const SamplingOptions& options, uint64_t seed, DraftTree& tree,
+                    Stats& stats) {
   const auto n_shape = static_cast<size_t>(shape.size());
   node_of_.assign(n_shape, -1);
   node_of_[0] = 0;

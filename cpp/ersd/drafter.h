@@ -27,10 +27,10 @@ class Drafter {
   LanguageModel& model_;
   int32_t n_vocab_;
   Race race_;
-  std::vector<Token> order_;                // the arrivals of each node that was expanded, one after another
-  std::vector<int32_t> begin_, end_;        // by tree node, into order_
+  std::vector<Token> order_;                 // the arrivals of each node that was expanded, one after another
+  std::vector<int32_t> begin_, end_;         // by tree node, into order_
   std::vector<int32_t> node_of_, expanded_;  // by shape node: its tree node or -1; the nodes of a level that have children
-  std::vector<int32_t> first_child_;        // by shape node, into the shape; -1 for none
+  std::vector<int32_t> first_child_;         // by shape node, into the shape; -1 for none
 };
 
 }  // namespace ersd

@@ -1,20 +1,20 @@
 // The whole library, in the order of its layers: each header includes only those above it.
 #pragma once
 
-#include "ersd/noise.h"           // clocks: one Exp(1) variate per (seed, position, token)
-#include "ersd/sampling.h"        // temperature, top-k, top-p, min-p
-#include "ersd/race.h"            // winner and first arrivals
-#include "ersd/histogram.h"       // ranks of winners in the draft's order
-#include "ersd/tree.h"            // draft trees and their shapes
 #include "ersd/batch.h"           // trees as batches with sequences
-#include "ersd/language_model.h"  // what a model must do
-#include "ersd/table_model.h"     // one whose logits are a table
-#include "ersd/options.h"         // options and stats of a generation
-#include "ersd/drafter.h"         // draft model: tree
-#include "ersd/verify.h"          // target logits: accepted path
 #include "ersd/decoder.h"         // the step
-#include "ersd/llama/backend.h"   // llama.cpp: devices, log
-#include "ersd/llama/model.h"     // weights and vocabulary
-#include "ersd/llama/context.h"   // decoding and the cache
-#include "ersd/text.h"            // UTF-8 and stop strings
+#include "ersd/drafter.h"         // draft model: tree
 #include "ersd/generator.h"       // text from prompts
+#include "ersd/histogram.h"       // ranks of winners in the draft's order
+#include "ersd/language_model.h"  // what a model must do
+#include "ersd/llama/backend.h"   // llama.cpp: devices, log
+#include "ersd/llama/context.h"   // decoding and the cache
+#include "ersd/llama/model.h"     // weights and vocabulary
+#include "ersd/noise.h"           // clocks: one Exp(1) variate per (seed, position, token)
+#include "ersd/options.h"         // options and stats of a generation
+#include "ersd/race.h"            // winner and first arrivals
+#include "ersd/sampling.h"        // temperature, top-k, top-p, min-p
+#include "ersd/table_model.h"     // one whose logits are a table
+#include "ersd/text.h"            // UTF-8 and stop strings
+#include "ersd/tree.h"            // draft trees and their shapes
+#include "ersd/verify.h"          // target logits: accepted path

@@ -15,7 +15,8 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
     draft_.emplace(draft_path, options.draft);
     for (const llama::Model* model : {&target(), draft()})
       if (!model->can_branch())
-        throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() + ") keeps one recurrent state and cannot hold a tree of drafts; it can be used without a draft model");
+        throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() +
+                                    ") keeps one recurrent state and cannot hold a tree of drafts; it can be used without a draft model");
     llama::check_same_vocabulary(target_, *draft_);
   }
   target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
@@ -29,8 +30,8 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
 void Generator::check_prompt(const std::vector<Token>& prompt) const {
   if (prompt.empty()) throw std::invalid_argument("the prompt is empty, expected at least one token");
   if (prompt.size() >= static_cast<size_t>(n_ctx()))
-    throw std::invalid_argument("the prompt has " + std::to_string(prompt.size()) + " tokens, the context of " + std::to_string(n_ctx()) + " (n_ctx) has room for " +
-                                std::to_string(n_ctx() - 1) + " and one to generate");
+    throw std::invalid_argument("the prompt has " + std::to_string(prompt.size()) + " tokens, the context of " + std::to_string(n_ctx()) +
+                                " (n_ctx) has room for " + std::to_string(n_ctx() - 1) + " and one to generate");
   for (const Token token : prompt)
     if (token < 0 || token >= target_.n_vocab())
       throw std::invalid_argument("prompt tokens must be between 0 and " + std::to_string(target_.n_vocab() - 1) + ", got " + std::to_string(token));

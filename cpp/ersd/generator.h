@@ -54,6 +54,7 @@ class Generator {
   const llama::Model& target() const { return target_; }
   const llama::Model* draft() const { return draft_ ? &*draft_ : nullptr; }
   int32_t n_ctx() const { return target_context_->n_ctx(); }
+  int32_t n_threads() const { return target_context_->n_threads(); }
 
  private:
   void take(std::span<const Token> tokens, GenerationStep& step);

@@ -21,8 +21,7 @@ class Clock {
  public:
   static constexpr int32_t kBlock = 128;
 
-  Clock(uint64_t seed, uint32_t position)
-      : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, position_(position) {}
+  Clock(uint64_t seed, uint32_t position) : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, position_(position) {}
 
   // The clock of a token, > 0. Pure and thread safe; defined for every token >= 0, whatever the vocabulary.
   double operator()(Token token) const;

@@ -31,7 +31,8 @@ const char* name_of(const Names& names, Value wanted) {
 
 void check_range(const char* option, int32_t value, int32_t least, int32_t most) {
   if (value < least || value > most)
-    throw std::invalid_argument(std::string(option) + " must be between " + std::to_string(least) + " and " + std::to_string(most) + ", got " + std::to_string(value));
+    throw std::invalid_argument(std::string(option) + " must be between " + std::to_string(least) + " and " + std::to_string(most) + ", got " +
+                                std::to_string(value));
 }
 
 }  // namespace

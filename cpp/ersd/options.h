@@ -41,11 +41,11 @@ struct Stats {
   int64_t generated = 0;     // tokens of the answer
   int64_t target_calls = 0;  // after the prompt
   int64_t draft_calls = 0;
-  int64_t drafted = 0;   // tree nodes without the root
-  int64_t accepted = 0;  // drafted tokens that became tokens of the answer
-  std::vector<int64_t> acceptance_histogram;                       // [n]: target calls that accepted n drafted tokens
+  int64_t drafted = 0;                                              // tree nodes without the root
+  int64_t accepted = 0;                                             // drafted tokens that became tokens of the answer
+  std::vector<int64_t> acceptance_histogram;                        // [n]: target calls that accepted n drafted tokens
   std::array<int64_t, RankHistogram::kRanks + 1> rank_histogram{};  // [r]: verified positions where the token was (r + 1)-th in the draft's order
-  int64_t target_tokens = 0, draft_tokens = 0;                     // tokens that went through each model, the prompt included
+  int64_t target_tokens = 0, draft_tokens = 0;                      // tokens that went through each model, the prompt included
   double prefill_ms = 0, draft_ms = 0, target_ms = 0, race_ms = 0, total_ms = 0;
 
   double tokens_per_call() const { return target_calls ? static_cast<double>(generated) / static_cast<double>(target_calls) : 0; }

@@ -6,10 +6,10 @@
 
 namespace ersd {
 
-TableModel::TableModel(std::vector<float> table, int32_t n_vocab, int32_t n_ctx)
-    : table_(std::move(table)), n_vocab_(n_vocab), n_ctx_(n_ctx) {
+TableModel::TableModel(std::vector<float> table, int32_t n_vocab, int32_t n_ctx) : table_(std::move(table)), n_vocab_(n_vocab), n_ctx_(n_ctx) {
   if (n_vocab <= 0 || table_.empty() || table_.size() % static_cast<size_t>(n_vocab) != 0)
-    throw std::invalid_argument("TableModel: expected a table of shape [n_rows, n_vocab], got " + std::to_string(table_.size()) + " numbers for n_vocab = " + std::to_string(n_vocab));
+    throw std::invalid_argument("TableModel: expected a table of shape [n_rows, n_vocab], got " + std::to_string(table_.size()) +
+                                " numbers for n_vocab = " + std::to_string(n_vocab));
 }
 
 std::span<const float> TableModel::row(std::span<const Token> tokens) const {
@@ -36,7 +36,8 @@ void TableModel::decode(std::span<const Token> history, const DraftTree& tree, s
       for (int32_t s = static_cast<int32_t>(cell.sequences.size()); s < batch.n_sequences; ++s) cell.sequences.push_back(s);
   for (const auto& copy : batch.copies)
     for (Cell& cell : cells_)
-      if (cell.position >= copy.begin && cell.position < copy.end && std::find(cell.sequences.begin(), cell.sequences.end(), copy.from) != cell.sequences.end())
+      if (cell.position >= copy.begin && cell.position < copy.end &&
+          std::find(cell.sequences.begin(), cell.sequences.end(), copy.from) != cell.sequences.end())
         cell.sequences.push_back(copy.to);
   for (int32_t i = 0; i < batch.size(); ++i)
     cells_.push_back({batch.token[i], batch.position[i], {batch.sequence.begin() + batch.offset[i], batch.sequence.begin() + batch.offset[i + 1]}});
@@ -57,7 +58,8 @@ void TableModel::commit(const DraftTree& tree, int32_t node) {
   if (node >= 0) {
     const int32_t sequence = layout_.sequence(node), end = n_cached_ + tree.depth(node) + 1;
     std::erase_if(cells_, [&](const Cell& cell) {
-      return cell.position >= n_cached_ && (cell.position >= end || std::find(cell.sequences.begin(), cell.sequences.end(), sequence) == cell.sequences.end());
+      return cell.position >= n_cached_ &&
+             (cell.position >= end || std::find(cell.sequences.begin(), cell.sequences.end(), sequence) == cell.sequences.end());
     });
     n_cached_ = end;
   }

@@ -10,7 +10,11 @@ size_t append_utf8(std::string_view bytes, bool last, std::string& out) {
   size_t i = 0;
   while (i < bytes.size()) {
     const auto lead = static_cast<uint8_t>(bytes[i]);
-    const size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead <= 0xDF ? 2 : lead >= 0xE0 && lead <= 0xEF ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+    const size_t length = lead < 0x80                    ? 1
+                          : lead >= 0xC2 && lead <= 0xDF ? 2
+                          : lead >= 0xE0 && lead <= 0xEF ? 3
+                          : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                         : 0;
     size_t valid = length ? 1 : 0;
     for (; valid > 0 && valid < length && i + valid < bytes.size(); ++valid) {
       const auto next = static_cast<uint8_t>(bytes[i + valid]);

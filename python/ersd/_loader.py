@@ -38,7 +38,9 @@ def _preload() -> None:
 
         os.add_dll_directory(str(folder))
     for stem in ("ggml", "llama"):
-        names = {"win32": [f"{stem}.dll", f"lib{stem}.dll"], "darwin": [f"lib{stem}.so", f"lib{stem}.dylib"]}.get(sys.platform, [f"lib{stem}.so"])
+        names = {"win32": [f"{stem}.dll", f"lib{stem}.dll"], "darwin": [f"lib{stem}.so", f"lib{stem}.dylib"]}.get(
+            sys.platform, [f"lib{stem}.so"]
+        )
         for path in (folder / name for name in names):
             if path.exists():
                 ctypes.CDLL(str(path))

@@ -111,7 +111,7 @@ class Stream:
         finish_reason: None until the generation is finished.
     """
 
-    def __init__(self, generator: Generator, prompt: list[int], options: Any, seed: int) -> None:
+    def __init__(self, generator: Generator, prompt: list[int], options: _core.GenerationOptions, seed: int) -> None:
         """Made by `Generator.stream`."""
         self.seed = seed
         self.text = ""
@@ -265,12 +265,41 @@ class Generator:
         """
         return cls(models.default_target(), models.default_draft(), **options)
 
-    def generate(self, prompt: str | Sequence[int], **options: Any) -> Result:
-        """Generate an answer. Takes the options of `stream`.
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = 128,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        method: str = "ersd",
+        strategy: str = "tree",
+        draft_nodes: int = 16,
+        draft_depth: int = 64,
+    ) -> Result:
+        """Generate an answer. The arguments, and what they raise, are those of `stream`.
 
         Ctrl-C stops within a step and leaves the Generator usable.
         """
-        with self.stream(prompt, **options) as stream:
+        stream = self.stream(
+            prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            seed=seed,
+            stop=stop,
+            method=method,
+            strategy=strategy,
+            draft_nodes=draft_nodes,
+            draft_depth=draft_depth,
+        )
+        with stream:
             for _ in stream:
                 pass
         assert stream.finish_reason is not None
@@ -345,8 +374,7 @@ class Generator:
             add_special: add the tokens that the model expects around a text, such as the beginning of sequence.
             parse_special: understand special tokens like ``<|im_end|>`` in the text.
         """
-        tokens: list[int] = self._core.target.tokenize(text, add_special, parse_special)
-        return tokens
+        return self._core.target.tokenize(text, add_special, parse_special)
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Token ids to text; bytes that are not UTF-8 become U+FFFD.
@@ -359,19 +387,19 @@ class Generator:
         return "".join(decoder.decode(self._core.target.piece(token, special)) for token in tokens) + decoder.decode(b"", True)
 
     @property
-    def target(self) -> Any:
+    def target(self) -> _core.Model:
         """The target's facts: path, description, architecture, n_vocab, n_ctx_train, n_params, size, bos, eos, metadata(key)."""
         return self._core.target
 
     @property
-    def draft(self) -> Any:
+    def draft(self) -> _core.Model | None:
         """The same of the draft; None without one."""
         return self._core.draft
 
     @property
     def n_ctx(self) -> int:
         """Tokens that prompt and answer may have together."""
-        return int(self._core.n_ctx)
+        return self._core.n_ctx
 
     def _acquire(self) -> None:
         if self._owner == threading.get_ident():

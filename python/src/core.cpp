@@ -42,57 +42,83 @@ void bind_core(nb::module_& m) {
 
   nb::class_<Clock>(m, "Clock", "The clocks of one position: an Exp(1) variate per token.")
       .def(nb::init<uint64_t, uint32_t>(), "seed"_a, "position"_a)
-      .def("__call__", [](const Clock& c, Token token) { return c(token); }, "token"_a)
-      .def("clocks", [](const Clock& c, int32_t n) {
-        std::vector<double> out(static_cast<size_t>(n));
-        for (int32_t t = 0; t < n; ++t) out[static_cast<size_t>(t)] = c(t);
-        return array(std::move(out));
-      }, "n"_a, "The clocks of tokens 0 to n - 1; f64[n].")
-      .def("noise_bounds", [](const Clock& c, int32_t n_blocks) {
-        std::vector<float> out(static_cast<size_t>(n_blocks));
-        c.noise_bounds(out);
-        return array(std::move(out));
-      }, "n_blocks"_a, "An upper bound on -log(clock) in each block of 128 tokens; f32[n_blocks].")
-      .def("uniform_bits", [](const Clock& c, int32_t block) {
-        std::vector<uint32_t> out(Clock::kBlock);
-        c.uniform_bits(block, std::span<uint32_t, Clock::kBlock>(out));
-        return array(std::move(out));
-      }, "block"_a, "u32[128]: lower bounds, in units of 2^-32, on clock minus least clock of the block.");
+      .def(
+          "__call__", [](const Clock& c, Token token) { return c(token); }, "token"_a)
+      .def(
+          "clocks",
+          [](const Clock& c, int32_t n) {
+            std::vector<double> out(static_cast<size_t>(n));
+            for (int32_t t = 0; t < n; ++t) out[static_cast<size_t>(t)] = c(t);
+            return array(std::move(out));
+          },
+          "n"_a, "The clocks of tokens 0 to n - 1; f64[n].")
+      .def(
+          "noise_bounds",
+          [](const Clock& c, int32_t n_blocks) {
+            std::vector<float> out(static_cast<size_t>(n_blocks));
+            c.noise_bounds(out);
+            return array(std::move(out));
+          },
+          "n_blocks"_a, "An upper bound on -log(clock) in each block of 128 tokens; f32[n_blocks].")
+      .def(
+          "uniform_bits",
+          [](const Clock& c, int32_t block) {
+            std::vector<uint32_t> out(Clock::kBlock);
+            c.uniform_bits(block, std::span<uint32_t, Clock::kBlock>(out));
+            return array(std::move(out));
+          },
+          "block"_a, "u32[128]: lower bounds, in units of 2^-32, on clock minus least clock of the block.");
 
   nb::class_<SamplingOptions>(m, "SamplingOptions", "temperature, top_k, top_p and min_p, with llama.cpp's meaning and order.")
-      .def("__init__", [](SamplingOptions* self, float temperature, int32_t top_k, float top_p, float min_p) {
-        new (self) SamplingOptions{temperature, top_k, top_p, min_p};
-        self->validate();
-      }, "temperature"_a = 1.0f, "top_k"_a = 0, "top_p"_a = 1.0f, "min_p"_a = 0.0f)
+      .def(
+          "__init__",
+          [](SamplingOptions* self, float temperature, int32_t top_k, float top_p, float min_p) {
+            new (self) SamplingOptions{temperature, top_k, top_p, min_p};
+            self->validate();
+          },
+          "temperature"_a = 1.0f, "top_k"_a = 0, "top_p"_a = 1.0f, "min_p"_a = 0.0f)
       .def_ro("temperature", &SamplingOptions::temperature)
       .def_ro("top_k", &SamplingOptions::top_k)
       .def_ro("top_p", &SamplingOptions::top_p)
       .def_ro("min_p", &SamplingOptions::min_p);
 
-  m.def("cutoff", [](const Floats& logits, const SamplingOptions& options) {
-    Row row;
-    row.read(view(logits));
-    return Truncation().cutoff(row, options);
-  }, "logits"_a, "options"_a, "The least logit that truncation keeps; logits: f32[n_vocab].");
+  m.def(
+      "cutoff",
+      [](const Floats& logits, const SamplingOptions& options) {
+        Row row;
+        row.read(view(logits));
+        return Truncation().cutoff(row, options);
+      },
+      "logits"_a, "options"_a, "The least logit that truncation keeps; logits: f32[n_vocab].");
 
   nb::class_<Race>(m, "Race", "Races over a row of logits, f32[n_vocab].")
       .def(nb::init<>())
-      .def("winner", [](Race& r, const Floats& logits, const SamplingOptions& options, const Clock& clock) { return r.winner(view(logits), options, clock).token; },
-           "logits"_a, "options"_a, "clock"_a, "The token that wins.")
-      .def("arrivals", [](Race& r, const Floats& logits, const SamplingOptions& options, const Clock& clock, size_t m) {
-        std::vector<int32_t> tokens;
-        std::vector<double> scores;
-        for (const Arrival& a : r.arrivals(view(logits), options, clock, m)) tokens.push_back(a.token), scores.push_back(a.score);
-        return std::pair(array(std::move(tokens)), array(std::move(scores)));
-      }, "logits"_a, "options"_a, "clock"_a, "m"_a, "The first m tokens to arrive and their scores; i32[<= m], f64[<= m].");
+      .def(
+          "winner",
+          [](Race& r, const Floats& logits, const SamplingOptions& options, const Clock& clock) {
+            return r.winner(view(logits), options, clock).token;
+          },
+          "logits"_a, "options"_a, "clock"_a, "The token that wins.")
+      .def(
+          "arrivals",
+          [](Race& r, const Floats& logits, const SamplingOptions& options, const Clock& clock, size_t m) {
+            std::vector<int32_t> tokens;
+            std::vector<double> scores;
+            for (const Arrival& a : r.arrivals(view(logits), options, clock, m)) tokens.push_back(a.token), scores.push_back(a.score);
+            return std::pair(array(std::move(tokens)), array(std::move(scores)));
+          },
+          "logits"_a, "options"_a, "clock"_a, "m"_a, "The first m tokens to arrive and their scores; i32[<= m], f64[<= m].");
 
   nb::class_<RankHistogram>(m, "RankHistogram", "How often the emitted token was the r-th of the draft's race order.")
       .def(nb::init<>())
       .def("observe", &RankHistogram::observe, "rank"_a)
-      .def("probabilities", [](const RankHistogram& h) {
-        const auto p = h.probabilities();
-        return array(std::vector<double>(p.begin(), p.end()));
-      }, "f64[65]; the last entry is that of all later ranks.");
+      .def(
+          "probabilities",
+          [](const RankHistogram& h) {
+            const auto p = h.probabilities();
+            return array(std::vector<double>(p.begin(), p.end()));
+          },
+          "f64[65]; the last entry is that of all later ranks.");
 
   nb::class_<TreeShape>(m, "TreeShape", "Parent and rank of each node of a drafting strategy's tree; node 0 is the root.")
       .def_ro("parent", &TreeShape::parent)
@@ -101,10 +127,12 @@ void bind_core(nb::module_& m) {
       .def("__len__", &TreeShape::size);
   m.def("sequence_shape", &sequence_shape, "k"_a, "max_depth"_a);
   m.def("batch_shape", &batch_shape, "k"_a);
-  m.def("optimal_shape", [](const std::vector<double>& p, int32_t k, int32_t max_depth) { return optimal_shape(p, k, max_depth); },
-        "probabilities"_a, "k"_a, "max_depth"_a, "The k nodes of the most probable paths for i.i.d. ranks.");
-  m.def("expected_tokens", [](const TreeShape& shape, const std::vector<double>& p) { return expected_tokens(shape, p); },
-        "shape"_a, "probabilities"_a, "Expected tokens per target call for i.i.d. ranks.");
+  m.def(
+      "optimal_shape", [](const std::vector<double>& p, int32_t k, int32_t max_depth) { return optimal_shape(p, k, max_depth); }, "probabilities"_a,
+      "k"_a, "max_depth"_a, "The k nodes of the most probable paths for i.i.d. ranks.");
+  m.def(
+      "expected_tokens", [](const TreeShape& shape, const std::vector<double>& p) { return expected_tokens(shape, p); }, "shape"_a, "probabilities"_a,
+      "Expected tokens per target call for i.i.d. ranks.");
 
   nb::class_<DraftTree>(m, "DraftTree", "A tree of tokens as flat arrays; node 0 is the last committed token.")
       .def(nb::init<Token>(), "root"_a)
@@ -114,58 +142,82 @@ void bind_core(nb::module_& m) {
       .def_prop_ro("tokens", [](const DraftTree& t) { return std::vector<Token>(t.tokens().begin(), t.tokens().end()); })
       .def_prop_ro("parents", [](const DraftTree& t) { return std::vector<int32_t>(t.parents().begin(), t.parents().end()); });
 
-  m.def("lay_out", [](const DraftTree& tree, const std::vector<Token>& history, int32_t max_sequences) {
-    BatchLayout layout;
-    const Batch& b = layout.lay_out(history, 0, tree, all_nodes(tree), max_sequences);
-    std::vector<std::vector<int32_t>> sequences;
-    for (int32_t i = 0; i < b.size(); ++i) sequences.emplace_back(b.sequence.begin() + b.offset[i], b.sequence.begin() + b.offset[i + 1]);
-    return nb::make_tuple(b.token, b.position, sequences);
-  }, "tree"_a, "history"_a = std::vector<Token>{}, "max_sequences"_a = kMaxDraftNodes, "The batch of a whole tree: tokens, positions, and the sequences of each row.");
+  m.def(
+      "lay_out",
+      [](const DraftTree& tree, const std::vector<Token>& history, int32_t max_sequences) {
+        BatchLayout layout;
+        const Batch& b = layout.lay_out(history, 0, tree, all_nodes(tree), max_sequences);
+        std::vector<std::vector<int32_t>> sequences;
+        for (int32_t i = 0; i < b.size(); ++i) sequences.emplace_back(b.sequence.begin() + b.offset[i], b.sequence.begin() + b.offset[i + 1]);
+        return nb::make_tuple(b.token, b.position, sequences);
+      },
+      "tree"_a, "history"_a = std::vector<Token>{}, "max_sequences"_a = kMaxDraftNodes,
+      "The batch of a whole tree: tokens, positions, and the sequences of each row.");
 
   nb::class_<LanguageModel>(m, "LanguageModel");
-  nb::class_<TableModel, LanguageModel>(m, "TableModel", "A language model whose next-token logits are rows of a table, chosen by a hash of all tokens before.")
-      .def("__init__", [](TableModel* self, const Table& table, int32_t n_ctx) {
-        new (self) TableModel(std::vector<float>(table.data(), table.data() + table.size()), static_cast<int32_t>(table.shape(1)), n_ctx);
-      }, "table"_a, "n_ctx"_a = 4096)
-      .def("row", [](const TableModel& t, const std::vector<Token>& tokens) {
-        const auto row = t.row(tokens);
-        return array(std::vector<float>(row.begin(), row.end()));
-      }, "tokens"_a, "The logits after these tokens; f32[n_vocab].")
+  nb::class_<TableModel, LanguageModel>(m, "TableModel",
+                                        "A language model whose next-token logits are rows of a table, chosen by a hash of all tokens before.")
+      .def(
+          "__init__",
+          [](TableModel* self, const Table& table, int32_t n_ctx) {
+            new (self) TableModel(std::vector<float>(table.data(), table.data() + table.size()), static_cast<int32_t>(table.shape(1)), n_ctx);
+          },
+          "table"_a, "n_ctx"_a = 4096)
+      .def(
+          "row",
+          [](const TableModel& t, const std::vector<Token>& tokens) {
+            const auto row = t.row(tokens);
+            return array(std::vector<float>(row.begin(), row.end()));
+          },
+          "tokens"_a, "The logits after these tokens; f32[n_vocab].")
       .def_prop_ro("n_decoded", &TableModel::n_decoded)
       .def_prop_ro("n_calls", &TableModel::n_calls)
       .def_prop_ro("n_cached", &TableModel::n_cached);
 
-  m.def("verify", [](TableModel& model, const std::vector<Token>& history, const DraftTree& tree, const SamplingOptions& options, uint64_t seed) {
-    model.rollback(0);
-    const auto nodes = all_nodes(tree);
-    model.decode(history, tree, nodes);
-    Race race;
-    Verified verified;
-    verify(tree, [&](int32_t node) { return model.logits(node); }, options, seed, static_cast<uint32_t>(history.size()), race, verified);
-    return std::pair(verified.path, verified.emitted);
-  }, "model"_a, "history"_a, "tree"_a, "options"_a, "seed"_a, "Accepted nodes and emitted tokens of one target call over a tree whose root follows history.");
+  m.def(
+      "verify",
+      [](TableModel& model, const std::vector<Token>& history, const DraftTree& tree, const SamplingOptions& options, uint64_t seed) {
+        model.rollback(0);
+        const auto nodes = all_nodes(tree);
+        model.decode(history, tree, nodes);
+        Race race;
+        Verified verified;
+        verify(tree, [&](int32_t node) { return model.logits(node); }, options, seed, static_cast<uint32_t>(history.size()), race, verified);
+        return std::pair(verified.path, verified.emitted);
+      },
+      "model"_a, "history"_a, "tree"_a, "options"_a, "seed"_a,
+      "Accepted nodes and emitted tokens of one target call over a tree whose root follows history.");
 
   nb::class_<Decoder>(m, "Decoder", "The decoding step over any two language models.")
       .def(nb::init<LanguageModel&, LanguageModel*>(), "target"_a, "draft"_a.none(), nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
-      .def("start", [](Decoder& d, const std::vector<Token>& prompt, const GenerationOptions& options) { d.start(prompt, options); }, "prompt"_a, "options"_a)
-      .def("step", [](Decoder& d, int32_t limit) {
-        const auto tokens = d.step(limit);
-        return std::vector<Token>(tokens.begin(), tokens.end());
-      }, "limit"_a)
+      .def(
+          "start", [](Decoder& d, const std::vector<Token>& prompt, const GenerationOptions& options) { d.start(prompt, options); }, "prompt"_a,
+          "options"_a)
+      .def(
+          "step",
+          [](Decoder& d, int32_t limit) {
+            const auto tokens = d.step(limit);
+            return std::vector<Token>(tokens.begin(), tokens.end());
+          },
+          "limit"_a)
       .def_prop_ro("stats", [](Decoder& d) { return d.stats(); })
       .def_prop_ro("histogram", [](Decoder& d) { return d.histogram(); });
 
   nb::class_<TextStream>(m, "TextStream", "Token bytes to text that can be shown.")
       .def(nb::init<std::vector<std::string>>(), "stop"_a = std::vector<std::string>{})
-      .def("push", [](TextStream& t, const nb::bytes& bytes) {
-        std::string out;
-        t.push({bytes.c_str(), bytes.size()}, out);
-        return out;
-      }, "bytes"_a)
-      .def("finish", [](TextStream& t) {
-        std::string out;
-        t.finish(out);
-        return out;
-      })
+      .def(
+          "push",
+          [](TextStream& t, const nb::bytes& bytes) {
+            std::string out;
+            t.push({bytes.c_str(), bytes.size()}, out);
+            return out;
+          },
+          "bytes"_a)
+      .def("finish",
+           [](TextStream& t) {
+             std::string out;
+             t.finish(out);
+             return out;
+           })
       .def_prop_ro("stopped", &TextStream::stopped);
 }

@@ -74,12 +74,17 @@ void bind_generator(nb::module_& m) {
   });
 
   nb::class_<GenerationOptions>(m, "GenerationOptions", "Everything one generation is asked to do.")
-      .def("__init__", [](GenerationOptions* self, int32_t max_tokens, float temperature, int32_t top_k, float top_p, float min_p, uint64_t seed,
-                          std::vector<std::string> stop, const std::string& method, const std::string& strategy, int32_t draft_nodes, int32_t draft_depth) {
-        new (self) GenerationOptions{max_tokens, {temperature, top_k, top_p, min_p}, seed, std::move(stop), method_from(method), strategy_from(strategy), draft_nodes, draft_depth};
-        self->validate();
-      }, nb::kw_only(), "max_tokens"_a = -1, "temperature"_a = 0.8f, "top_k"_a = 40, "top_p"_a = 0.95f, "min_p"_a = 0.05f, "seed"_a = 0,
-         "stop"_a = std::vector<std::string>{}, "method"_a = "ersd", "strategy"_a = "tree", "draft_nodes"_a = 16, "draft_depth"_a = 64);
+      .def(
+          "__init__",
+          [](GenerationOptions* self, int32_t max_tokens, float temperature, int32_t top_k, float top_p, float min_p, uint64_t seed,
+             std::vector<std::string> stop, const std::string& method, const std::string& strategy, int32_t draft_nodes, int32_t draft_depth) {
+            new (self) GenerationOptions{
+                max_tokens, {temperature, top_k, top_p, min_p}, seed, std::move(stop), method_from(method), strategy_from(strategy), draft_nodes,
+                draft_depth};
+            self->validate();
+          },
+          nb::kw_only(), "max_tokens"_a = -1, "temperature"_a = 0.8f, "top_k"_a = 40, "top_p"_a = 0.95f, "min_p"_a = 0.05f, "seed"_a = 0,
+          "stop"_a = std::vector<std::string>{}, "method"_a = "ersd", "strategy"_a = "tree", "draft_nodes"_a = 16, "draft_depth"_a = 64);
 
   nb::class_<Stats>(m, "Stats", "Counts and times of one generation; see ersd.Stats.").def("to_dict", &to_dict);
 
@@ -103,24 +108,30 @@ void bind_generator(nb::module_& m) {
       .def("is_end", &llama::Model::is_end, "token"_a)
       .def("metadata", &llama::Model::metadata, "key"_a)
       .def("tokenize", &llama::Model::tokenize, "text"_a, "add_special"_a = true, "parse_special"_a = true, NoGil())
-      .def("piece", [](const llama::Model& model, Token token, bool special) {
-        const std::string text = model.piece(token, special);
-        return nb::bytes(text.data(), text.size());
-      }, "token"_a, "special"_a = false);
+      .def(
+          "piece",
+          [](const llama::Model& model, Token token, bool special) {
+            const std::string text = model.piece(token, special);
+            return nb::bytes(text.data(), text.size());
+          },
+          "token"_a, "special"_a = false);
 
   nb::class_<Generator>(m, "Generator", "A target and perhaps a draft; see ersd.Generator.")
-      .def("__init__", [](Generator* self, const std::string& target, const std::string& draft, int32_t n_ctx, int32_t n_batch, int32_t n_threads, int32_t n_gpu_layers,
-                          int32_t draft_n_gpu_layers, int32_t main_gpu, int32_t split_mode, std::vector<float> tensor_split, bool use_mmap, bool use_mlock, int32_t flash_attn,
-                          bool offload_kqv, std::string type_k, std::string type_v) {
-        Generator::Options options;
-        options.target = {n_gpu_layers, main_gpu, split_mode, std::move(tensor_split), use_mmap, use_mlock};
-        options.draft = options.target;
-        options.draft.n_gpu_layers = draft_n_gpu_layers;
-        options.context = {n_ctx, n_batch, n_threads, flash_attn, std::move(type_k), std::move(type_v), offload_kqv, true};
-        const nb::gil_scoped_release no_gil;
-        new (self) Generator(target, draft, options, SignalPoll());
-      }, "target"_a, "draft"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_threads"_a, "n_gpu_layers"_a, "draft_n_gpu_layers"_a, "main_gpu"_a, "split_mode"_a, "tensor_split"_a,
-         "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a)
+      .def(
+          "__init__",
+          [](Generator* self, const std::string& target, const std::string& draft, int32_t n_ctx, int32_t n_batch, int32_t n_threads,
+             int32_t n_gpu_layers, int32_t draft_n_gpu_layers, int32_t main_gpu, int32_t split_mode, std::vector<float> tensor_split, bool use_mmap,
+             bool use_mlock, int32_t flash_attn, bool offload_kqv, std::string type_k, std::string type_v) {
+            Generator::Options options;
+            options.target = {n_gpu_layers, main_gpu, split_mode, std::move(tensor_split), use_mmap, use_mlock};
+            options.draft = options.target;
+            options.draft.n_gpu_layers = draft_n_gpu_layers;
+            options.context = {n_ctx, n_batch, n_threads, flash_attn, std::move(type_k), std::move(type_v), offload_kqv, true};
+            const nb::gil_scoped_release no_gil;
+            new (self) Generator(target, draft, options, SignalPoll());
+          },
+          "target"_a, "draft"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_threads"_a, "n_gpu_layers"_a, "draft_n_gpu_layers"_a, "main_gpu"_a,
+          "split_mode"_a, "tensor_split"_a, "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a)
       .def("check_prompt", &Generator::check_prompt, "prompt"_a)
       .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
       .def("step", &Generator::step, NoGil())
@@ -131,11 +142,14 @@ void bind_generator(nb::module_& m) {
       .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)
       .def_prop_ro("n_ctx", &Generator::n_ctx);
 
-  m.def("devices", [] {
-    nb::list list;
-    for (const auto& d : llama::devices()) list.append(nb::make_tuple(d.name, d.description, d.gpu));
-    return list;
-  }, "The devices that llama.cpp found: (name, description, whether it is a GPU).");
+  m.def(
+      "devices",
+      [] {
+        nb::list list;
+        for (const auto& d : llama::devices()) list.append(nb::make_tuple(d.name, d.description, d.gpu));
+        return list;
+      },
+      "The devices that llama.cpp found: (name, description, whether it is a GPU).");
   m.def("system_info", &llama::system_info);
   m.def("set_verbose", &llama::set_verbose, "verbose"_a);
   m.def("quantize", &llama::quantize, "path"_a, "out_path"_a, "type"_a, "n_threads"_a = 0, NoGil());

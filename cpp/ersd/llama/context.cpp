@@ -16,13 +16,15 @@ constexpr int32_t kMaxSequences = 256;  // llama.cpp's limit: llama_max_parallel
 
 ggml_type cache_type(const char* option, std::string name) {
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1})
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_IQ4_NL,
+                               GGML_TYPE_Q5_0, GGML_TYPE_Q5_1})
     if (name == ggml_type_name(type)) return type;
   throw std::invalid_argument(std::string(option) + " must be one of f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1, got '" + name + "'");
 }
 
 void check_at_least(const char* option, int32_t value, int32_t least) {
-  if (value < least) throw std::invalid_argument(std::string(option) + " must be at least " + std::to_string(least) + ", got " + std::to_string(value));
+  if (value < least)
+    throw std::invalid_argument(std::string(option) + " must be at least " + std::to_string(least) + ", got " + std::to_string(value));
 }
 
 }  // namespace
@@ -35,14 +37,16 @@ Context::Context(const Model& model, const ContextOptions& options, std::functio
   check_at_least("n_ctx", options.n_ctx, 1);
   check_at_least("n_batch", options.n_batch, 1);
   check_at_least("n_threads", options.n_threads, 0);
-  if (options.flash_attn < -1 || options.flash_attn > 1) throw std::invalid_argument("flash_attn must be -1 (automatic), 0 or 1, got " + std::to_string(options.flash_attn));
+  if (options.flash_attn < -1 || options.flash_attn > 1)
+    throw std::invalid_argument("flash_attn must be -1 (automatic), 0 or 1, got " + std::to_string(options.flash_attn));
   max_sequences_ = model.can_branch() ? kMaxSequences : 1;
   n_batch_ = std::max(options.n_batch, kMaxDraftNodes + 1);  // a tree goes in one call
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<uint32_t>(n_ctx_ + kMaxDraftNodes);
   params.n_batch = params.n_ubatch = static_cast<uint32_t>(n_batch_);
   params.n_seq_max = static_cast<uint32_t>(max_sequences_);
-  params.n_threads = params.n_threads_batch = options.n_threads > 0 ? options.n_threads : static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+  params.n_threads = params.n_threads_batch =
+      options.n_threads > 0 ? options.n_threads : static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
   params.flash_attn_type = static_cast<llama_flash_attn_type>(options.flash_attn);
   params.kv_unified = true;
   params.swa_full = true;
@@ -50,17 +54,21 @@ Context::Context(const Model& model, const ContextOptions& options, std::functio
   params.no_perf = true;
   const bool cpu_cache = !model.on_gpu() || !options.offload_kqv;
   ordered_cells_ = options.exact && cpu_cache;
-  params.type_k = options.type_k.empty() ? (cpu_cache && options.flash_attn != 0 ? GGML_TYPE_BF16 : GGML_TYPE_F16) : cache_type("type_k", options.type_k);
+  params.type_k =
+      options.type_k.empty() ? (cpu_cache && options.flash_attn != 0 ? GGML_TYPE_BF16 : GGML_TYPE_F16) : cache_type("type_k", options.type_k);
   params.type_v = options.type_v.empty() ? GGML_TYPE_F16 : cache_type("type_v", options.type_v);
   take_error();
   context_.reset(llama_init_from_model(model.get(), params));
   if (!context_) {
     const std::string error = take_error();
-    throw std::runtime_error("llama.cpp could not make a context of " + std::to_string(n_ctx_) + " tokens for '" + model.path() + "'" + (error.empty() ? "" : " (" + error + ")"));
+    throw std::runtime_error("llama.cpp could not make a context of " + std::to_string(n_ctx_) + " tokens for '" + model.path() + "'" +
+                             (error.empty() ? "" : " (" + error + ")"));
   }
   const auto poll = [](void* self) { return static_cast<Context*>(self)->interrupted_(); };
   if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
 }
+
+int32_t Context::n_threads() const { return llama_n_threads(context_.get()); }
 
 void Context::run(const Batch& batch, bool with_logits) {
   const auto n = static_cast<size_t>(batch.size());
@@ -74,14 +82,16 @@ void Context::run(const Batch& batch, bool with_logits) {
     counts_[i] = batch.offset[i + 1] - batch.offset[i];
     sequence_of_[i] = const_cast<int32_t*>(batch.sequence.data()) + batch.offset[i];  // llama.cpp reads it only
   }
-  *batch_ = {batch.size(), tokens_.data(), nullptr, const_cast<int32_t*>(batch.position.data()), counts_.data(), sequence_of_.data(), outputs_.data()};
+  *batch_ = {batch.size(),   tokens_.data(),      nullptr,        const_cast<int32_t*>(batch.position.data()),
+             counts_.data(), sequence_of_.data(), outputs_.data()};
   if (interrupted_ && interrupted_()) throw Interrupted();
   take_error();
   const int32_t status = llama_decode(context_.get(), *batch_);
   if (status == 2) throw Interrupted();
   if (status != 0) {
     const std::string error = take_error();
-    throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " + std::to_string(n) + " tokens" + (error.empty() ? "" : " (" + error + ")"));
+    throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " + std::to_string(n) + " tokens" +
+                             (error.empty() ? "" : " (" + error + ")"));
   }
   n_decoded_ += static_cast<int64_t>(n);
 }

@@ -42,6 +42,7 @@ class Context : public LanguageModel {
   void commit(const DraftTree& tree, int32_t node) override;
   void rollback(int32_t n) override;
 
+  int32_t n_threads() const;
   int64_t n_decoded() const { return n_decoded_; }  // tokens that went through the model, ever
 
  private:
@@ -63,10 +64,10 @@ class Context : public LanguageModel {
   std::vector<int32_t> path_;
   std::vector<uint8_t> cells_;  // cache cells on their way to their place
   int32_t n_vocab_, n_ctx_, n_batch_, max_sequences_;
-  int32_t n_cached_ = 0;    // committed positions
-  int32_t n_shared_ = 1;    // sequences 0 to n_shared_ - 1 hold all positions below synced_
+  int32_t n_cached_ = 0;  // committed positions
+  int32_t n_shared_ = 1;  // sequences 0 to n_shared_ - 1 hold all positions below synced_
   int32_t synced_ = 0;
-  bool ordered_cells_;      // whether commit() puts accepted tokens in order, see line_up()
+  bool ordered_cells_;  // whether commit() puts accepted tokens in order, see line_up()
   int64_t n_decoded_ = 0;
 };
 

@@ -31,9 +31,11 @@ void check_file(const std::string& path) {
   if (!header) throw std::invalid_argument("'" + path + "' is a truncated or damaged GGUF file: its header cannot be read");
   uint64_t needed = gguf_get_data_offset(header.get());
   for (int64_t i = 0; i < gguf_get_n_tensors(header.get()); ++i)
-    needed = std::max<uint64_t>(needed, gguf_get_data_offset(header.get()) + gguf_get_tensor_offset(header.get(), i) + gguf_get_tensor_size(header.get(), i));
+    needed = std::max<uint64_t>(needed,
+                                gguf_get_data_offset(header.get()) + gguf_get_tensor_offset(header.get(), i) + gguf_get_tensor_size(header.get(), i));
   if (const uint64_t size = fs::file_size(path); size < needed)
-    throw std::invalid_argument("'" + path + "' is truncated: its tensors end at byte " + std::to_string(needed) + ", the file at " + std::to_string(size));
+    throw std::invalid_argument("'" + path + "' is truncated: its tensors end at byte " + std::to_string(needed) + ", the file at " +
+                                std::to_string(size));
 }
 
 // The middle of most messages about a failure in llama.cpp.
@@ -57,7 +59,8 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   params.load_mode = options.use_mlock ? (options.use_mmap ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MLOCK)
                                        : (options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE);
   if (options.tensor_split.size() > llama_max_devices())
-    throw std::invalid_argument("tensor_split must have at most " + std::to_string(llama_max_devices()) + " shares, got " + std::to_string(options.tensor_split.size()));
+    throw std::invalid_argument("tensor_split must have at most " + std::to_string(llama_max_devices()) + " shares, got " +
+                                std::to_string(options.tensor_split.size()));
   std::vector<float> split = options.tensor_split;
   split.resize(llama_max_devices());
   if (!options.tensor_split.empty()) params.tensor_split = split.data();
@@ -111,7 +114,8 @@ std::string Model::chat_prompt(const std::string& message) const {
 std::vector<Token> Model::tokenize(const std::string& text, bool add_special, bool parse_special) const {
   std::vector<Token> tokens(text.size() + 8);
   const auto run = [&] {
-    return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(), static_cast<int32_t>(tokens.size()), add_special, parse_special);
+    return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(), static_cast<int32_t>(tokens.size()), add_special,
+                          parse_special);
   };
   int32_t n = run();
   if (n < 0 && n != INT32_MIN) {
@@ -138,7 +142,8 @@ std::string Model::piece(Token token, bool special) const {
 
 void check_same_vocabulary(const Model& target, const Model& draft) {
   const auto refuse = [&](const std::string& difference) {
-    throw std::invalid_argument("the draft '" + draft.path() + "' does not share the vocabulary of the target '" + target.path() + "': " + difference);
+    throw std::invalid_argument("the draft '" + draft.path() + "' does not share the vocabulary of the target '" + target.path() +
+                                "': " + difference);
   };
   const auto *t = llama_model_get_vocab(target.get()), *d = llama_model_get_vocab(draft.get());
   const int32_t common = std::min(target.n_vocab(), draft.n_vocab());
@@ -156,7 +161,8 @@ void quantize(const std::string& path, const std::string& out_path, const std::s
                                      std::pair{"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0}, std::pair{"F16", LLAMA_FTYPE_MOSTLY_F16},
                                      std::pair{"BF16", LLAMA_FTYPE_MOSTLY_BF16}};
   const auto* found = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& t) { return type == t.first; });
-  if (found == kTypes.end()) throw std::invalid_argument("quantize: unknown type '" + type + "', expected Q2_K, Q4_0, Q4_1, Q4_K_M, Q8_0, F16 or BF16");
+  if (found == kTypes.end())
+    throw std::invalid_argument("quantize: unknown type '" + type + "', expected Q2_K, Q4_0, Q4_1, Q4_K_M, Q8_0, F16 or BF16");
   start();
   check_file(path);
   take_error();

@@ -41,7 +41,7 @@ class Model {
   int32_t n_vocab() const;
   int32_t n_ctx_train() const;
   uint64_t n_params() const;
-  uint64_t size() const;  // bytes of all tensors
+  uint64_t size() const;                               // bytes of all tensors
   std::string metadata(const std::string& key) const;  // empty if there is none
 
   // Whether several continuations can stand in its cache side by side. Recurrent and hybrid models keep one state and cannot.

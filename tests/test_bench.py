@@ -1,0 +1,101 @@
+"""ersd-bench: rows, formats, sweeps and its proof of equality."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ersd import _core, models
+
+PROGRAM = Path(_core.__file__).parent / "bin" / "ersd-bench"
+PROMPTS = Path(__file__).parent.parent / "bench" / "prompts"
+KEYS = {
+    "build_commit", "model_filename", "model_type", "model_size", "model_n_params", "n_threads", "n_gpu_layers", "n_gen", "test_time",
+    "method", "strategy", "draft_nodes", "temperature", "identical", "tokens_per_call", "avg_ts", "stddev_ts", "ratio_to_ar",
+    "target_ms", "draft_ms", "race_ms", "rest_ms",
+}  # fmt: skip
+
+
+def bench(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run the program itself."""
+    return subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=300)
+
+
+@pytest.fixture
+def pair(tiny_target: Path, tiny_draft: Path) -> list[object]:
+    """Arguments for the tiny pair."""
+    return ["-m", tiny_target, "-md", tiny_draft, "-t", 1, "-c", 512, "-n", 24, "-r", 2]
+
+
+def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
+    """Methods, strategies, k and temperatures; ar once per temperature; equal tokens everywhere."""
+    run = bench(*pair, "--temp", "0.6,1.0", "--strategy", "simple,sequence,batch,tree", "-k", "2,8", "-o", "json")
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)
+    assert len(rows) == 2 * (1 + 4 * 2)
+    assert all(set(row) >= KEYS for row in rows)
+    assert all(row["identical"] for row in rows)
+    assert "same tokens as ar: every configuration, 1 prompts" in run.stderr
+    for row in rows:
+        if row["method"] == "ar":
+            assert (row["tokens_per_call"], row["ratio_to_ar"], row["draft_ms"], row["draft_nodes"]) == (1, 1, 0, 0)
+        else:
+            assert row["tokens_per_call"] > 1
+            assert row["draft_ms"] > 0
+        parts = row["target_ms"] + row["draft_ms"] + row["race_ms"] + row["rest_ms"]
+        assert parts == pytest.approx(1000 / row["avg_ts"], rel=0.25)  # a mean of speeds against a mean of times
+
+
+def test_formats_agree(pair: list[object], tmp_path: Path) -> None:
+    """CSV, JSON lines and Markdown hold the same rows; prompts come from files too."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("the rain\nof the\n---\nand\n")
+    runs = {kind: bench(*pair, "-f", prompts, "-p", "a", "-o", kind) for kind in ("csv", "jsonl", "md")}
+    assert all(run.returncode == 0 for run in runs.values())
+    table = list(csv.DictReader(io.StringIO(runs["csv"].stdout)))
+    lines = [json.loads(line) for line in runs["jsonl"].stdout.splitlines()]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in runs["md"].stdout.splitlines()]
+    assert len(table) == len(lines) == len(cells) - 2 == 2
+    assert lines[0]["n_prompts"] == 3
+    assert cells[0][:4] == ["method", "strategy", "draft_nodes", "temperature"]
+    for row, line, cell in zip(table, lines, cells[2:], strict=True):
+        assert list(row) == list(line)
+        assert [row["method"], row["strategy"], row["draft_nodes"]] == cell[:3]
+        assert [line["method"], line["strategy"], str(line["draft_nodes"])] == cell[:3]
+
+
+def test_a_difference_would_be_reported(target: Path) -> None:
+    """Without flash attention llama.cpp's bits depend on the batch's width: the check must see it and say so."""
+    prompt = (PROMPTS / "prose.txt").read_text()[:600]
+    run = bench("-m", target, "-md", models.twin(), "-n", 100, "-r", 1, "-k", 8, "-fa", 0, "-p", prompt, "-o", "json")
+    rows = json.loads(run.stdout)
+    assert run.returncode == 1
+    assert [row["identical"] for row in rows] == [True, False]
+    assert "NOT the same tokens as ar: 1 of 2 answers differ" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "absent.gguf", "--method", "ar"], "no such model file: 'absent.gguf'"),
+        (["-k", "3"], "-m is needed"),
+        (["-m", "x", "--method", "ersd"], "--method ersd needs a draft: -md"),
+        (["-m", "x", "-k", "three"], "-k must be a number, got 'three'"),
+        (["-m", "x", "-q"], "unknown option '-q'"),
+        (["-m"], "-m needs a value"),
+        (["-m", "x", "-f", "absent.txt"], "-f: cannot read 'absent.txt'"),
+        (["-m", "x", "-o", "xml"], "-o must be one of md, csv, json, jsonl, got 'xml'"),
+        (["-m", "x", "--method", "magic"], "method must be one of 'ersd', 'ar', got 'magic'"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(arguments: list[str], message: str) -> None:
+    """One sentence on stderr and status 2."""
+    run = bench(*arguments)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("ersd-bench: " + message)

