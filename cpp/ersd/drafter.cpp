@@ -53,8 +53,8 @@ void Drafter::draft(std::span<const Token> history, const TreeShape& shape, cons
 
 int32_t Drafter::rank(int32_t node, Token token) const {
   if (static_cast<size_t>(node) >= begin_.size() || begin_[node] == end_[node]) return -1;
-  const auto begin = order_.begin() + begin_[node], end = order_.begin() + end_[node];
-  return static_cast<int32_t>(std::min<ptrdiff_t>(std::find(begin, end, token) - begin, RankHistogram::kRanks));
+  const auto begin = order_.begin() + begin_[node], end = order_.begin() + end_[node], found = std::find(begin, end, token);
+  return static_cast<int32_t>(found == end ? RankHistogram::kRanks : std::min<size_t>(found - begin, RankHistogram::kRanks));
 }
 
 }  // namespace ersd

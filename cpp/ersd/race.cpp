@@ -32,9 +32,9 @@ void Race::run(std::span<const float> logits, const SamplingOptions& options, co
   bounds_.assign(maxima.begin(), maxima.end());
   if (options.temperature > 0) {
     clock.noise_bounds(bounds_);
-    const float rate = 1 / options.temperature;
+    const float temperature = options.temperature, rate = 1 / temperature;
     for (size_t b = 0; b < bounds_.size(); ++b) {
-      const float logit = maxima[b] * rate;
+      const float logit = std::max(maxima[b], 0.9f * std::numeric_limits<float>::lowest() * std::min(temperature, 1.0f)) * rate;  // finite from below
       bounds_[b] += logit + 2e-7f * std::abs(logit);  // the margin covers the rounding of this line
     }
   }
@@ -78,10 +78,11 @@ void Race::visit(int32_t block, const SamplingOptions& options, const Clock& clo
   for (size_t i = 0; i < logits.size(); ++i) {
     if (i == leader || !kept(logits[i])) continue;
     if (arrivals_.size() == m) {
-      const double gap = arrivals_.front().score - logits[i] / temperature;  // the noise it takes to arrive
-      if (least_noise < gap) continue;
+      const double scaled = logits[i] / temperature, last = arrivals_.front().score;
+      if (scaled + least_noise < last) continue;
       if (!drawn) clock.uniform_bits(block, bits), drawn = true;
-      if (minimum.value + bits[i] * 0x1p-32 > std::exp(-gap) * (1 + 1e-12)) continue;
+      // It takes a clock of exp(scaled - last) to arrive; among huge logits that difference is too coarse to tell.
+      if (std::abs(scaled) < 1e6 && minimum.value + bits[i] * 0x1p-32 > std::exp(scaled - last) * (1 + 1e-9)) continue;
     }
     race(i);
   }
