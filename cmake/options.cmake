@@ -18,7 +18,7 @@ if(MSVC)
   add_compile_options(/W4)
 else()
   # Contracting a*b+c would give other bits on other machines: clocks must not depend on the instruction set.
-  add_compile_options(-Wall -Wextra -ffp-contract=off)
+  add_compile_options(-Wall -Wextra -ffp-contract=off -fno-trapping-math)
 endif()
 if(ERSD_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)

@@ -128,24 +128,29 @@ def test_blocks_seeds_and_positions_are_uncorrelated():
     assert abs(np.corrcoef(least[:-1], least[1:])[0, 1]) * np.sqrt(len(least)) < 4
 
 
-def test_noise_bounds():
-    """They are bounds for all blocks and positions, and within 0.01 where the noise is large."""
+def test_block_bounds():
+    """They hold the noise of all blocks and positions between them, closely where it is large, and name the leader."""
     n_blocks, positions = 2048, np.arange(300)
-    noise = -np.log(oracles.minima(3, positions, n_blocks)[0])
-    slack = np.stack([Clock(3, position).noise_bounds(n_blocks) for position in positions]) - noise
-    assert slack.min() >= 0
-    assert slack[noise > 9].max() < 0.01
-    np.testing.assert_array_equal(Clock(3, 7).noise_bounds(5), Clock(3, 7).noise_bounds(n_blocks)[:5])
+    value, place = oracles.minima(3, positions, n_blocks)
+    noise = -np.log(value)
+    bounds = [Clock(3, position).bounds(n_blocks) for position in positions]
+    greatest, least, leader = (np.stack(rows) for rows in zip(*bounds, strict=True))
+    assert (greatest - noise).min() >= 0
+    assert (noise - least).min() >= 0
+    assert (greatest - least)[noise > 9].max() < 0.02
+    np.testing.assert_array_equal(leader, place)
+    for ours, theirs in zip(Clock(3, 7).bounds(5), bounds[7], strict=True):
+        np.testing.assert_array_equal(ours, theirs[:5])
 
 
-def test_uniform_bits():
-    """They bound the clock of every token but the minimum's from below, and closely where it is small."""
+def test_token_bounds():
+    """They bound the noise of every token but the leader's from above, and closely where it is large."""
     for position in range(200):
         clock = Clock(8, position)
         for index in (0, 1, 383, 2047):
             clocks = np.array([clock(index * oracles.BLOCK + i) for i in range(oracles.BLOCK)])
-            above, bound = clocks - clocks.min(), clock.uniform_bits(index) * 2.0**-32
-            others = above > 0
+            others = clocks > clocks.min()
             assert np.count_nonzero(~others) == 1
-            assert np.all(bound[others] <= above[others] + 1e-15)
-            np.testing.assert_allclose(-np.log1p(-bound[others]), above[others], atol=1e-6, rtol=1e-6)
+            slack = clock.token_bounds(index)[others] + np.log(clocks[others])
+            assert slack.min() >= 0
+            assert slack[clocks[others] < 0.01].max(initial=0) < 0.01

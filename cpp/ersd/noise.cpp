@@ -42,31 +42,44 @@ inline float log2_fast(float x) {
 }
 
 constexpr float kLn2 = 0.69314718f;
-constexpr int kLanes = 16;
 
-ERSD_VECTORISED void sweep_bounds(uint32_t k0, uint32_t k1, uint32_t position, uint32_t stream, float* out, int32_t n) {
+ERSD_VECTORISED void sweep_bounds(uint32_t k0, uint32_t k1, uint32_t position, uint32_t stream, int32_t n, float* greatest, float* least,
+                                  Token* leader) {
   for (int32_t start = 0; start < n; start += kLanes) {
     uint32_t a[kLanes], b[kLanes], c[kLanes], d[kLanes];
-    float bound[kLanes];
+    float high[kLanes], low[kLanes];
     for (int i = 0; i < kLanes; ++i) {
       a[i] = static_cast<uint32_t>(start + i), b[i] = position, c[i] = 0, d[i] = stream;
       philox_rounds(a[i], b[i], c[i], d[i], k0, k1);
-      // minimum = -log1p(-u) / B >= u / B, and u >= floor(high / 2) * 2^-31, so -log(minimum) <= log(B) + 31 log(2) - log(floor).
-      // A floor of 0 gives 115, more than any clock reaches; the margin covers log2_fast and the rounding of this line.
-      bound[i] = kLn2 * (7.0f + 31.0f - log2_fast(static_cast<float>(static_cast<int32_t>(a[i] >> 1)))) + 5e-5f;
+      // minimum = -log1p(-u) / B lies between u / B and, for u <= 0.5, (u + u^2) / B; u is known to 31 bits.
+      // For 0 the upper bound is log(B) + 31 log(2) + 88, more than any clock reaches. The margins cover log2_fast and rounding.
+      const float u = static_cast<float>(static_cast<int32_t>(a[i] >> 1)) * 0x1p-31f, v = u + 0x1p-30f;
+      high[i] = kLn2 * (7.0f - log2_fast(u)) + 5e-5f;
+      low[i] = v <= 0.5f ? kLn2 * (7.0f - log2_fast(v + v * v)) - 5e-5f : -1e30f;
     }
-    for (int i = 0; i < kLanes && start + i < n; ++i) out[start + i] = bound[i];
+    for (int i = 0; i < kLanes && start + i < n; ++i) {
+      greatest[start + i] = high[i];
+      least[start + i] = low[i];
+      leader[start + i] = (start + i) * Clock::kBlock + static_cast<Token>(c[i] % Clock::kBlock);
+    }
   }
 }
 
-ERSD_VECTORISED void sweep_bits(uint32_t k0, uint32_t k1, uint32_t position, uint32_t stream, uint32_t first, uint32_t* out) {
+// clock >= minimum + u, and u >= word * 2^-32.
+ERSD_VECTORISED void sweep_block(uint32_t k0, uint32_t k1, uint32_t position, uint32_t stream, uint32_t first, float minimum, float* out) {
   constexpr int kDraws = Clock::kBlock / 4;
-  uint32_t a[kDraws], b[kDraws], c[kDraws], d[kDraws];
+  uint32_t words[4][kDraws];
   for (int i = 0; i < kDraws; ++i) {
-    a[i] = first + static_cast<uint32_t>(i), b[i] = position, c[i] = 0, d[i] = stream;
-    philox_rounds(a[i], b[i], c[i], d[i], k0, k1);
+    uint32_t a = first + static_cast<uint32_t>(i), b = position, c = 0, d = stream;
+    philox_rounds(a, b, c, d, k0, k1);
+    words[0][i] = a, words[1][i] = b, words[2][i] = c, words[3][i] = d;
   }
-  for (int i = 0; i < kDraws; ++i) out[4 * i] = a[i], out[4 * i + 1] = b[i], out[4 * i + 2] = c[i], out[4 * i + 3] = d[i];
+  float bounds[4][kDraws];
+  for (int j = 0; j < 4; ++j)
+    for (int i = 0; i < kDraws; ++i)
+      bounds[j][i] = -kLn2 * log2_fast(minimum + static_cast<float>(static_cast<int32_t>(words[j][i] >> 1)) * 0x1p-31f) + 5e-5f;
+  for (int i = 0; i < kDraws; ++i)
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = bounds[j][i];
 }
 
 }  // namespace
@@ -91,12 +104,16 @@ double Clock::operator()(Token token, const Minimum& minimum) const {
 
 double Clock::operator()(Token token) const { return (*this)(token, minimum(token / kBlock)); }
 
-void Clock::noise_bounds(std::span<float> out) const {
-  sweep_bounds(key_[0], key_[1], position_, kMinimum, out.data(), static_cast<int32_t>(out.size()));
+void Clock::bound(size_t n_blocks, Bounds& bounds) const {
+  bounds.greatest.resize(n_blocks);
+  bounds.least.resize(n_blocks);
+  bounds.leader.resize(n_blocks);
+  sweep_bounds(key_[0], key_[1], position_, kMinimum, static_cast<int32_t>(n_blocks), bounds.greatest.data(), bounds.least.data(),
+               bounds.leader.data());
 }
 
-void Clock::uniform_bits(int32_t block, std::span<uint32_t, kBlock> out) const {
-  sweep_bits(key_[0], key_[1], position_, kHigh, static_cast<uint32_t>(block) * (kBlock / 4), out.data());
+void Clock::noise_bounds(int32_t block, const Minimum& minimum, std::span<float, kBlock> out) const {
+  sweep_block(key_[0], key_[1], position_, kHigh, static_cast<uint32_t>(block) * (kBlock / 4), static_cast<float>(minimum.value), out.data());
 }
 
 }  // namespace ersd

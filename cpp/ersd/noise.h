@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace ersd {
 
@@ -36,11 +37,16 @@ class Clock {
   // The clock of a token whose block's minimum is known already.
   double operator()(Token token, const Minimum& minimum) const;
 
-  // out[b] >= -log(minimum(b).value), an upper bound on the Gumbel noise of each block, tight where the noise is large; f32[n_blocks].
-  void noise_bounds(std::span<float> out) const;
+  // What is known of every block at once, without a logarithm each. Arrays of n_blocks.
+  struct Bounds {
+    std::vector<float> greatest;  // f32: at least -log(minimum(b).value), and near it where that is large
+    std::vector<float> least;     // f32: at most that, and as near where it is large; -1e30 where it is small
+    std::vector<Token> leader;    // i32: minimum(b).token
+  };
+  void bound(size_t n_blocks, Bounds& bounds) const;
 
-  // out[i] * 2^-32 <= clock(block * 128 + i) - minimum, for every token but the one that has the minimum; u32[128].
-  void uniform_bits(int32_t block, std::span<uint32_t, kBlock> out) const;
+  // out[i] >= -log(clock) of the tokens of one block, but for the one that has the minimum; f32[128].
+  void noise_bounds(int32_t block, const Minimum& minimum, std::span<float, kBlock> out) const;
 
  private:
   // Streams keep the draws of one position apart.

@@ -3,12 +3,35 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+
+#include "ersd/simd.h"
 
 namespace ersd {
 namespace {
 
+constexpr int32_t kFew = 2;  // tokens that are raced sooner than bounded
 constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+// bounds[i] += x[i] / temperature, rounded up: the margin covers float arithmetic. Masked logits may be as low as floats go.
+ERSD_VECTORISED void add_scaled(std::span<const float> x, float temperature, std::span<float> bounds) {
+  const float rate = 1 / temperature, least = 0.9f * std::numeric_limits<float>::lowest() * std::min(temperature, 1.0f);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float scaled = (x[i] > least ? x[i] : least) * rate;
+    bounds[i] += scaled + 3e-7f * std::abs(scaled);
+  }
+}
+
+// The places of logits that are at least this, in order; returns how many. i32[logits.size()]
+ERSD_VECTORISED int32_t places(std::span<const float> logits, float least, int32_t* out) {
+  int32_t n = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    out[n] = static_cast<int32_t>(i);
+    n += logits[i] >= least;
+  }
+  return n;
+}
 
 bool before(const Arrival& a, const Arrival& b) { return a.score > b.score || (a.score == b.score && a.token < b.token); }
 
@@ -29,28 +52,32 @@ void Race::run(std::span<const float> logits, const SamplingOptions& options, co
   row_.read(logits);
   const float cutoff = truncation_.cutoff(row_, options);
   const auto maxima = row_.maxima();
-  bounds_.assign(maxima.begin(), maxima.end());
-  if (options.temperature > 0) {
-    clock.noise_bounds(bounds_);
-    const float temperature = options.temperature, rate = 1 / temperature;
-    for (size_t b = 0; b < bounds_.size(); ++b) {
-      const float logit = std::max(maxima[b], 0.9f * std::numeric_limits<float>::lowest() * std::min(temperature, 1.0f)) * rate;  // finite from below
-      bounds_[b] += logit + 2e-7f * std::abs(logit);  // the margin covers the rounding of this line
-    }
-  }
   arrivals_.clear();
-  const auto later = [this](int32_t a, int32_t b) { return bounds_[a] < bounds_[b]; };
-  order_.clear();
-  for (size_t b = 0; b < bounds_.size(); ++b)
-    if (maxima[b] >= cutoff && maxima[b] > kNone) order_.push_back(static_cast<int32_t>(b));
-  std::make_heap(order_.begin(), order_.end(), later);
-  while (!order_.empty() && m > 0) {
-    const int32_t block = order_.front();
-    if (arrivals_.size() == m && bounds_[block] < arrivals_.front().score) break;
-    std::pop_heap(order_.begin(), order_.end(), later);
-    order_.pop_back();
-    visit(block, options, clock, m, cutoff);
+  floor_ = -std::numeric_limits<double>::infinity();
+  block_bounds_.assign(maxima.begin(), maxima.end());
+  if (options.temperature > 0) {
+    clock.bound(maxima.size(), bounds_);
+    find_floor(options.temperature, m, cutoff);
+    block_bounds_ = bounds_.greatest;
+    add_scaled(maxima, options.temperature, block_bounds_);
   }
+  for (size_t b = 0; b < maxima.size() && m > 0; ++b)
+    if (block_bounds_[b] >= last(m) && maxima[b] >= cutoff && maxima[b] > kNone) visit(static_cast<int32_t>(b), options, clock, m, cutoff);
+}
+
+// The leaders of m blocks are m tokens: the least of their m greatest scores is one that every arrival reaches.
+void Race::find_floor(float temperature, size_t m, float cutoff) {
+  scores_.clear();
+  for (size_t b = 0; b < bounds_.leader.size(); ++b) {
+    const auto leader = static_cast<size_t>(bounds_.leader[b]);
+    if (leader >= row_.logits().size()) continue;
+    const float logit = row_.logits()[leader], scaled = logit / temperature;
+    if (logit >= cutoff && logit > kNone) scores_.push_back(bounds_.least[b] + scaled - 3e-7f * std::abs(scaled));
+  }
+  if (m == 0 || scores_.size() < m) return;
+  const auto nth = scores_.begin() + static_cast<ptrdiff_t>(m) - 1;
+  std::nth_element(scores_.begin(), nth, scores_.end(), std::greater<>());
+  if (*nth > std::numeric_limits<float>::lowest()) floor_ = *nth;
 }
 
 void Race::visit(int32_t block, const SamplingOptions& options, const Clock& clock, size_t m, float cutoff) {
@@ -62,29 +89,26 @@ void Race::visit(int32_t block, const SamplingOptions& options, const Clock& clo
       if (kept(logits[i])) offer({first + static_cast<Token>(i), logits[i]}, m);
     return;
   }
-  const double temperature = options.temperature;
+  // The token with the block's least clock, and those whose logit makes up for a clock no less than that: most blocks have neither.
+  const auto leader = static_cast<size_t>(bounds_.leader[block] - first);
+  const float noise = bounds_.greatest[block];
+  const double lowest = (last(m) - noise) * options.temperature;
+  int32_t place[Clock::kBlock];
+  const int32_t n = places(logits, static_cast<float>(lowest - 1e-6 * std::abs(lowest)), place);
+  if (n == 0) return;
   const auto minimum = clock.minimum(block);
   const auto race = [&](size_t i) {
     const Token token = first + static_cast<Token>(i);
-    offer({token, logits[i] / temperature - std::log(clock(token, minimum))}, m);
+    offer({token, logits[i] / static_cast<double>(options.temperature) - std::log(clock(token, minimum))}, m);
   };
-  const size_t leader = static_cast<size_t>(minimum.token - first);
-  if (leader < logits.size() && kept(logits[leader])) race(leader);
-
-  // Every other clock is at least the minimum, and at least the minimum plus the uniform behind it: E >= M + u.
-  const double least_noise = -std::log(minimum.value);
-  uint32_t bits[Clock::kBlock];
-  bool drawn = false;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (i == leader || !kept(logits[i])) continue;
-    if (arrivals_.size() == m) {
-      const double scaled = logits[i] / temperature, last = arrivals_.front().score;
-      if (scaled + least_noise < last) continue;
-      if (!drawn) clock.uniform_bits(block, bits), drawn = true;
-      // It takes a clock of exp(scaled - last) to arrive; among huge logits that difference is too coarse to tell.
-      if (std::abs(scaled) < 1e6 && minimum.value + bits[i] * 0x1p-32 > std::exp(scaled - last) * (1 + 1e-9)) continue;
-    }
-    race(i);
+  if (n > kFew) {
+    clock.noise_bounds(block, minimum, token_bounds_);
+    if (leader < logits.size()) token_bounds_[leader] = noise;
+    add_scaled(logits, options.temperature, token_bounds_);
+  }
+  for (int32_t j = 0; j < n; ++j) {
+    const auto i = static_cast<size_t>(place[j]);
+    if ((n <= kFew || token_bounds_[i] >= last(m)) && kept(logits[i])) race(i);
   }
 }
 

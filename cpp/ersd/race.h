@@ -2,6 +2,9 @@
 // samples without replacement. E / p is least where logit / T - log E is greatest, so nothing has to be normalised.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -17,8 +20,8 @@ struct Arrival {
 
 // Runs races; holds only working memory, which it keeps from one to the next. One thread at a time.
 //
-// A pass over the logits finds the maximum of each block; with the bound on its noise (Clock::noise_bounds) that says which blocks can
-// still arrive, and clocks are computed in those alone. The result is that of computing every clock: no bound is approximate.
+// A pass over the logits finds the maximum of each block; with the bounds on its noise (Clock::bound) that says which blocks can still
+// arrive, and clocks are computed in those alone. The result is that of computing every clock: no bound is approximate.
 class Race {
  public:
   // The token of the highest score; the lowest of equal ones. Throws std::runtime_error where no logit is above -infinity.
@@ -29,14 +32,20 @@ class Race {
 
  private:
   void run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m);
+  void find_floor(float temperature, size_t m, float cutoff);
   void visit(int32_t block, const SamplingOptions& options, const Clock& clock, size_t m, float cutoff);
   void offer(Arrival arrival, size_t m);
+  // The score that it takes to be among the first m, as far as it is known.
+  double last(size_t m) const { return arrivals_.size() == m ? std::max(floor_, arrivals_.front().score) : floor_; }
 
   Row row_;
   Truncation truncation_;
-  std::vector<float> bounds_;      // f32[n_blocks]: no token of the block scores more
-  std::vector<int32_t> order_;     // i32[n_blocks]: heap of blocks by bound
-  std::vector<Arrival> arrivals_;  // a heap while the race runs, the least on top
+  Clock::Bounds bounds_;                           // the noise of each block
+  std::vector<float> block_bounds_;                // f32[n_blocks]: no token of the block scores more
+  std::array<float, Clock::kBlock> token_bounds_;  // f32[128]: the same for the tokens of one block
+  std::vector<float> scores_;                      // lower bounds of the leaders' scores
+  std::vector<Arrival> arrivals_;                  // a heap while the race runs, the least on top
+  double floor_ = 0;                               // a score that every arrival reaches
 };
 
 }  // namespace ersd

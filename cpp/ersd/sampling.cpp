@@ -18,18 +18,18 @@ namespace {
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 constexpr int32_t kBlock = Clock::kBlock;
 
-// `x > m ? x : m` lane by lane: NaN never wins, and the compiler needs no licence to reorder.
 ERSD_VECTORISED void block_maxima(const float* x, size_t n, float* out) {
-  constexpr int kLanes = 16;
   size_t block = 0;
   for (; (block + 1) * kBlock <= n; ++block) {
-    float m[kLanes];
-    for (int i = 0; i < kLanes; ++i) m[i] = kNone;
-    for (int j = 0; j < kBlock; j += kLanes)
-      for (int i = 0; i < kLanes; ++i) m[i] = x[block * kBlock + j + i] > m[i] ? x[block * kBlock + j + i] : m[i];
-    for (int width = kLanes / 2; width > 0; width /= 2)
-      for (int i = 0; i < width; ++i) m[i] = m[i + width] > m[i] ? m[i + width] : m[i];
-    out[block] = m[0];
+    Lanes m[2], next;
+    for (Lanes& lanes : m)
+      for (int i = 0; i < kLanes; ++i) lanes[i] = kNone;
+    for (int j = 0; j < kBlock; j += 2 * kLanes) {
+      load(x + block * kBlock + j, next), keep_greater(next, m[0]);
+      load(x + block * kBlock + j + kLanes, next), keep_greater(next, m[1]);
+    }
+    keep_greater(m[1], m[0]);
+    out[block] = greatest(m[0]);
   }
   float m = kNone;
   for (size_t j = block * kBlock; j < n; ++j) m = x[j] > m ? x[j] : m;
@@ -38,7 +38,6 @@ ERSD_VECTORISED void block_maxima(const float* x, size_t n, float* out) {
 
 // sum of exp(x - maximum), NaN and -infinity counting nothing. exp(y) = 2^i * 2^f with a polynomial for 2^f; relative error 2e-7.
 ERSD_VECTORISED double exp_sum(const float* x, size_t n, float maximum) {
-  constexpr int kLanes = 16;
   double total = 0;
   for (size_t start = 0; start < n; start += 4096) {
     const size_t end = std::min(n, start + 4096);
@@ -100,36 +99,37 @@ void Truncation::gather(const Row& row, size_t n) {
     for (float logit : row.block(static_cast<int32_t>(b)))
       if (logit >= least && logit > kNone) candidates_.push_back(logit);
   }
-  std::sort(candidates_.begin(), candidates_.end(), std::greater<>());
 }
 
 float Truncation::top_k_p(const Row& row, const SamplingOptions& options) {
   const size_t n = row.logits().size();
   const bool has_k = options.top_k > 0 && static_cast<size_t>(options.top_k) < n;
   if (!has_k && options.top_p >= 1) return kNone;
-  const size_t k = has_k ? static_cast<size_t>(options.top_k) : n;
-  size_t taken = has_k ? k : std::min<size_t>(64, n);
-  gather(row, taken);
-  if (has_k) {
-    candidates_.resize(std::min(k, candidates_.size()));
-    if (options.top_p >= 1) return candidates_.back();
+  gather(row, has_k ? static_cast<size_t>(options.top_k) : n);
+  auto begin = candidates_.begin(), end = candidates_.end();
+  if (has_k && candidates_.size() > static_cast<size_t>(options.top_k)) {
+    end = begin + options.top_k;
+    std::nth_element(begin, end - 1, candidates_.end(), std::greater<>());
   }
-  double total = 0;
-  if (has_k)
-    for (float logit : candidates_) total += std::exp(logit - row.maximum());
-  else
-    total = exp_sum(row.logits().data(), n, row.maximum());
-  double mass = 0;
-  for (size_t i = 0;; ++i) {
-    if (i == candidates_.size()) {
-      if (has_k || taken == n) return candidates_.back();
-      taken = std::min(n, taken * 8);
-      gather(row, taken);
-      if (i == candidates_.size()) return candidates_.back();
+  if (options.top_p >= 1) return *std::min_element(begin, end);
+  const auto mass = [&](auto from, auto to) { return exp_sum(&*from, static_cast<size_t>(to - from), row.maximum()); };
+  // Quickselect by mass: narrow [begin, end) to the candidate at which the sum of all greater ones passes top_p. Equal ones count together.
+  double missing = options.top_p * mass(begin, end);
+  while (end - begin > 1) {
+    const float pivot = *(begin + (end - begin) / 2);
+    const auto middle = std::partition(begin, end, [pivot](float x) { return x > pivot; });
+    const double above = mass(begin, middle);
+    if (above >= missing) {
+      end = middle;
+      continue;
     }
-    mass += std::exp(candidates_[i] - row.maximum());
-    if (mass >= options.top_p * total) return candidates_[i];
+    const auto below = std::partition(middle, end, [pivot](float x) { return x >= pivot; });
+    const double equal = mass(middle, below);
+    if (above + equal >= missing || below == end) return pivot;
+    missing -= above + equal;
+    begin = below;
   }
+  return *begin;
 }
 
 float Truncation::cutoff(const Row& row, const SamplingOptions& options) {

@@ -44,7 +44,7 @@ class Truncation {
 
  private:
   float top_k_p(const Row& row, const SamplingOptions& options);
-  void gather(const Row& row, size_t n);  // at least the n greatest logits, in descending order, into candidates_
+  void gather(const Row& row, size_t n);  // the n greatest logits, and some more, into candidates_
 
   std::vector<float> candidates_, scratch_;
 };

@@ -53,21 +53,22 @@ void bind_core(nb::module_& m) {
           },
           "n"_a, "The clocks of tokens 0 to n - 1; f64[n].")
       .def(
-          "noise_bounds",
-          [](const Clock& c, int32_t n_blocks) {
-            std::vector<float> out(static_cast<size_t>(n_blocks));
-            c.noise_bounds(out);
-            return array(std::move(out));
+          "bounds",
+          [](const Clock& c, size_t n_blocks) {
+            Clock::Bounds bounds;
+            c.bound(n_blocks, bounds);
+            return nb::make_tuple(array(std::move(bounds.greatest)), array(std::move(bounds.least)), array(std::move(bounds.leader)));
           },
-          "n_blocks"_a, "An upper bound on -log(clock) in each block of 128 tokens; f32[n_blocks].")
+          "n_blocks"_a,
+          "Upper and lower bounds on -log(least clock) of each block of 128 tokens, and the token that has it; f32, f32, i32[n_blocks].")
       .def(
-          "uniform_bits",
+          "token_bounds",
           [](const Clock& c, int32_t block) {
-            std::vector<uint32_t> out(Clock::kBlock);
-            c.uniform_bits(block, std::span<uint32_t, Clock::kBlock>(out));
+            std::vector<float> out(Clock::kBlock);
+            c.noise_bounds(block, c.minimum(block), std::span<float, Clock::kBlock>(out));
             return array(std::move(out));
           },
-          "block"_a, "u32[128]: lower bounds, in units of 2^-32, on clock minus least clock of the block.");
+          "block"_a, "An upper bound on -log(clock) of each token of a block but the one with the least clock; f32[128].");
 
   nb::class_<SamplingOptions>(m, "SamplingOptions", "temperature, top_k, top_p and min_p, with llama.cpp's meaning and order.")
       .def(
