@@ -141,6 +141,16 @@ def test_masked_blocks(race, temperature):
         assert_arrivals(race, logits, 6, position, 3, temperature=temperature)
 
 
+@pytest.mark.parametrize("m", [1, 5, 20])
+def test_odd_logits_of_the_least_clocks(race, m):
+    """Infinite and huge logits at the very tokens that block bounds are drawn from."""
+    rng = np.random.default_rng(m)
+    for position in range(150):
+        logits, (_, leaders) = rng.normal(size=5120).astype(np.float32), oracles.minima(8, position, 40)
+        logits[leaders] = np.where(rng.random(40) < rng.random(), rng.choice(ODD_VALUES, size=40), logits[leaders])
+        assert_arrivals(race, logits, 8, position, m, temperature=float(rng.choice([1e-6, *TEMPERATURES])))
+
+
 def test_one_finite_logit(race):
     """A single token with a probability always wins."""
     for token in (0, 127, 128, 999):
