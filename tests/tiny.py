@@ -45,12 +45,7 @@ def write_llama(
     writer.add_head_count_kv(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(WIDTH // HEADS)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores(scores)
-    writer.add_token_types(kinds)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    _add_tokenizer(writer, tokens, scores, kinds)
 
     def matrix(name: str, rows: int, columns: int, scale: float) -> None:
         weights = rng.normal(size=(rows, columns)) * scale
@@ -91,12 +86,7 @@ def write_mamba(path: Path, *, seed: int = 0) -> Path:
     writer.add_ssm_state_size(state)
     writer.add_ssm_time_step_rank(rank)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores(scores)
-    writer.add_token_types(kinds)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    _add_tokenizer(writer, tokens, scores, kinds)
     shapes = {
         "token_embd.weight": (len(tokens), WIDTH),
         "output_norm.weight": (WIDTH,),
@@ -141,6 +131,15 @@ def prune_layers(source: Path, path: Path, removed: range) -> Path:
         writer.add_tensor(name, data, raw_dtype=tensor.tensor_type)
     _finish(writer)
     return path
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokens: list[bytes], scores: list[float], kinds: list[int]) -> None:
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
 
 
 def _finish(writer: gguf.GGUFWriter) -> None:

@@ -3,6 +3,7 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -57,7 +58,7 @@ void bind_core(nb::module_& m) {
           [](const Clock& c, size_t n_blocks) {
             Clock::Bounds bounds;
             c.bound(n_blocks, bounds);
-            return nb::make_tuple(array(std::move(bounds.greatest)), array(std::move(bounds.least)), array(std::move(bounds.leader)));
+            return std::tuple(array(std::move(bounds.greatest)), array(std::move(bounds.least)), array(std::move(bounds.leader)));
           },
           "n_blocks"_a,
           "Upper and lower bounds on -log(least clock) of each block of 128 tokens, and the token that has it; f32, f32, i32[n_blocks].")
@@ -150,7 +151,7 @@ void bind_core(nb::module_& m) {
         const Batch& b = layout.lay_out(history, 0, tree, all_nodes(tree), max_sequences);
         std::vector<std::vector<int32_t>> sequences;
         for (int32_t i = 0; i < b.size(); ++i) sequences.emplace_back(b.sequence.begin() + b.offset[i], b.sequence.begin() + b.offset[i + 1]);
-        return nb::make_tuple(b.token, b.position, sequences);
+        return std::tuple(b.token, b.position, sequences);
       },
       "tree"_a, "history"_a = std::vector<Token>{}, "max_sequences"_a = kMaxDraftNodes,
       "The batch of a whole tree: tokens, positions, and the sequences of each row.");

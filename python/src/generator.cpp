@@ -4,6 +4,7 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <thread>
@@ -37,8 +38,8 @@ class SignalPoll {
   std::chrono::steady_clock::time_point last_{};
 };
 
-nb::dict to_dict(const Stats& s) {
-  nb::dict d;
+nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
+  nb::typed<nb::dict, nb::str, nb::any> d;
   d["generated"] = s.generated;
   d["target_calls"] = s.target_calls;
   d["draft_calls"] = s.draft_calls;
@@ -145,9 +146,9 @@ void bind_generator(nb::module_& m) {
   m.def(
       "devices",
       [] {
-        nb::list list;
-        for (const auto& d : llama::devices()) list.append(nb::make_tuple(d.name, d.description, d.gpu));
-        return list;
+        std::vector<std::tuple<std::string, std::string, bool>> found;
+        for (const auto& d : llama::devices()) found.emplace_back(d.name, d.description, d.gpu);
+        return found;
       },
       "The devices that llama.cpp found: (name, description, whether it is a GPU).");
   m.def("system_info", &llama::system_info);
