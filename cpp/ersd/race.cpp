@@ -71,8 +71,8 @@ void Race::find_floor(float temperature, size_t m, float cutoff) {
   for (size_t b = 0; b < bounds_.leader.size(); ++b) {
     const auto leader = static_cast<size_t>(bounds_.leader[b]);
     if (leader >= row_.logits().size()) continue;
-    const float logit = row_.logits()[leader], scaled = logit / temperature;
-    if (logit >= cutoff && logit > kNone) scores_.push_back(bounds_.least[b] + scaled - 3e-7f * std::abs(scaled));
+    const float logit = row_.logits()[leader], scaled = std::min(logit / temperature, std::numeric_limits<float>::max());
+    if (logit >= cutoff && logit > kNone) scores_.push_back(bounds_.least[b] + (scaled - 3e-7f * std::abs(scaled)));
   }
   if (m == 0 || scores_.size() < m) return;
   const auto nth = scores_.begin() + static_cast<ptrdiff_t>(m) - 1;
