@@ -41,6 +41,7 @@ def main() -> None:
             stats = result.stats
             steps = stats.total_ms - stats.prefill_ms
             for key, llama in theirs.items():
+                llama.reset()  # read the prompt each time, as ours does
                 started = time.perf_counter()
                 answer = llama.create_completion(PROMPT, max_tokens=args.tokens, seed=seed, repeat_penalty=1.0, **sampling)
                 their_speed = answer["usage"]["completion_tokens"] / (time.perf_counter() - started)

@@ -7,6 +7,7 @@ import pytest
 from ersd._core import SamplingOptions, cutoff
 
 import oracles
+from ersd import _core
 
 SIZES = [1, 2, 100, 128, 129, 5000, 49152]
 TOKEN = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
@@ -108,9 +109,12 @@ def test_infinite_and_nan_logits(n):
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_row_without_probability(value):
-    """A row that gives no token a probability is refused."""
+    """A row that gives no token a probability has no cutoff, no winner and no arrivals."""
+    row = np.full(300, value, np.float32)
+    assert _core.cutoff(row, SamplingOptions(top_k=5, top_p=0.9, min_p=0.1)) == -np.inf
+    assert _core.Race().arrivals(row, SamplingOptions(), _core.Clock(0, 0), 4)[0].size == 0
     with pytest.raises(RuntimeError, match="no token a probability: all 300 logits"):
-        cutoff(np.full(300, value, np.float32), SamplingOptions())
+        _core.Race().winner(row, SamplingOptions(), _core.Clock(0, 0))
 
 
 @pytest.mark.parametrize(

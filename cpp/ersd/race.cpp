@@ -5,6 +5,8 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <stdexcept>
+#include <string>
 
 #include "ersd/simd.h"
 
@@ -39,6 +41,8 @@ bool before(const Arrival& a, const Arrival& b) { return a.score > b.score || (a
 
 Arrival Race::winner(std::span<const float> logits, const SamplingOptions& options, const Clock& clock) {
   run(logits, options, clock, 1);
+  if (arrivals_.empty())
+    throw std::runtime_error("the model gave no token a probability: all " + std::to_string(logits.size()) + " logits are NaN or -infinity");
   return arrivals_.front();
 }
 

@@ -27,7 +27,7 @@ class Race {
   // The token of the highest score; the lowest of equal ones. Throws std::runtime_error where no logit is above -infinity.
   Arrival winner(std::span<const float> logits, const SamplingOptions& options, const Clock& clock);
 
-  // The first m arrivals in order, fewer where fewer tokens are kept. Valid until the next race.
+  // The first m arrivals in order, fewer where fewer tokens are kept, none where no logit is above -infinity. Valid until the next race.
   std::span<const Arrival> arrivals(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m);
 
  private:

@@ -2,8 +2,10 @@
 #include "ersd/sampling.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <cstdio>
 #include <functional>
 #include <limits>
 #include <stdexcept>
@@ -60,7 +62,9 @@ ERSD_VECTORISED double exp_sum(const float* x, size_t n, float maximum) {
 }
 
 [[noreturn]] void refuse(const char* option, const char* expected, double got) {
-  throw std::invalid_argument(std::string(option) + " must be " + expected + ", got " + std::to_string(got));
+  std::array<char, 32> number{};
+  std::snprintf(number.data(), number.size(), "%g", got);
+  throw std::invalid_argument(std::string(option) + " must be " + expected + ", got " + number.data());
 }
 
 }  // namespace
@@ -76,8 +80,6 @@ void Row::read(std::span<const float> logits) {
   maxima_.resize((logits.size() + kBlock - 1) / kBlock);
   block_maxima(logits.data(), logits.size(), maxima_.data());
   maximum_ = maxima_.empty() ? kNone : *std::max_element(maxima_.begin(), maxima_.end());
-  if (maximum_ == kNone)
-    throw std::runtime_error("the model gave no token a probability: all " + std::to_string(logits.size()) + " logits are NaN or -infinity");
 }
 
 std::span<const float> Row::block(int32_t b) const {
@@ -112,7 +114,9 @@ float Truncation::top_k_p(const Row& row, const SamplingOptions& options) {
     std::nth_element(begin, end - 1, candidates_.end(), std::greater<>());
   }
   if (options.top_p >= 1) return *std::min_element(begin, end);
-  const auto mass = [&](auto from, auto to) { return exp_sum(&*from, static_cast<size_t>(to - from), row.maximum()); };
+  const auto mass = [&](auto from, auto to) {
+    return exp_sum(candidates_.data() + (from - candidates_.begin()), static_cast<size_t>(to - from), row.maximum());
+  };
   // Quickselect by mass: narrow [begin, end) to the candidate at which the sum of all greater ones passes top_p. Equal ones count together.
   double missing = options.top_p * mass(begin, end);
   while (end - begin > 1) {

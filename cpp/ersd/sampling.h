@@ -21,13 +21,13 @@ struct SamplingOptions {
 // A row of logits and the maximum of each block of 128 (Clock::kBlock) of them, found in one pass. NaN counts as -infinity.
 class Row {
  public:
-  // The logits are read where they are and must outlive the row's use. Throws std::runtime_error if none is above -infinity.
+  // The logits are read where they are and must outlive the row's use.
   void read(std::span<const float> logits);
 
   std::span<const float> logits() const { return logits_; }  // f32[n_vocab]
   std::span<const float> maxima() const { return maxima_; }  // f32[ceil(n_vocab / 128)]
   std::span<const float> block(int32_t b) const;             // f32[128], the last one shorter
-  float maximum() const { return maximum_; }
+  float maximum() const { return maximum_; }                 // -infinity where no token has a probability
 
  private:
   std::span<const float> logits_;

@@ -54,7 +54,7 @@ TreeShape batch_shape(int32_t k);                        // k children of the ro
 
 // The k nodes whose paths are most probable when ranks are i.i.d. with these probabilities, by a max-heap in O(k log k): pop the best,
 // push its first child and its next sibling (Kobus and Gündüz, arXiv 2504.15475). Expected tokens per target call are 1 + the sum of the
-// path products. probabilities: f64[ranks]; no node is deeper than max_depth.
+// path products. probabilities: f64[ranks], non-increasing for the optimum; no node is deeper than max_depth.
 TreeShape optimal_shape(std::span<const double> probabilities, int32_t k, int32_t max_depth);
 
 // The sum of path products of a shape, plus one: its expected tokens per target call for i.i.d. ranks.
