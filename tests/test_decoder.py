@@ -225,7 +225,7 @@ def test_generations_do_not_touch_one_another():
 
 @pytest.mark.parametrize("broken", ["target", "draft"])
 def test_a_failing_model_leaves_the_decoder_usable(broken):
-    """A row without any probability stops a generation with an error; the next one runs as ever."""
+    """A target's row without any probability stops a generation with an error, the next one runs as ever; a draft's only drafts nothing."""
     rows = {"target": TABLE.copy(), "draft": TABLE.copy()}
     rows[broken][::7] = np.nan
     decoder = Decoder(TableModel(rows["target"]), TableModel(rows["draft"]))
@@ -238,4 +238,5 @@ def test_a_failing_model_leaves_the_decoder_usable(broken):
         else:
             assert tokens == truth(tuple(PLAIN.items()), 4, (first, 2))
             n_right += 1
-    assert min(n_failed, n_right) > 5
+    assert n_right > 5
+    assert (n_failed > 5) if broken == "target" else (n_failed == 0)
