@@ -1,4 +1,4 @@
-// Best-bound-first search for the first m arrivals.
+// A race visits only the blocks that can still arrive, and computes clocks only for tokens that can.
 #include "ersd/race.h"
 
 #include <algorithm>
