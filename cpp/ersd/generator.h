@@ -50,7 +50,6 @@ class Generator {
 
   bool active() const { return active_; }
   const Stats& stats() const { return decoder_->stats(); }
-  const RankHistogram& histogram() const { return decoder_->histogram(); }
   const llama::Model& target() const { return target_; }
   const llama::Model* draft() const { return draft_ ? &*draft_ : nullptr; }
   int32_t n_ctx() const { return target_context_->n_ctx(); }

@@ -29,6 +29,7 @@ inline float greatest(const Lanes& lanes) {
 #else
 struct Lanes {
   float x[kLanes];
+  float& operator[](int i) { return x[i]; }
 };
 inline void load(const float* x, Lanes& lanes) {
   for (int i = 0; i < kLanes; ++i) lanes.x[i] = x[i];

@@ -136,9 +136,7 @@ void bind_generator(nb::module_& m) {
       .def("check_prompt", &Generator::check_prompt, "prompt"_a)
       .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
       .def("step", &Generator::step, NoGil())
-      .def_prop_ro("active", &Generator::active)
       .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
-      .def_prop_ro("rank_probabilities", [](const Generator& g) { return g.histogram().probabilities(); })
       .def_prop_ro("target", &Generator::target, nb::rv_policy::reference_internal)
       .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)
       .def_prop_ro("n_ctx", &Generator::n_ctx);
@@ -151,7 +149,6 @@ void bind_generator(nb::module_& m) {
         return found;
       },
       "The devices that llama.cpp found: (name, description, whether it is a GPU).");
-  m.def("system_info", &llama::system_info);
   m.def("set_verbose", &llama::set_verbose, "verbose"_a);
   m.def("quantize", &llama::quantize, "path"_a, "out_path"_a, "type"_a, "n_threads"_a = 0, NoGil());
 }

@@ -61,9 +61,4 @@ bool has_gpu() {
   return false;
 }
 
-std::string system_info() {
-  start();
-  return llama_print_system_info();
-}
-
 }  // namespace ersd::llama

@@ -21,6 +21,5 @@ struct Device {
 };
 std::vector<Device> devices();
 bool has_gpu();
-std::string system_info();  // llama.cpp's own line of CPU features
 
 }  // namespace ersd::llama
