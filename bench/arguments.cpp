@@ -69,7 +69,7 @@ const char* usage() {
          "  -n N                 tokens per prompt (64)\n"
          "  -r N                 timed repetitions (3)\n"
          "  -s SEED              seed of the first prompt; each further one takes the next (1)\n"
-         "  --method LIST        ar, ersd (ar,ersd)\n"
+         "  --method LIST        ar, ersd, gsd, gsd_iid, match (ar,ersd)\n"
          "  --strategy LIST      simple, sequence, batch, tree (tree)\n"
          "  -k LIST              drafted nodes per target call (16)\n"
          "  --draft-depth N      longest path of a tree (64)\n"

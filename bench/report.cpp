@@ -18,6 +18,7 @@ constexpr std::array<std::string_view, 14> kColumns{"method",          "strategy
 std::string plain(const Value& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return *text;
   if (const auto* truth = std::get_if<bool>(&value)) return *truth ? "true" : "false";
+  if (std::holds_alternative<std::monostate>(value)) return "null";
   if (const auto* integer = std::get_if<int64_t>(&value)) return std::to_string(*integer);
   std::array<char, 32> digits{};
   std::snprintf(digits.data(), digits.size(), "%.6g", std::get<double>(value));
@@ -65,6 +66,7 @@ std::string markdown(const Row& row, bool names) {
       std::snprintf(digits.data(), digits.size(), "%.2f", std::get<double>(cell->second));
       text = digits.data();
     }
+    if (!names && std::holds_alternative<std::monostate>(cell->second)) text = "-";
     out += " " + text + " |";
   }
   return out;

@@ -11,8 +11,8 @@
 
 namespace ersd::bench {
 
-// Keys in the order of output; a value is text, a number, an integer or a truth value.
-using Value = std::variant<std::string, double, int64_t, bool>;
+// Keys in the order of output; a value is text, a number, an integer, a truth value or nothing.
+using Value = std::variant<std::monostate, std::string, double, int64_t, bool>;
 using Row = std::vector<std::pair<std::string, Value>>;
 
 // Prints rows as they come: JSON needs to know where they end, so call begin() and end() around them.

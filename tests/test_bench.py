@@ -40,7 +40,7 @@ def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
     assert len(rows) == 2 * (1 + 4 * 2)
     assert all(set(row) >= KEYS for row in rows)
     assert all(row["identical"] for row in rows)
-    assert "same tokens as ar: every configuration, 1 prompts" in run.stderr
+    assert "same tokens as ar: every configuration of races, 1 prompts" in run.stderr
     for row in rows:
         if row["method"] == "ar":
             assert (row["tokens_per_call"], row["ratio_to_ar"], row["draft_ms"], row["draft_nodes"]) == (1, 1, 0, 0)
@@ -89,7 +89,7 @@ def test_a_difference_would_be_reported(target: Path) -> None:
         (["-m"], "-m needs a value"),
         (["-m", "x", "-f", "absent.txt"], "-f: cannot read 'absent.txt'"),
         (["-m", "x", "-o", "xml"], "-o must be one of md, csv, json, jsonl, got 'xml'"),
-        (["-m", "x", "--method", "magic"], "method must be one of 'ersd', 'ar', got 'magic'"),
+        (["-m", "x", "--method", "magic"], "method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'"),
     ],
     ids=str,
 )

@@ -335,7 +335,7 @@ def test_recurrent_models(folder: Path, tiny_target: Path) -> None:
         ({"max_tokens": -2}, r"max_tokens must be at least 0, .*, got -2"),
         ({"seed": -1}, r"seed must be between 0 and 2\*\*64 - 1, got -1"),
         ({"seed": 1 << 64}, r"seed must be between"),
-        ({"method": "magic"}, r"method must be one of 'ersd', 'ar', got 'magic'"),
+        ({"method": "magic"}, r"method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'"),
         ({"strategy": "forest"}, r"strategy must be one of 'simple', 'sequence', 'batch', 'tree', got 'forest'"),
         ({"draft_nodes": 0}, r"draft_nodes must be between 1 and 256, got 0"),
         ({"draft_nodes": 257}, r"draft_nodes must be between 1 and 256, got 257"),

@@ -1,6 +1,7 @@
 // The decoding step: draft a tree, check it in one target call, keep what won.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <vector>
@@ -24,23 +25,32 @@ class Decoder {
   // If a model throws, the tokens so far stand and the next start() sets everything right.
   std::span<const Token> step(int32_t limit);
 
+  // One target call without a tree, and one of the draft: a token and its rank in the draft's order, from which follows what any tree of ranks
+  // would have done here. target_row() and draft_row() give the logits behind it until the next call. Needs a draft and room for the token.
+  Ranked observe();
+  std::span<const float> target_row() const { return target_.logits(0); }
+  std::span<const float> draft_row() const { return drafter_->row(0); }
+
   // How many of the next tokens the context can still take.
   int32_t room() const { return target_.n_ctx() - static_cast<int32_t>(tokens_.size()); }
 
   const Stats& stats() const { return stats_; }
   Stats& stats() { return stats_; }
-  const RankHistogram& histogram() const { return histogram_; }
+  // Of the method in use: each has its own.
+  const RankHistogram& histogram() const { return histograms_[static_cast<size_t>(options_.method)]; }
 
  private:
   bool drafting() const { return drafter_ && options_.method != Method::kAr; }
   TreeShape shape(int32_t max_depth) const;
-  void count();
+  std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
+  void check();
+  void commit();
 
   LanguageModel& target_;
   std::unique_ptr<Drafter> drafter_;
   GenerationOptions options_;
-  Race race_;
-  RankHistogram histogram_;
+  Coupling coupling_;
+  std::array<RankHistogram, kMethods> histograms_;
   DraftTree tree_;
   Verified verified_;
   std::vector<Token> tokens_;   // prompt and answer; the last one is the next root

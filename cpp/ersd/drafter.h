@@ -1,12 +1,13 @@
-// Grows a draft tree: the draft model runs once per level, and each node's children are the first arrivals of its race.
+// Grows a draft tree: the draft model runs once per level, and each node's children are the tokens that the method tries first.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <vector>
 
+#include "ersd/coupling.h"
 #include "ersd/language_model.h"
 #include "ersd/options.h"
-#include "ersd/race.h"
 
 namespace ersd {
 
@@ -15,22 +16,27 @@ class Drafter {
   // The model must outlive the drafter. Tokens from n_target_vocab on are never drafted: the target has no such token.
   Drafter(LanguageModel& model, int32_t n_target_vocab) : model_(model), n_vocab_(std::min(model.n_vocab(), n_target_vocab)) {}
 
-  // Adds to the tree, which has only its root, the nodes of the shape whose ranks arrive. Times and calls go to stats.
-  void draft(std::span<const Token> history, const TreeShape& shape, const SamplingOptions& options, uint64_t seed, DraftTree& tree, Stats& stats);
+  // Adds to the tree, which has only its root, the nodes of the shape whose ranks the draft has. Times and calls go to stats.
+  void draft(std::span<const Token> history, const TreeShape& shape, Coupling& coupling, DraftTree& tree, Stats& stats);
 
-  // The rank of a token in the draft's race order at a node, 0 the first, kRanks for all later; -1 where the draft did not look.
-  int32_t rank(int32_t node, Token token) const;
+  // Runs the model at the root alone.
+  void look(std::span<const Token> history, const DraftTree& tree, Stats& stats);
+
+  // The draft's logits at a node of the last tree, f32[least of both vocabularies]; empty where the model was not run.
+  std::span<const float> row(int32_t node) const;
 
   LanguageModel& model() { return model_; }
 
  private:
+  void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Stats& stats);
+
   LanguageModel& model_;
   int32_t n_vocab_;
-  Race race_;
-  std::vector<Token> order_;                 // the arrivals of each node that was expanded, one after another
-  std::vector<int32_t> begin_, end_;         // by tree node, into order_
+  std::vector<float> rows_;                  // f32[n_rows, n_vocab], kept over the levels
+  std::vector<int32_t> row_of_;              // by tree node, -1 for none
   std::vector<int32_t> node_of_, expanded_;  // by shape node: its tree node or -1; the nodes of a level that have children
   std::vector<int32_t> first_child_;         // by shape node, into the shape; -1 for none
+  size_t n_rows_ = 0;
 };
 
 }  // namespace ersd

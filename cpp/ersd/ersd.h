@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ersd/batch.h"           // trees as batches with sequences
+#include "ersd/coupling.h"        // methods: the draft's order, the target's token
 #include "ersd/decoder.h"         // the step
 #include "ersd/drafter.h"         // draft model: tree
 #include "ersd/generator.h"       // text from prompts
@@ -13,6 +14,7 @@
 #include "ersd/noise.h"           // clocks: one Exp(1) variate per (seed, position, token)
 #include "ersd/options.h"         // options and stats of a generation
 #include "ersd/race.h"            // winner and first arrivals
+#include "ersd/rejection.h"       // greedy rejection sampling
 #include "ersd/sampling.h"        // temperature, top-k, top-p, min-p
 #include "ersd/table_model.h"     // one whose logits are a table
 #include "ersd/text.h"            // UTF-8 and stop strings

@@ -45,6 +45,7 @@ void Generator::start(const std::vector<Token>& prompt, const GenerationOptions&
   text_ = TextStream(options.stop);
   target_before_ = target_context_->n_decoded();
   draft_before_ = draft_ ? draft_context_->n_decoded() : 0;
+  method_ = options.method;
   decoder_->start(prompt, options);
   left_ = options.max_tokens < 0 ? decoder_->room() : std::min(options.max_tokens, decoder_->room());
   active_ = true;
@@ -64,6 +65,17 @@ GenerationStep Generator::step() {
   take(tokens, step);
   update_totals();
   return step;
+}
+
+Ranked Generator::observe() {
+  if (!draft_ || method_ == Method::kAr)
+    throw std::invalid_argument("ranks are those in a draft's order: they need a draft model and a method other than 'ar'");
+  if (!active_ || left_ == 0) throw std::invalid_argument("the generation is over: start another");
+  active_ = false;  // until this call has gone well
+  const Ranked position = decoder_->observe();
+  active_ = --left_ > 0 && !target_.is_end(position.token);
+  update_totals();
+  return position;
 }
 
 void Generator::take(std::span<const Token> tokens, GenerationStep& step) {

@@ -48,6 +48,13 @@ class Generator {
   // Where it throws, the generation is over; start() begins the next.
   GenerationStep step();
 
+  // One position by one call of each model: its token, its rank in the draft's order (Coupling::kRanks for all later ones), and, until the next
+  // call, the logits of both. After the last position, which max_tokens or an end token sets, active() is false. Needs a draft and a method
+  // that uses it: throws std::invalid_argument otherwise.
+  Ranked observe();
+  std::span<const float> target_row() const { return decoder_->target_row(); }  // f32[n_vocab]
+  std::span<const float> draft_row() const { return decoder_->draft_row(); }    // f32[least of both vocabularies]
+
   bool active() const { return active_; }
   const Stats& stats() const { return decoder_->stats(); }
   const llama::Model& target() const { return target_; }
@@ -67,7 +74,8 @@ class Generator {
   TextStream text_;
   std::chrono::steady_clock::time_point started_;
   int64_t target_before_ = 0, draft_before_ = 0;  // tokens decoded before this generation
-  int32_t left_ = 0;                              // tokens that may still come
+  Method method_ = Method::kErsd;
+  int32_t left_ = 0;  // tokens that may still come
   bool active_ = false;
 };
 

@@ -24,14 +24,14 @@ inline void philox_rounds(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d, ui
   }
 }
 
-// A uniform variate in (0, 1) from 53 of 64 bits, never 0 nor 1.
-inline double uniform(uint32_t high, uint32_t low) {
+// In (0, 1) from 53 of 64 bits, never 0 nor 1.
+inline double unit(uint32_t high, uint32_t low) {
   const uint64_t bits = (static_cast<uint64_t>(high) << 32 | low) >> 11;
   return (static_cast<double>(bits) + 0.5) * 0x1p-53;
 }
 
 // -log(1 - u): small u, small clock, so that the clocks that win are the finely resolved ones.
-inline double exponential(uint32_t high, uint32_t low) { return -std::log1p(-uniform(high, low)); }
+inline double exponential(uint32_t high, uint32_t low) { return -std::log1p(-unit(high, low)); }
 
 // log2(x) within 1e-5 for normal x > 0, and -127 for 0: the exponent, and a Chebyshev fit of log2(1 + m) / m for the mantissa.
 inline float log2_fast(float x) {
@@ -43,13 +43,13 @@ inline float log2_fast(float x) {
 
 constexpr float kLn2 = 0.69314718f;
 
-ERSD_VECTORISED void sweep_bounds(uint32_t k0, uint32_t k1, uint32_t position, uint32_t stream, int32_t n, float* greatest, float* least,
-                                  Token* leader) {
+ERSD_VECTORISED void sweep_bounds(uint32_t k0, uint32_t k1, uint32_t position, uint32_t domain, uint32_t stream, int32_t n, float* greatest,
+                                  float* least, Token* leader) {
   for (int32_t start = 0; start < n; start += kLanes) {
     uint32_t a[kLanes], b[kLanes], c[kLanes], d[kLanes];
     float high[kLanes], low[kLanes];
     for (int i = 0; i < kLanes; ++i) {
-      a[i] = static_cast<uint32_t>(start + i), b[i] = position, c[i] = 0, d[i] = stream;
+      a[i] = static_cast<uint32_t>(start + i), b[i] = position, c[i] = domain, d[i] = stream;
       philox_rounds(a[i], b[i], c[i], d[i], k0, k1);
       // minimum = -log1p(-u) / B lies between u / B and, for u <= 0.5, (u + u^2) / B; u is known to 31 bits.
       // For 0 the upper bound is log(B) + 31 log(2) + 88, more than any clock reaches. The margins cover log2_fast and rounding.
@@ -66,11 +66,12 @@ ERSD_VECTORISED void sweep_bounds(uint32_t k0, uint32_t k1, uint32_t position, u
 }
 
 // clock >= minimum + u, and u >= word * 2^-32.
-ERSD_VECTORISED void sweep_block(uint32_t k0, uint32_t k1, uint32_t position, uint32_t stream, uint32_t first, float minimum, float* out) {
+ERSD_VECTORISED void sweep_block(uint32_t k0, uint32_t k1, uint32_t position, uint32_t domain, uint32_t stream, uint32_t first, float minimum,
+                                 float* out) {
   constexpr int kDraws = Clock::kBlock / 4;
   uint32_t words[4][kDraws];
   for (int i = 0; i < kDraws; ++i) {
-    uint32_t a = first + static_cast<uint32_t>(i), b = position, c = 0, d = stream;
+    uint32_t a = first + static_cast<uint32_t>(i), b = position, c = domain, d = stream;
     philox_rounds(a, b, c, d, k0, k1);
     words[0][i] = a, words[1][i] = b, words[2][i] = c, words[3][i] = d;
   }
@@ -89,7 +90,12 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint3
   return counter;
 }
 
-std::array<uint32_t, 4> Clock::draw(uint32_t index, Stream stream) const { return philox({index, position_, 0, stream}, key_); }
+double uniform(uint64_t seed, uint32_t position, Domain domain, uint32_t index) {
+  const auto bits = philox({index, position, static_cast<uint32_t>(domain), 0}, {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  return unit(bits[0], bits[1]);
+}
+
+std::array<uint32_t, 4> Clock::draw(uint32_t index, Stream stream) const { return philox({index, position_, domain_, stream}, key_); }
 
 Clock::Minimum Clock::minimum(int32_t block) const {
   const auto bits = draw(static_cast<uint32_t>(block), kMinimum);
@@ -108,12 +114,13 @@ void Clock::bound(size_t n_blocks, Bounds& bounds) const {
   bounds.greatest.resize(n_blocks);
   bounds.least.resize(n_blocks);
   bounds.leader.resize(n_blocks);
-  sweep_bounds(key_[0], key_[1], position_, kMinimum, static_cast<int32_t>(n_blocks), bounds.greatest.data(), bounds.least.data(),
+  sweep_bounds(key_[0], key_[1], position_, domain_, kMinimum, static_cast<int32_t>(n_blocks), bounds.greatest.data(), bounds.least.data(),
                bounds.leader.data());
 }
 
 void Clock::noise_bounds(int32_t block, const Minimum& minimum, std::span<float, kBlock> out) const {
-  sweep_block(key_[0], key_[1], position_, kHigh, static_cast<uint32_t>(block) * (kBlock / 4), static_cast<float>(minimum.value), out.data());
+  sweep_block(key_[0], key_[1], position_, domain_, kHigh, static_cast<uint32_t>(block) * (kBlock / 4), static_cast<float>(minimum.value),
+              out.data());
 }
 
 }  // namespace ersd

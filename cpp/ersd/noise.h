@@ -13,6 +13,17 @@ using Token = int32_t;
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11): 128 random bits for a counter and a key.
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
+// What a draw is for: draws of different domains are independent.
+enum class Domain : uint32_t {
+  kRace = 0,        // the clocks that draft and target share
+  kSiblings = 1,    // the draft's own order, in rejection sampling
+  kAcceptance = 2,  // whether a sibling is accepted
+  kResidual = 3,    // the token where none is
+};
+
+// A uniform variate in (0, 1), a pure function of its arguments.
+double uniform(uint64_t seed, uint32_t position, Domain domain, uint32_t index);
+
 // All clocks of one position.
 //
 // The clocks of a block of B = 128 tokens are drawn from their minimum downwards, which gives the same i.i.d. Exp(1) variates as
@@ -22,7 +33,8 @@ class Clock {
  public:
   static constexpr int32_t kBlock = 128;
 
-  Clock(uint64_t seed, uint32_t position) : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, position_(position) {}
+  Clock(uint64_t seed, uint32_t position, Domain domain = Domain::kRace)
+      : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, position_(position), domain_(static_cast<uint32_t>(domain)) {}
 
   // The clock of a token, > 0. Pure and thread safe; defined for every token >= 0, whatever the vocabulary.
   double operator()(Token token) const;
@@ -54,7 +66,7 @@ class Clock {
   std::array<uint32_t, 4> draw(uint32_t index, Stream stream) const;
 
   std::array<uint32_t, 2> key_;
-  uint32_t position_;
+  uint32_t position_, domain_;
 };
 
 }  // namespace ersd

@@ -8,9 +8,10 @@
 namespace ersd {
 namespace {
 
-constexpr std::array kMethods{std::pair{"ersd", Method::kErsd}, std::pair{"ar", Method::kAr}};
-constexpr std::array kStrategies{std::pair{"simple", Strategy::kSimple}, std::pair{"sequence", Strategy::kSequence},
-                                 std::pair{"batch", Strategy::kBatch}, std::pair{"tree", Strategy::kTree}};
+constexpr std::array kMethodNames{std::pair{"ersd", Method::kErsd}, std::pair{"ar", Method::kAr}, std::pair{"gsd", Method::kGsd},
+                                  std::pair{"gsd_iid", Method::kGsdIid}, std::pair{"match", Method::kMatch}};
+constexpr std::array kStrategyNames{std::pair{"simple", Strategy::kSimple}, std::pair{"sequence", Strategy::kSequence},
+                                    std::pair{"batch", Strategy::kBatch}, std::pair{"tree", Strategy::kTree}};
 
 template <class Names>
 auto from(const char* option, const Names& names, std::string_view name) {
@@ -37,10 +38,10 @@ void check_range(const char* option, int32_t value, int32_t least, int32_t most)
 
 }  // namespace
 
-Method method_from(std::string_view name) { return from("method", kMethods, name); }
-Strategy strategy_from(std::string_view name) { return from("strategy", kStrategies, name); }
-const char* to_string(Method method) { return name_of(kMethods, method); }
-const char* to_string(Strategy strategy) { return name_of(kStrategies, strategy); }
+Method method_from(std::string_view name) { return from("method", kMethodNames, name); }
+Strategy strategy_from(std::string_view name) { return from("strategy", kStrategyNames, name); }
+const char* to_string(Method method) { return name_of(kMethodNames, method); }
+const char* to_string(Strategy strategy) { return name_of(kStrategyNames, strategy); }
 
 void GenerationOptions::validate() const {
   sampling.validate();

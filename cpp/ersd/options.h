@@ -7,13 +7,13 @@
 #include <string_view>
 #include <vector>
 
+#include "ersd/coupling.h"
 #include "ersd/histogram.h"
 #include "ersd/sampling.h"
 #include "ersd/tree.h"
 
 namespace ersd {
 
-enum class Method { kErsd, kAr };                           // exponential races with a draft; the same races without one
 enum class Strategy { kSimple, kSequence, kBatch, kTree };  // one token, a chain, children of the root, the optimal tree
 
 // From and to the names that users write. Throw std::invalid_argument that lists the known names.

@@ -35,6 +35,8 @@ ERSD_VECTORISED int32_t places(std::span<const float> logits, float least, int32
   return n;
 }
 
+double race_score(float logit, float temperature, double clock) { return logit / static_cast<double>(temperature) - std::log(clock); }
+
 bool before(const Arrival& a, const Arrival& b) { return a.score > b.score || (a.score == b.score && a.token < b.token); }
 
 }  // namespace
@@ -52,12 +54,22 @@ std::span<const Arrival> Race::arrivals(std::span<const float> logits, const Sam
   return arrivals_;
 }
 
-void Race::run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m) {
+size_t Race::rank(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, Token token, size_t m) {
+  if (token < 0 || static_cast<size_t>(token) >= logits.size() || !(logits[token] > kNone)) return m;
+  const double score = options.temperature > 0 ? race_score(logits[token], options.temperature, clock(token)) : logits[token];
+  run(logits, options, clock, m, score);
+  size_t n_before = 0;
+  bool arrived = false;
+  for (const Arrival& a : arrivals_) n_before += before(a, {token, score}), arrived |= a.token == token;
+  return arrived ? n_before : m;
+}
+
+void Race::run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, double floor) {
   row_.read(logits);
   const float cutoff = truncation_.cutoff(row_, options);
   const auto maxima = row_.maxima();
   arrivals_.clear();
-  floor_ = -std::numeric_limits<double>::infinity();
+  floor_ = floor;
   block_bounds_.assign(maxima.begin(), maxima.end());
   if (options.temperature > 0) {
     clock.bound(maxima.size(), bounds_);
@@ -81,7 +93,7 @@ void Race::find_floor(float temperature, size_t m, float cutoff) {
   if (m == 0 || scores_.size() < m) return;
   const auto nth = scores_.begin() + static_cast<ptrdiff_t>(m) - 1;
   std::nth_element(scores_.begin(), nth, scores_.end(), std::greater<>());
-  if (*nth > std::numeric_limits<float>::lowest()) floor_ = *nth;
+  if (*nth > std::numeric_limits<float>::lowest()) floor_ = std::max<double>(floor_, *nth);
 }
 
 void Race::visit(int32_t block, const SamplingOptions& options, const Clock& clock, size_t m, float cutoff) {
@@ -103,7 +115,7 @@ void Race::visit(int32_t block, const SamplingOptions& options, const Clock& clo
   const auto minimum = clock.minimum(block);
   const auto race = [&](size_t i) {
     const Token token = first + static_cast<Token>(i);
-    offer({token, logits[i] / static_cast<double>(options.temperature) - std::log(clock(token, minimum))}, m);
+    offer({token, race_score(logits[i], options.temperature, clock(token, minimum))}, m);
   };
   if (n > kFew) {
     clock.noise_bounds(block, minimum, token_bounds_);

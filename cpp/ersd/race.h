@@ -30,8 +30,14 @@ class Race {
   // The first m arrivals in order, fewer where fewer tokens are kept, none where no logit is above -infinity. Valid until the next race.
   std::span<const Arrival> arrivals(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m);
 
+  // The place of a token among the first m arrivals, 0 the first; m where it is not among them.
+  size_t rank(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, Token token, size_t m);
+
  private:
-  void run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m);
+  static constexpr double kNoFloor = -std::numeric_limits<double>::infinity();
+
+  // floor: a score below which nothing is of interest.
+  void run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, double floor = kNoFloor);
   void find_floor(float temperature, size_t m, float cutoff);
   void visit(int32_t block, const SamplingOptions& options, const Clock& clock, size_t m, float cutoff);
   void offer(Arrival arrival, size_t m);
@@ -45,7 +51,7 @@ class Race {
   std::array<float, Clock::kBlock> token_bounds_;  // f32[128]: the same for the tokens of one block
   std::vector<float> scores_;                      // lower bounds of the leaders' scores
   std::vector<Arrival> arrivals_;                  // a heap while the race runs, the least on top
-  double floor_ = 0;                               // a score that every arrival reaches
+  double floor_ = 0;                               // a score that every arrival of interest reaches
 };
 
 }  // namespace ersd

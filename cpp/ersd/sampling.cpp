@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -38,27 +39,38 @@ ERSD_VECTORISED void block_maxima(const float* x, size_t n, float* out) {
   if (block * kBlock < n) out[block] = m;
 }
 
-// sum of exp(x - maximum), NaN and -infinity counting nothing. exp(y) = 2^i * 2^f with a polynomial for 2^f; relative error 2e-7.
+// exp(x) within 2e-7 relatively, at least 2^-126: 2^i * 2^f with a polynomial for 2^f. x <= 0.
+inline float exp_fast(float x) {
+  float y = x * 1.44269504f;
+  y = y > -126.0f ? y : -126.0f;
+  const float shifted = y + 12582912.0f;  // rounds to the nearest integer, kept in the low mantissa bits
+  const float f = y - (shifted - 12582912.0f);
+  const float p = 1.0f + f * (0.69314718f + f * (0.24022651f + f * (0.05550411f + f * (0.00961813f + f * 0.00133336f))));
+  return p * std::bit_cast<float>((std::bit_cast<int32_t>(shifted) << 23) + 0x3F800000);
+}
+
+// sum of exp(x - maximum), NaN and -infinity counting nothing
 ERSD_VECTORISED double exp_sum(const float* x, size_t n, float maximum) {
   double total = 0;
   for (size_t start = 0; start < n; start += 4096) {
     const size_t end = std::min(n, start + 4096);
     float sum[kLanes] = {};
-    const auto term = [maximum](float logit) {
-      float y = (logit - maximum) * 1.44269504f;
-      y = y > -126.0f ? y : -126.0f;
-      const float shifted = y + 12582912.0f;  // rounds to the nearest integer, kept in the low mantissa bits
-      const float f = y - (shifted - 12582912.0f);
-      const float p = 1.0f + f * (0.69314718f + f * (0.24022651f + f * (0.05550411f + f * (0.00961813f + f * 0.00133336f))));
-      return p * std::bit_cast<float>((std::bit_cast<int32_t>(shifted) << 23) + 0x3F800000);
-    };
     size_t j = start;
     for (; j + kLanes <= end; j += kLanes)
-      for (int i = 0; i < kLanes; ++i) sum[i] += term(x[j + i]);
-    for (; j < end; ++j) sum[0] += term(x[j]);
+      for (int i = 0; i < kLanes; ++i) sum[i] += exp_fast(x[j + i] - maximum);
+    for (; j < end; ++j) sum[0] += exp_fast(x[j] - maximum);
     for (float s : sum) total += s;
   }
   return total;
+}
+
+// out = exp((x - maximum) / temperature) where x reaches the cutoff, else 0
+ERSD_VECTORISED void exp_weights(const float* x, size_t n, float maximum, float temperature, float cutoff, float* out) {
+  const float rate = 1 / temperature;
+  for (size_t j = 0; j < n; ++j) {
+    const float weight = exp_fast((x[j] - maximum) * rate);
+    out[j] = x[j] >= cutoff && x[j] > kNone ? weight : 0.0f;
+  }
 }
 
 [[noreturn]] void refuse(const char* option, const char* expected, double got) {
@@ -134,6 +146,11 @@ float Truncation::top_k_p(const Row& row, const SamplingOptions& options) {
     begin = below;
   }
   return *begin;
+}
+
+double probability_weights(const Row& row, const SamplingOptions& options, float cutoff, std::span<float> weights) {
+  exp_weights(row.logits().data(), row.logits().size(), row.maximum(), options.temperature, cutoff, weights.data());
+  return std::accumulate(weights.begin(), weights.end(), 0.0);
 }
 
 float Truncation::cutoff(const Row& row, const SamplingOptions& options) {

@@ -49,4 +49,8 @@ class Truncation {
   std::vector<float> candidates_, scratch_;
 };
 
+// weights: f32[n_vocab], in proportion to the probabilities that these options leave to a row, 0 where a logit is below the cutoff; the greatest
+// is 1. Returns their sum. The temperature must not be 0, and some logit finite.
+double probability_weights(const Row& row, const SamplingOptions& options, float cutoff, std::span<float> weights);
+
 }  // namespace ersd

@@ -1,16 +1,17 @@
-// The walk.
+// The walk along accepted nodes.
 #include "ersd/verify.h"
 
 namespace ersd {
 
-void verify(const DraftTree& tree, const std::function<std::span<const float>(int32_t)>& logits, const SamplingOptions& options, uint64_t seed,
-            uint32_t position, Race& race, Verified& verified) {
+void verify(const DraftTree& tree, const Rows& target, const Rows& draft, uint32_t position, Coupling& coupling, Verified& verified) {
   verified.path.clear();
   verified.emitted.clear();
+  verified.rank.clear();
   for (int32_t node = 0; node >= 0; node = tree.child(node, verified.emitted.back())) {
-    const Clock clock(seed, ++position);
+    const Ranked token = coupling.emit(target(node), draft(node), ++position);
     verified.path.push_back(node);
-    verified.emitted.push_back(race.winner(logits(node), options, clock).token);
+    verified.emitted.push_back(token.token);
+    verified.rank.push_back(token.rank);
   }
 }
 

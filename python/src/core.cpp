@@ -109,7 +109,36 @@ void bind_core(nb::module_& m) {
             for (const Arrival& a : r.arrivals(view(logits), options, clock, m)) tokens.push_back(a.token), scores.push_back(a.score);
             return std::pair(array(std::move(tokens)), array(std::move(scores)));
           },
-          "logits"_a, "options"_a, "clock"_a, "m"_a, "The first m tokens to arrive and their scores; i32[<= m], f64[<= m].");
+          "logits"_a, "options"_a, "clock"_a, "m"_a, "The first m tokens to arrive and their scores; i32[<= m], f64[<= m].")
+      .def(
+          "rank",
+          [](Race& r, const Floats& logits, const SamplingOptions& options, const Clock& clock, Token token, size_t m) {
+            return r.rank(view(logits), options, clock, token, m);
+          },
+          "logits"_a, "options"_a, "clock"_a, "token"_a, "m"_a, "The token's place among the first m arrivals; m where it is not among them.");
+
+  nb::class_<Coupling>(m, "Coupling", "A method: the order in which a draft's tokens are tried at a position, and the target's token there.")
+      .def(
+          "__init__",
+          [](Coupling* self, const std::string& method, const SamplingOptions& options, uint64_t seed) {
+            (new (self) Coupling)->reset(method_from(method), options, seed);
+          },
+          "method"_a, "options"_a, "seed"_a)
+      .def(
+          "order",
+          [](Coupling& c, const Floats& draft, uint32_t position, size_t m) {
+            const auto order = c.order(view(draft), position, m);
+            return std::vector<Token>(order.begin(), order.end());
+          },
+          "draft"_a, "position"_a, "m"_a, "The first m tokens to try, by the draft's logits, f32[n_draft_vocab].")
+      .def(
+          "emit",
+          [](Coupling& c, const Floats& target, const Floats& draft, uint32_t position) {
+            const Ranked token = c.emit(view(target), view(draft), position);
+            return std::pair(token.token, token.rank);
+          },
+          "target"_a, "draft"_a, "position"_a,
+          "The target's token and its rank in the draft's order, 256 for all later ones, -1 for an empty draft; logits as f32[n_vocab].");
 
   nb::class_<RankHistogram>(m, "RankHistogram", "How often the emitted token was the r-th of the draft's race order.")
       .def(nb::init<>())
@@ -182,9 +211,12 @@ void bind_core(nb::module_& m) {
         model.rollback(0);
         const auto nodes = all_nodes(tree);
         model.decode(history, tree, nodes);
-        Race race;
+        Coupling coupling;
+        coupling.reset(Method::kErsd, options, seed);
         Verified verified;
-        verify(tree, [&](int32_t node) { return model.logits(node); }, options, seed, static_cast<uint32_t>(history.size()), race, verified);
+        verify(
+            tree, [&](int32_t node) { return model.logits(node); }, [](int32_t) { return std::span<const float>(); },
+            static_cast<uint32_t>(history.size()), coupling, verified);
         return std::pair(verified.path, verified.emitted);
       },
       "model"_a, "history"_a, "tree"_a, "options"_a, "seed"_a,
@@ -202,6 +234,13 @@ void bind_core(nb::module_& m) {
             return std::vector<Token>(tokens.begin(), tokens.end());
           },
           "limit"_a)
+      .def(
+          "observe",
+          [](Decoder& d) {
+            const Ranked position = d.observe();
+            return std::pair(position.token, position.rank);
+          },
+          "One token and its rank in the draft's order.")
       .def_prop_ro("stats", [](Decoder& d) { return d.stats(); })
       .def_prop_ro("histogram", [](Decoder& d) { return d.histogram(); });
 

@@ -1,8 +1,10 @@
 // Bindings of models and generation. Calls into llama.cpp release the GIL.
 #include "ersd/generator.h"
 
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/function.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -58,6 +60,12 @@ nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   d["total_ms"] = s.total_ms;
   d["tokens_per_second"] = s.tokens_per_second();
   return d;
+}
+
+nb::ndarray<nb::numpy, float, nb::ndim<1>> copy(std::span<const float> row) {
+  auto* data = new float[row.size()];
+  std::copy(row.begin(), row.end(), data);
+  return {data, {row.size()}, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<float*>(p); })};
 }
 
 }  // namespace
@@ -136,6 +144,16 @@ void bind_generator(nb::module_& m) {
       .def("check_prompt", &Generator::check_prompt, "prompt"_a)
       .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
       .def("step", &Generator::step, NoGil())
+      .def(
+          "observe",
+          [](Generator& g) {
+            const Ranked position = g.observe();
+            return std::pair(position.token, position.rank);
+          },
+          NoGil())
+      .def_prop_ro("active", &Generator::active)
+      .def("target_row", [](const Generator& g) { return copy(g.target_row()); })
+      .def("draft_row", [](const Generator& g) { return copy(g.draft_row()); })
       .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
       .def_prop_ro("target", &Generator::target, nb::rv_policy::reference_internal)
       .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)

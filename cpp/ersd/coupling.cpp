@@ -1,0 +1,20 @@
+// Methods as couplings of draft and target.
+#include "ersd/coupling.h"
+
+namespace ersd {
+
+std::span<const Token> Coupling::order(std::span<const float> draft, uint32_t position, size_t m) {
+  if (rejects()) return rejection_.siblings(draft, options_, siblings(), seed_, position, m);
+  order_.clear();
+  for (const Arrival& arrival : race_.arrivals(draft, draft_options(), Clock(seed_, position), m)) order_.push_back(arrival.token);
+  return order_;
+}
+
+Ranked Coupling::emit(std::span<const float> target, std::span<const float> draft, uint32_t position) {
+  if (rejects()) return rejection_.sample(target, draft, options_, siblings(), seed_, position);
+  const Clock clock(seed_, position);
+  const Token token = race_.winner(target, options_, clock).token;
+  return {token, draft.empty() ? -1 : static_cast<int32_t>(race_.rank(draft, draft_options(), clock, token, kRanks))};
+}
+
+}  // namespace ersd

@@ -1,0 +1,52 @@
+// What sets the methods apart: in which order the draft's tokens are tried at a position, and which token the target emits there.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "ersd/race.h"
+#include "ersd/rejection.h"
+
+namespace ersd {
+
+enum class Method {
+  kErsd,    // races with shared clocks: the draft's arrivals, the target's winner
+  kAr,      // the target's winner alone
+  kGsd,     // greedy rejection sampling with distinct siblings
+  kGsdIid,  // the same with independent siblings
+  kMatch,   // the draft's most probable tokens, accepted if the target's winner is among them: llama.cpp's rule
+};
+
+constexpr size_t kMethods = 5;
+
+// The text of kErsd, kAr and kMatch is one and the same; that of kGsd and kGsdIid is as exact a sample, but depends on draft and tree.
+constexpr bool is_race(Method method) { return method != Method::kGsd && method != Method::kGsdIid; }
+
+class Coupling {
+ public:
+  static constexpr int32_t kRanks = Rejection::kMaxSiblings;  // later ranks are not told apart
+
+  void reset(Method method, const SamplingOptions& options, uint64_t seed) { method_ = method, options_ = options, seed_ = seed; }
+
+  // The first m tokens to try at a position, by a row of the draft's logits; fewer where it has no more. Valid until the next call.
+  std::span<const Token> order(std::span<const float> draft, uint32_t position, size_t m);
+
+  // The target's token at a position, and its rank in order(draft): kRanks for all later ones, -1 for an empty draft.
+  // Throws std::runtime_error where the target has no finite logit.
+  Ranked emit(std::span<const float> target, std::span<const float> draft, uint32_t position);
+
+ private:
+  bool rejects() const { return !is_race(method_) && options_.temperature > 0; }
+  Siblings siblings() const { return method_ == Method::kGsd ? Siblings::kDistinct : Siblings::kIndependent; }
+  SamplingOptions draft_options() const { return method_ == Method::kMatch ? SamplingOptions{0, 0, 1, 0} : options_; }
+
+  Method method_ = Method::kErsd;
+  SamplingOptions options_;
+  uint64_t seed_ = 0;
+  Race race_;
+  Rejection rejection_;
+  std::vector<Token> order_;
+};
+
+}  // namespace ersd
