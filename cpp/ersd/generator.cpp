@@ -70,7 +70,7 @@ GenerationStep Generator::step() {
 Ranked Generator::observe() {
   if (!draft_ || method_ == Method::kAr)
     throw std::invalid_argument("ranks are those in a draft's order: they need a draft model and a method other than 'ar'");
-  if (!active_ || left_ == 0) throw std::invalid_argument("the generation is over: start another");
+  if (left() == 0) throw std::invalid_argument("the generation is over: start another");
   active_ = false;  // until this call has gone well
   const Ranked position = decoder_->observe();
   active_ = --left_ > 0 && !target_.is_end(position.token);

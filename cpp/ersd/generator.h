@@ -49,13 +49,14 @@ class Generator {
   GenerationStep step();
 
   // One position by one call of each model: its token, its rank in the draft's order (Coupling::kRanks for all later ones), and, until the next
-  // call, the logits of both. After the last position, which max_tokens or an end token sets, active() is false. Needs a draft and a method
-  // that uses it: throws std::invalid_argument otherwise.
+  // call, the logits of both. After the last position, which max_tokens or an end token sets, left() is 0. Throws std::invalid_argument
+  // without a draft, for a method that does not use it, and where nothing is left.
   Ranked observe();
   std::span<const float> target_row() const { return decoder_->target_row(); }  // f32[n_vocab]
   std::span<const float> draft_row() const { return decoder_->draft_row(); }    // f32[least of both vocabularies]
 
   bool active() const { return active_; }
+  int32_t left() const { return active_ ? left_ : 0; }  // tokens that may still come
   const Stats& stats() const { return decoder_->stats(); }
   const llama::Model& target() const { return target_; }
   const llama::Model* draft() const { return draft_ ? &*draft_ : nullptr; }

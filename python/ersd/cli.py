@@ -44,12 +44,40 @@ def _parser() -> argparse.ArgumentParser:
     add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
     add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all")
     add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
-    add("--method", default="ersd", help="ersd, or ar: no draft")
+    add("--method", default="ersd", help="ersd, ar (no draft), gsd, gsd_iid or match")
     add("--strategy", default="tree", help="simple, sequence, batch or tree")
     add("-k", "--draft-nodes", type=int, default=16, help="drafted tokens per target call")
     add("--draft-depth", type=int, default=64, help="longest path of a draft tree")
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
+    paper = commands.add_parser(
+        "paper",
+        help="tokens per target call of every method, strategy and k on a pair of models",
+        description="Records ranks and writes table.csv and report.md with pictures. Stopped at any moment, the same command goes on.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = paper.add_argument
+    add("-m", "--model", help="target GGUF; without it, the default pair")
+    add("-md", "--model-draft", help="draft GGUF")
+    add("-o", "--output", required=True, help="folder of the results")
+    add(
+        "--chat",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="prompts that are chat messages, set apart by lines of ---; a file is a category",
+    )
+    add("--text", nargs="+", default=[], type=Path, metavar="FILE", help="prompts that are continued as they are")
+    add("-n", "--max-tokens", type=int, default=96, help="tokens per prompt")
+    add("--temp", default="0.6,1.0", help="temperatures, separated by commas")
+    add("-k", "--max-nodes", type=int, default=256, help="k doubles from 1 to this")
+    add("--prompts", type=int, default=None, help="prompts per category; without it, all")
+    add("--checks", type=int, default=1, help="prompts per category that run through the engine too")
+    add("-s", "--seed", type=int, default=1, help="seed of the first prompt of a category")
+    add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
+    add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all")
+    add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
     return parser
 
 
@@ -121,6 +149,34 @@ def _generate(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
 
+def _paper(args: argparse.Namespace) -> None:
+    try:
+        from ersd.paper import Experiment, run
+    except ImportError as error:
+        raise ValueError(f'{error.name} is not installed: run `pip install "ersd[paper]"`') from error
+    default = args.model is None
+    if not default and args.model_draft is None:
+        raise ValueError("-md is needed: the draft, a GGUF file")
+    experiment = Experiment(
+        model=models.default_target() if default else Path(args.model),
+        draft=models.default_draft() if default and args.model_draft is None else Path(args.model_draft),
+        chat=tuple(args.chat),
+        text=tuple(args.text),
+        n=args.max_tokens,
+        temperatures=tuple(float(t) for t in args.temp.split(",")),
+        max_nodes=args.max_nodes,
+        n_prompts=args.prompts,
+        n_checks=args.checks,
+        seed=args.seed,
+    )
+    try:
+        run(experiment, args.output, n_threads=args.threads, n_gpu_layers=args.gpu_layers, draft_n_gpu_layers=args.gpu_layers_draft)
+    except KeyboardInterrupt:
+        print("\nersd: stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    print(f"ersd: {Path(args.output) / 'report.md'}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``ersd``; returns the exit status: 0, 1 for an error, 2 for wrong usage, 130 after Ctrl-C."""
     parser = _parser()
@@ -135,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        _generate(args)
+        {"generate": _generate, "paper": _paper}[args.command](args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

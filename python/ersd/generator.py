@@ -8,175 +8,34 @@ import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
-from ersd import _core, models
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Generator", "Result", "Stats", "Step", "Stream"]
+from ersd import _core, models
+from ersd.stream import Result, Stream
+
+__all__ = ["Generator", "Position"]
 
 _Path = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Stats:
-    """Counts of one generation. Times are in milliseconds.
+class Position:
+    """One position of a text as `Generator.ranks` sees it.
 
     Attributes:
-        generated: tokens of the answer.
-        target_calls: calls of the target after the prompt.
-        draft_calls: calls of the draft after the prompt.
-        drafted: drafted tokens, that is tree nodes without the roots.
-        accepted: drafted tokens that are tokens of the answer.
-        tokens_per_call: generated / target_calls; 1 without a draft.
-        acceptance_rate: accepted / drafted.
-        acceptance_histogram: ``[n]`` counts target calls that accepted n drafted tokens.
-        rank_histogram: ``[r]`` counts verified positions whose token was the (r+1)-th of the draft's race order; 64 ranks, then all later.
-        target_tokens: tokens that went through the target, the prompt included.
-        draft_tokens: the same for the draft.
-        prefill_ms: reading the prompt, both models.
-        draft_ms: calls of the draft.
-        target_ms: calls of the target.
-        race_ms: races on both sides, truncation included.
-        total_ms: everything, from the prompt on.
-        tokens_per_second: generated per second, the prompt's time left out.
+        token: the token that the target emitted.
+        rank: its place in the order in which the draft's tokens are tried, 0 the first; 256 stands for all later places.
+        target_logits: the target's logits, f32[n_vocab]; None unless asked for.
+        draft_logits: the draft's, f32[least of both vocabularies]; None unless asked for.
     """
 
-    generated: int
-    target_calls: int
-    draft_calls: int
-    drafted: int
-    accepted: int
-    tokens_per_call: float
-    acceptance_rate: float
-    acceptance_histogram: list[int]
-    rank_histogram: list[int]
-    target_tokens: int
-    draft_tokens: int
-    prefill_ms: float
-    draft_ms: float
-    target_ms: float
-    race_ms: float
-    total_ms: float
-    tokens_per_second: float
-
-    def __str__(self) -> str:
-        """One line: tokens, speed, tokens per target call."""
-        return f"{self.generated} tokens, {self.tokens_per_second:.1f} tokens/s, {self.tokens_per_call:.2f} tokens per target call"
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one target call gave.
-
-    Attributes:
-        text: the text that became certain; the texts of all steps joined are the whole answer.
-        tokens: the tokens of this step that belong to the answer.
-        n_accepted: how many of them were drafted.
-    """
-
-    text: str
-    tokens: list[int]
-    n_accepted: int
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished generation.
-
-    Attributes:
-        text: the answer; it ends before a stop string or an end token.
-        tokens: its tokens, without the end token. A stop string's tokens are included up to the one that completes it.
-        finish_reason: "stop" for an end token or stop string, "length" for max_tokens or a full context.
-        seed: the seed that gives this answer again.
-        stats: counts and times.
-    """
-
-    text: str
-    tokens: list[int]
-    finish_reason: str
-    seed: int
-    stats: Stats
-
-
-class Stream:
-    """A generation under way: iterate over its steps, then read the rest from its attributes.
-
-    The Generator is busy from the first step until the stream ends or is closed; closing it early leaves the Generator usable.
-    Use it as an iterator or in a ``with`` block.
-
-    Attributes:
-        seed: the seed of this generation.
-        text, tokens: what has come so far.
-        finish_reason: None until the generation is finished.
-    """
-
-    def __init__(self, generator: Generator, prompt: list[int], options: _core.GenerationOptions, seed: int) -> None:
-        """Made by `Generator.stream`."""
-        self.seed = seed
-        self.text = ""
-        self.tokens: list[int] = []
-        self.finish_reason: str | None = None
-        self._generator = generator
-        self._prompt = prompt
-        self._options = options
-        self._state = "new"
-        self._stats: Stats | None = None
-
-    def __iter__(self) -> Iterator[Step]:
-        """The stream itself."""
-        return self
-
-    def __next__(self) -> Step:
-        """Run the target once."""
-        if self._state == "closed":
-            raise StopIteration
-        core = self._generator._core
-        try:
-            if self._state == "new":
-                self._generator._acquire()
-                self._state = "open"
-                core.start(self._prompt, self._options)
-            step = core.step()
-        except BaseException:
-            self.close()
-            raise
-        self.text += step.text
-        self.tokens += step.tokens
-        if step.finish_reason:
-            self.finish_reason = step.finish_reason
-            self.close()
-            if not step.text and not step.tokens:
-                raise StopIteration
-        return Step(step.text, step.tokens, step.n_accepted)
-
-    def close(self) -> None:
-        """End the generation and free the Generator; harmless when it is over."""
-        if self._state == "open":
-            self._stats = Stats(**self._generator._core.stats)
-            self._generator._release()
-        self._state = "closed"
-
-    @property
-    def stats(self) -> Stats:
-        """Counts and times so far."""
-        if self._stats is not None:
-            return self._stats
-        if self._state == "new":
-            raise RuntimeError("the stream has not begun: take a step before its stats")
-        return Stats(**self._generator._core.stats)
-
-    def __enter__(self) -> Stream:
-        """The stream itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close."""
-        self.close()
-
-    def __del__(self) -> None:
-        """Close."""
-        self.close()
+    token: int
+    rank: int
+    target_logits: npt.NDArray[np.float32] | None = None
+    draft_logits: npt.NDArray[np.float32] | None = None
 
 
 class Generator:
@@ -332,7 +191,9 @@ class Generator:
             min_p: keep tokens at least this many times as probable as the most probable one; 0 for all.
             seed: 0 to 2**64 - 1; None draws a fresh one, to be read from the result.
             stop: strings that end the answer, before them.
-            method: "ersd", or "ar" for the same races without a draft.
+            method: "ersd"; "ar" for the same races without a draft; "match", llama.cpp's rule: the draft's most probable tokens, accepted
+                if the races choose them. These three give one text. "gsd" and "gsd_iid", greedy rejection sampling with distinct and
+                with independent siblings, give as exact a sample, but another text, which depends on the draft.
             strategy: "simple" (one token), "sequence" (a chain), "batch" (children of the last token) or "tree" (the optimal tree for the
                 ranks seen so far).
             draft_nodes: k, drafted tokens per target call, 1 to 256.
@@ -342,15 +203,9 @@ class Generator:
             ValueError: an option out of range, an empty prompt, one that does not fit the context, an unknown method or strategy.
             RuntimeError: this thread has an open stream of this Generator.
         """
-        if not isinstance(max_tokens, int | None) or isinstance(max_tokens, bool):
-            raise TypeError(f"max_tokens must be an int or None, got {max_tokens!r}")
-        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-            raise TypeError(f"seed must be an int or None, got {seed!r}")
-        if seed is not None and not 0 <= seed < 1 << 64:
-            raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
-        chosen = secrets.randbits(32) if seed is None else seed
+        chosen = self._seed(seed)
         options = _core.GenerationOptions(
-            max_tokens=-1 if max_tokens is None else max_tokens,
+            max_tokens=self._max_tokens(max_tokens),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
@@ -362,9 +217,84 @@ class Generator:
             draft_nodes=draft_nodes,
             draft_depth=draft_depth,
         )
+        return Stream(self, self._prompt(prompt), options, chosen)
+
+    def ranks(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = 128,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int | None = None,
+        method: str = "ersd",
+        logits: bool = False,
+    ) -> Iterator[Position]:
+        """Where the target's token stands in the draft's order, position by position, both models run once for each.
+
+        From these ranks follows what any tree of ranks would have accepted: see `ersd.paper`. The text is that of `generate` for races;
+        for rejection sampling another sample of the same distribution. An end token is the last position.
+
+        Args:
+            prompt: text or token ids.
+            max_tokens: positions at most; None or -1 until the context is full.
+            temperature: as for `stream`, like all options of sampling; by default nothing is cut.
+            top_k: 0 for all tokens.
+            top_p: 1 for all.
+            min_p: 0 for all.
+            seed: None draws a fresh one.
+            method: any but "ar".
+            logits: whether positions carry the logits of both models.
+
+        Raises:
+            ValueError: as `stream`; no draft model, or method "ar", which does not use it.
+        """
+        options = _core.GenerationOptions(
+            max_tokens=self._max_tokens(max_tokens),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            seed=self._seed(seed),
+            method=method,
+        )
+        if self.draft is None or method == "ar":
+            raise ValueError("ranks are places in a draft's order: they need a draft model and a method other than 'ar'")
+        return self._ranks(self._prompt(prompt), options, logits)
+
+    def _ranks(self, prompt: list[int], options: _core.GenerationOptions, logits: bool) -> Iterator[Position]:
+        self._acquire()
+        try:
+            self._core.start(prompt, options)
+            while self._core.left > 0:
+                token, rank = self._core.observe()
+                rows = (self._core.target_row(), self._core.draft_row()) if logits else (None, None)
+                yield Position(token, rank, *rows)
+        finally:
+            self._release()
+
+    @staticmethod
+    def _max_tokens(max_tokens: int | None) -> int:
+        if not isinstance(max_tokens, int | None) or isinstance(max_tokens, bool):
+            raise TypeError(f"max_tokens must be an int or None, got {max_tokens!r}")
+        return -1 if max_tokens is None else max_tokens
+
+    @staticmethod
+    def _seed(seed: int | None) -> int:
+        if seed is None:
+            return secrets.randbits(32)
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise TypeError(f"seed must be an int or None, got {seed!r}")
+        if not 0 <= seed < 1 << 64:
+            raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
+        return seed
+
+    def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
         tokens = self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
         self._core.check_prompt(tokens)
-        return Stream(self, tokens, options, chosen)
+        return tokens
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text to token ids.

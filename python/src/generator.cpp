@@ -116,6 +116,7 @@ void bind_generator(nb::module_& m) {
       .def_prop_ro("eos", &llama::Model::eos)
       .def("is_end", &llama::Model::is_end, "token"_a)
       .def("metadata", &llama::Model::metadata, "key"_a)
+      .def("chat_prompt", &llama::Model::chat_prompt, "message"_a)
       .def("tokenize", &llama::Model::tokenize, "text"_a, "add_special"_a = true, "parse_special"_a = true, NoGil())
       .def(
           "piece",
@@ -151,7 +152,7 @@ void bind_generator(nb::module_& m) {
             return std::pair(position.token, position.rank);
           },
           NoGil())
-      .def_prop_ro("active", &Generator::active)
+      .def_prop_ro("left", &Generator::left)
       .def("target_row", [](const Generator& g) { return copy(g.target_row()); })
       .def("draft_row", [](const Generator& g) { return copy(g.draft_row()); })
       .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
