@@ -36,6 +36,9 @@ class Decoder {
 
   const Stats& stats() const { return stats_; }
   Stats& stats() { return stats_; }
+  // Forgets the ranks of earlier generations.
+  void forget() { histograms_.fill({}); }
+
   // Of the method in use: each has its own.
   const RankHistogram& histogram() const { return histograms_[static_cast<size_t>(options_.method)]; }
 

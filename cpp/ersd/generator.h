@@ -55,6 +55,9 @@ class Generator {
   std::span<const float> target_row() const { return decoder_->target_row(); }  // f32[n_vocab]
   std::span<const float> draft_row() const { return decoder_->draft_row(); }    // f32[least of both vocabularies]
 
+  // Forgets what earlier generations taught of the draft.
+  void forget() { decoder_->forget(); }
+
   bool active() const { return active_; }
   int32_t left() const { return active_ ? left_ : 0; }  // tokens that may still come
   const Stats& stats() const { return decoder_->stats(); }

@@ -296,6 +296,12 @@ class Generator:
         self._core.check_prompt(tokens)
         return tokens
 
+    def forget(self) -> None:
+        """Forget what earlier generations taught of the draft: the ranks that shape the tree. It changes no text."""
+        self._acquire()
+        self._core.forget()
+        self._release()
+
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text to token ids.
 

@@ -246,7 +246,8 @@ def _checks(table: Table) -> list[str]:
     return [
         "## The engine beside the ranks",
         "Target calls that the engine made on some prompts, and those that follow from the recorded ranks. For races with a fixed shape "
-        "they are the same. GSD is another sample of the same distribution, and the engine's tree learns its ranks as it goes.",
+        "they are the same. GSD is another sample of the same distribution, and the engine's tree learns its ranks as it goes, for each "
+        "answer anew.",
         _markdown(["", "engine", "from ranks", "answers with the same number"], lines),
     ]
 

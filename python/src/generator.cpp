@@ -152,6 +152,7 @@ void bind_generator(nb::module_& m) {
             return std::pair(position.token, position.rank);
           },
           NoGil())
+      .def("forget", &Generator::forget)
       .def_prop_ro("left", &Generator::left)
       .def("target_row", [](const Generator& g) { return copy(g.target_row()); })
       .def("draft_row", [](const Generator& g) { return copy(g.draft_row()); })
