@@ -50,6 +50,20 @@ def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
         assert min(row["avg_ts"], row["target_ms"], row["race_ms"], row["rest_ms"]) > 0
 
 
+def test_every_method_runs_every_strategy(pair: list[object]) -> None:
+    """Races prove their tokens; rejection sampling, whose text is another, claims nothing."""
+    sweep = [*pair, "--method", "ar,ersd,gsd,gsd_iid,match", "--strategy", "simple,sequence,batch,tree", "-k", "5", "-r", 1]
+    runs = {kind: bench(*sweep, "-o", kind) for kind in ("json", "md")}
+    assert all(run.returncode == 0 for run in runs.values()), runs
+    rows = json.loads(runs["json"].stdout)
+    assert {(row["method"], row["strategy"]) for row in rows[1:]} == {
+        (m, s) for m in ("ersd", "gsd", "gsd_iid", "match") for s in ("simple", "sequence", "batch", "tree")
+    }
+    for row in rows:
+        assert row["identical"] is (None if row["method"].startswith("gsd") else True)
+    assert [line.split("|")[5].strip() for line in runs["md"].stdout.splitlines()[2:]] == ["true"] * 5 + ["-"] * 8 + ["true"] * 4
+
+
 def test_formats_agree(pair: list[object], tmp_path: Path) -> None:
     """CSV, JSON lines and Markdown hold the same rows; prompts come from files too."""
     prompts = tmp_path / "prompts.txt"

@@ -400,7 +400,7 @@ def test_repr_and_result(generator: Generator) -> None:
 def test_forget(tiny_target: Path, tiny_draft: Path) -> None:
     """What a Generator learns of the draft shapes its trees, and is forgotten when asked."""
     pair = Generator(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
-    options = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 100, "seed": 1, "draft_nodes": 6}
+    options = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 100, "seed": 1, "draft_nodes": 24}
     fresh = pair.generate("the rain", **options).stats.acceptance_histogram
     for seed in range(2, 12):
         pair.generate("the snow", **{**options, "seed": seed})
