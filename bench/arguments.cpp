@@ -71,7 +71,7 @@ const char* usage() {
          "  -s SEED              seed of the first prompt; each further one takes the next (1)\n"
          "  --method LIST        ar, ersd, gsd, gsd_iid, match (ar,ersd)\n"
          "  --strategy LIST      simple, sequence, batch, tree (tree)\n"
-         "  -k LIST              drafted nodes per target call (16)\n"
+         "  -k LIST              drafted nodes per target call; auto: as many as pay (16)\n"
          "  --draft-depth N      longest path of a tree (64)\n"
          "  --temp LIST          temperatures (1.0)\n"
          "  --top-k N, --top-p P, --min-p P    truncation (none)\n"
@@ -106,7 +106,8 @@ Arguments parse(const std::vector<std::string>& words) {
       {"-s", [&](const auto& o, const auto& v) { a.seed = number<uint64_t>(o, v); }},
       {"--method", [&](const auto&, const auto& v) { methods = each<Method>(v, [](const std::string& s) { return method_from(s); }); }},
       {"--strategy", [&](const auto&, const auto& v) { strategies = each<Strategy>(v, [](const std::string& s) { return strategy_from(s); }); }},
-      {"-k", [&](const auto& o, const auto& v) { ks = each<int32_t>(v, [&](const std::string& s) { return number<int32_t>(o, s); }); }},
+      {"-k", [&](const auto& o,
+                 const auto& v) { ks = each<int32_t>(v, [&](const std::string& s) { return s == "auto" ? kAuto : number<int32_t>(o, s); }); }},
       {"--draft-depth", integer(a.draft_depth)},
       {"--temp", [&](const auto& o, const auto& v) { temperatures = each<float>(v, [&](const std::string& s) { return number<float>(o, s); }); }},
       {"--top-k", integer(a.sampling.top_k)},

@@ -107,7 +107,7 @@ class Benchmark {
     o.seed = args_.seed + prompt;
     o.method = c.method;
     o.strategy = c.strategy;
-    o.draft_nodes = std::max(c.draft_nodes, 1);
+    if (c.method != Method::kAr) o.draft_nodes = c.draft_nodes;
     o.draft_depth = args_.draft_depth;
     return o;
   }
@@ -173,7 +173,7 @@ class Benchmark {
             {"test_time", now()},
             {"method", std::string(to_string(config.method))},
             {"strategy", drafts ? std::string(to_string(config.strategy)) : std::string("-")},
-            {"draft_nodes", int64_t{config.draft_nodes}},
+            {"draft_nodes", drafts && config.draft_nodes == kAuto ? Value(std::string("auto")) : Value(int64_t{config.draft_nodes})},
             {"temperature", std::round(config.temperature * 1e6) / 1e6},
             {"top_k", int64_t{args_.sampling.top_k}},
             {"top_p", double{args_.sampling.top_p}},

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny
-from ersd import Generator, models
+from ersd import Generator, Result, Stream, models
+
+
+class Drafting(Generator):
+    """Drafts 16 nodes unless told otherwise: with "auto" it would depend on the machine whether anything is drafted at all."""
+
+    def stream(self, prompt: str | Sequence[int], **options: Any) -> Stream:
+        """As the base, but for the default."""
+        return super().stream(prompt, **({"draft_nodes": 16} | options))
+
+    def generate(self, prompt: str | Sequence[int], **options: Any) -> Result:
+        """As the base, but for the default."""
+        return super().generate(prompt, **({"draft_nodes": 16} | options))
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +45,7 @@ def tiny_draft(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def generator(tiny_target: Path, tiny_draft: Path) -> Generator:
     """The tiny pair."""
-    return Generator(tiny_target, tiny_draft, n_ctx=1024, n_threads=1)
+    return Drafting(tiny_target, tiny_draft, n_ctx=1024, n_threads=1)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
 
 def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
     """The text of the Python Generator; tokens, speed, tokens per call and seed on one line."""
-    run = ersd("generate", "the rain", "-m", tiny_target, "-md", tiny_draft, "-n", 30, "-s", 5, "-t", 1, *SAMPLING)
+    run = ersd("generate", "the rain", "-m", tiny_target, "-md", tiny_draft, "-n", 30, "-s", 5, "-t", 1, "-k", 16, *SAMPLING)
     expected = generator.generate("the rain", max_tokens=30, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=5)
     assert (run.returncode, run.stdout) == (0, expected.text + "\n")
     assert run.stderr.count("\n") == 1

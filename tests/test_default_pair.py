@@ -53,6 +53,6 @@ def test_tokens_are_those_of_plain_sampling(pair: Generator) -> None:
 
 def test_the_twin_is_accepted_and_the_answer_reads_well(target: Path) -> None:
     """A known answer at temperature 0, with several tokens per target call."""
-    result = Generator(target, models.twin(), n_ctx=512).generate("The capital of France is", max_tokens=12, temperature=0)
+    result = Generator(target, models.twin(), n_ctx=512).generate("The capital of France is", max_tokens=12, temperature=0, draft_nodes=16)
     assert result.text.startswith(" Paris")
     assert result.stats.tokens_per_call > 2

@@ -15,6 +15,7 @@ import pytest
 
 import oracles
 import tiny
+from conftest import Drafting
 from ersd import Generator, Result
 
 FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -40,7 +41,7 @@ def test_text_does_not_depend_on_the_draft(tiny_target: Path, folder: Path, gene
     """A very different draft, and none, give the same tokens."""
     other = tiny.write_llama(folder / "other.gguf", seed=5, n_layers=1)
     answers = [
-        Generator(tiny_target, draft, n_ctx=1024, n_threads=threads).generate("an", max_tokens=80, seed=11, **FULL).tokens
+        Drafting(tiny_target, draft, n_ctx=1024, n_threads=threads).generate("an", max_tokens=80, seed=11, **FULL).tokens
         for draft, threads in ((None, 1), (other, 2))
     ]
     assert answers[0] == answers[1] == generator.generate("an", max_tokens=80, seed=11, **FULL).tokens
@@ -127,7 +128,7 @@ def test_stop_strings_cut_exactly(generator: Generator) -> None:
 def test_end_token_inside_a_block_ends_the_answer(folder: Path) -> None:
     """Nothing of an accepted block behind the end token comes out, and the end token is no part of the answer."""
     target, draft = (tiny.write_llama(folder / f"end{noise}.gguf", seed=21, noise=noise, ends=True) for noise in (0, 0.02))
-    generator = Generator(target, draft, n_ctx=2048, n_threads=1)
+    generator = Drafting(target, draft, n_ctx=2048, n_threads=1)
     ended = 0
     for seed in range(12):
         plain = generator.generate("a", max_tokens=600, seed=seed, method="ar", **FULL)
@@ -172,7 +173,7 @@ def test_max_tokens(generator: Generator, tiny_target: Path, tiny_draft: Path) -
     for n in (0, 1, 2, 17):
         result = generator.generate("the", max_tokens=n, seed=1, **FULL)
         assert (len(result.tokens), result.finish_reason) == (n, "length")
-    small = Generator(tiny_target, tiny_draft, n_ctx=64, n_threads=1)
+    small = Drafting(tiny_target, tiny_draft, n_ctx=64, n_threads=1)
     prompt = small.tokenize("the of")
     for method in ("ar", "ersd"):
         result = small.generate(prompt, max_tokens=None, seed=3, method=method, **FULL)
@@ -184,7 +185,7 @@ def test_long_prompts_are_read_in_batches(tiny_target: Path, tiny_draft: Path) -
     """A prompt longer than n_batch gives the same answer as in one call."""
     answers = []
     for n_batch in (1, 300, 2048):
-        generator = Generator(tiny_target, tiny_draft, n_ctx=2048, n_batch=n_batch, n_threads=1)
+        generator = Drafting(tiny_target, tiny_draft, n_ctx=2048, n_batch=n_batch, n_threads=1)
         answers.append(generator.generate("the rain of " * 150, max_tokens=40, seed=8, **FULL).tokens)
     assert answers[0] == answers[1] == answers[2]
 
@@ -306,8 +307,8 @@ def test_a_little_padding_of_the_vocabulary_is_no_difference(folder: Path, tiny_
     """As in llama.cpp, up to 128 tokens at the end may be missing on either side; the text stays the same."""
     expected = generator.generate("the", max_tokens=50, seed=2, **FULL).tokens
     shorter = tiny.write_llama(folder / "shorter.gguf", n_words=200)
-    assert Generator(tiny_target, shorter, n_ctx=1024).generate("the", max_tokens=50, seed=2, **FULL).tokens == expected
-    both = [Generator(shorter, draft, n_ctx=1024).generate("the", max_tokens=50, seed=2, **FULL).tokens for draft in (None, tiny_target)]
+    assert Drafting(tiny_target, shorter, n_ctx=1024).generate("the", max_tokens=50, seed=2, **FULL).tokens == expected
+    both = [Drafting(shorter, draft, n_ctx=1024).generate("the", max_tokens=50, seed=2, **FULL).tokens for draft in (None, tiny_target)]
     assert both[0] == both[1]
 
 
@@ -337,8 +338,8 @@ def test_recurrent_models(folder: Path, tiny_target: Path) -> None:
         ({"seed": 1 << 64}, r"seed must be between"),
         ({"method": "magic"}, r"method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'"),
         ({"strategy": "forest"}, r"strategy must be one of 'simple', 'sequence', 'batch', 'tree', got 'forest'"),
-        ({"draft_nodes": 0}, r"draft_nodes must be between 1 and 256, got 0"),
-        ({"draft_nodes": 257}, r"draft_nodes must be between 1 and 256, got 257"),
+        ({"draft_nodes": 0}, r"draft_nodes must be between 1 and 256, or 'auto', got 0"),
+        ({"draft_nodes": 257}, r"draft_nodes must be between 1 and 256, or 'auto', got 257"),
         ({"draft_depth": 0}, r"draft_depth must be between 1 and 256, got 0"),
         ({"stop": ""}, r"stop must be non-empty strings"),
     ],
@@ -399,7 +400,7 @@ def test_repr_and_result(generator: Generator) -> None:
 
 def test_forget(tiny_target: Path, tiny_draft: Path) -> None:
     """What a Generator learns of the draft shapes its trees, and is forgotten when asked."""
-    pair = Generator(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
+    pair = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
     options = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 100, "seed": 1, "draft_nodes": 24}
     fresh = pair.generate("the rain", **options).stats.acceptance_histogram
     for seed in range(2, 12):

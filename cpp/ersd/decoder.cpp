@@ -6,6 +6,11 @@
 #include "ersd/stopwatch.h"
 
 namespace ersd {
+namespace {
+
+constexpr double kMeasureMs = 700;  // for the cost curve of each model, once
+
+}  // namespace
 
 Decoder::Decoder(LanguageModel& target, LanguageModel* draft) : target_(target) {
   if (draft) drafter_ = std::make_unique<Drafter>(*draft, target.n_vocab());
@@ -16,37 +21,65 @@ void Decoder::start(std::span<const Token> prompt, const GenerationOptions& opti
   coupling_.reset(options.method, options.sampling, options.seed);
   stats_ = {};
   tokens_.assign(prompt.begin(), prompt.end());
+  if (drafting() && automatic() && !cost_.measured()) {
+    drafter_->cost().measure(drafter_->model(), kMeasureMs);
+    cost_.measure(target_, kMeasureMs);
+  }
   const Stopwatch watch(stats_.prefill_ms);
-  const auto prefill = [&](LanguageModel& model) {
+  const auto prefill = [&](LanguageModel& model, bool now) {
     model.rollback(0);
-    model.decode(history(), tree_, {});
+    if (now) model.decode(history(), tree_, {});
   };
-  prefill(target_);
-  if (drafting()) prefill(drafter_->model());
+  prefill(target_, true);
+  controller_.replan();
+  if (drafting()) prefill(drafter_->model(), nodes() > 0);
 }
 
-TreeShape Decoder::shape(int32_t max_depth) const {
-  const int32_t depth = std::min(max_depth, options_.draft_depth), k = depth > 0 ? options_.draft_nodes : 0;
+// k of the next call.
+int32_t Decoder::nodes() {
+  if (!automatic()) return options_.draft_nodes;
+  const auto ranks = histogram().probabilities();
+  const auto missing = static_cast<int32_t>(history().size()) - drafter_->model().n_cached();
+  const auto tree = [&](int32_t k) { return shape(k, options_.draft_depth); };
+  return controller_.plan(tree, std::span(ranks).first(RankHistogram::kRanks), cost_, drafter_->cost(), missing).nodes;
+}
+
+TreeShape Decoder::shape(int32_t k, int32_t max_depth) const {
+  if (max_depth < 1) k = 0;
   switch (options_.strategy) {
     case Strategy::kSimple:
-      return sequence_shape(1, depth);
+      return sequence_shape(std::min(k, 1), max_depth);
     case Strategy::kSequence:
-      return sequence_shape(k, depth);
+      return sequence_shape(k, max_depth);
     case Strategy::kBatch:
       return batch_shape(k);
     case Strategy::kTree:
       break;
   }
-  const auto probabilities = histogram().probabilities();
-  return optimal_shape(std::span(probabilities).first(RankHistogram::kRanks), k, depth);
+  const auto ranks = histogram().probabilities();
+  return optimal_shape(std::span(ranks).first(RankHistogram::kRanks), k, max_depth);
 }
 
 std::span<const Token> Decoder::step(int32_t limit) {
-  tree_.reset(tokens_.back());
-  if (drafting()) drafter_->draft(history(), shape(limit - 1), coupling_, tree_, stats_);
-  check();
-  commit();
+  double ms = 0;
+  int32_t k = 0;
+  {
+    const Stopwatch watch(ms);
+    tree_.reset(tokens_.back());
+    if (drafting()) drafter_->draft(history(), shape(k = nodes(), std::min(limit - 1, options_.draft_depth)), coupling_, tree_, stats_);
+    check();
+    commit();
+  }
+  if (drafting() && automatic()) follow(k, ms);
   return verified_.emitted;
+}
+
+// What the controller learns of a call, unless the answer's end made its tree smaller than planned.
+void Decoder::follow(int32_t k, double ms) {
+  const auto& plan = controller_.expected();
+  stats_.expected_tokens += plan.tokens;
+  stats_.expected_ms += plan.ms;
+  if (tree_.n_drafted() == k) controller_.observe(static_cast<int32_t>(verified_.path.size()) - 1, ms);
 }
 
 Ranked Decoder::observe() {
@@ -59,10 +92,13 @@ Ranked Decoder::observe() {
 
 void Decoder::check() {
   for (auto n = static_cast<int32_t>(nodes_.size()); n < tree_.size(); ++n) nodes_.push_back(n);
+  double ms = 0;
   {
-    const Stopwatch watch(stats_.target_ms);
+    const Stopwatch watch(ms);
     target_.decode(history(), tree_, std::span(nodes_).first(tree_.size()));
   }
+  cost_.observe(tree_.size(), ms);
+  stats_.target_ms += ms;
   const Stopwatch watch(stats_.race_ms);
   const auto draft = [&](int32_t node) { return drafting() ? drafter_->row(node) : std::span<const float>(); };
   verify(tree_, [&](int32_t node) { return target_.logits(node); }, draft, static_cast<uint32_t>(history().size()), coupling_, verified_);
@@ -78,6 +114,9 @@ void Decoder::commit() {
   stats_.accepted += static_cast<int64_t>(n_accepted);
   if (stats_.acceptance_histogram.size() <= n_accepted) stats_.acceptance_histogram.resize(n_accepted + 1);
   ++stats_.acceptance_histogram[n_accepted];
+  const auto n_drafted = static_cast<size_t>(tree_.n_drafted());
+  if (stats_.nodes_histogram.size() <= n_drafted) stats_.nodes_histogram.resize(n_drafted + 1);
+  ++stats_.nodes_histogram[n_drafted];
   for (const int32_t rank : verified_.rank) {
     if (rank < 0) continue;
     ++stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];

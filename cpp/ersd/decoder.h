@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "ersd/controller.h"
 #include "ersd/drafter.h"
 #include "ersd/language_model.h"
 #include "ersd/options.h"
@@ -44,14 +45,19 @@ class Decoder {
 
  private:
   bool drafting() const { return drafter_ && options_.method != Method::kAr; }
-  TreeShape shape(int32_t max_depth) const;
+  bool automatic() const { return options_.draft_nodes == kAuto; }
+  int32_t nodes();
+  TreeShape shape(int32_t k, int32_t max_depth) const;
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
+  void follow(int32_t k, double ms);
   void check();
   void commit();
 
   LanguageModel& target_;
   std::unique_ptr<Drafter> drafter_;
   GenerationOptions options_;
+  CostCurve cost_;  // of the target
+  Controller controller_;
   Coupling coupling_;
   std::array<RankHistogram, kMethods> histograms_;
   DraftTree tree_;

@@ -47,10 +47,17 @@ void Drafter::look(std::span<const Token> history, const DraftTree& tree, Stats&
 }
 
 void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Stats& stats) {
-  const Stopwatch watch(stats.draft_ms);
-  model_.decode(history, tree, nodes);
+  const auto width = static_cast<int32_t>(history.size() + nodes.size()) - model_.n_cached();
+  double ms = 0;
+  {
+    const Stopwatch watch(ms);
+    model_.decode(history, tree, nodes);
+  }
+  cost_.observe(width, ms);
+  stats.draft_ms += ms;
   ++stats.draft_calls;
   row_of_.resize(static_cast<size_t>(tree.size()), -1);
+  const Stopwatch watch(stats.race_ms);
   const auto n_vocab = static_cast<size_t>(n_vocab_);
   rows_.resize(std::max(rows_.size(), (n_rows_ + nodes.size()) * n_vocab));
   for (const int32_t node : nodes) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "ersd/cost.h"
 #include "ersd/coupling.h"
 #include "ersd/language_model.h"
 #include "ersd/options.h"
@@ -26,12 +27,14 @@ class Drafter {
   std::span<const float> row(int32_t node) const;
 
   LanguageModel& model() { return model_; }
+  CostCurve& cost() { return cost_; }
 
  private:
   void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Stats& stats);
 
   LanguageModel& model_;
   int32_t n_vocab_;
+  CostCurve cost_;
   std::vector<float> rows_;                  // f32[n_rows, n_vocab], kept over the levels
   std::vector<int32_t> row_of_;              // by tree node, -1 for none
   std::vector<int32_t> node_of_, expanded_;  // by shape node: its tree node or -1; the nodes of a level that have children

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "ersd/batch.h"           // trees as batches with sequences
+#include "ersd/controller.h"      // how many tokens to draft
+#include "ersd/cost.h"            // what calls cost by width
 #include "ersd/coupling.h"        // methods: the draft's order, the target's token
 #include "ersd/decoder.h"         // the step
 #include "ersd/drafter.h"         // draft model: tree

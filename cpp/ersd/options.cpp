@@ -46,7 +46,9 @@ const char* to_string(Strategy strategy) { return name_of(kStrategyNames, strate
 void GenerationOptions::validate() const {
   sampling.validate();
   if (max_tokens < -1) throw std::invalid_argument("max_tokens must be at least 0, or -1 to fill the context, got " + std::to_string(max_tokens));
-  check_range("draft_nodes", draft_nodes, 1, kMaxDraftNodes);
+  if (draft_nodes != kAuto && (draft_nodes < 1 || draft_nodes > kMaxDraftNodes))
+    throw std::invalid_argument("draft_nodes must be between 1 and " + std::to_string(kMaxDraftNodes) + ", or 'auto', got " +
+                                std::to_string(draft_nodes));
   check_range("draft_depth", draft_depth, 1, kMaxDraftNodes);
   for (const auto& text : stop)
     if (text.empty()) throw std::invalid_argument("stop must be non-empty strings, got an empty one");

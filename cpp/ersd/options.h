@@ -22,6 +22,8 @@ Strategy strategy_from(std::string_view name);
 const char* to_string(Method method);
 const char* to_string(Strategy strategy);
 
+constexpr int32_t kAuto = -1;
+
 struct GenerationOptions {
   int32_t max_tokens = -1;  // -1: until the context is full
   SamplingOptions sampling;
@@ -29,8 +31,8 @@ struct GenerationOptions {
   std::vector<std::string> stop;  // UTF-8; generation ends before the first of them in the text
   Method method = Method::kErsd;
   Strategy strategy = Strategy::kTree;
-  int32_t draft_nodes = 16;  // k, 1 to 256; "simple" drafts one token whatever it is
-  int32_t draft_depth = 64;  // no drafted token is further than this from the last committed one
+  int32_t draft_nodes = kAuto;  // k, 1 to 256, or as many as pay (Controller); "simple" drafts one token at most
+  int32_t draft_depth = 64;     // no drafted token is further than this from the last committed one
 
   // Throws std::invalid_argument naming the option, what was expected and what came.
   void validate() const;
@@ -45,6 +47,8 @@ struct Stats {
   int64_t accepted = 0;                                             // drafted tokens that became tokens of the answer
   std::vector<int64_t> acceptance_histogram;                        // [n]: target calls that accepted n drafted tokens
   std::array<int64_t, RankHistogram::kRanks + 1> rank_histogram{};  // [r]: verified positions where the token was (r + 1)-th in the draft's order
+  std::vector<int64_t> nodes_histogram;                             // [k]: target calls that checked k drafted tokens
+  double expected_tokens = 0, expected_ms = 0;                      // what the controller expected of all calls; 0 where k is fixed
   int64_t target_tokens = 0, draft_tokens = 0;                      // tokens that went through each model, the prompt included
   double prefill_ms = 0, draft_ms = 0, target_ms = 0, race_ms = 0, total_ms = 0;
 

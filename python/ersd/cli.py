@@ -22,6 +22,10 @@ def version() -> str:
     return f"ersd {__version__}, {_loader.REQUIREMENT.replace('==', ' ')}\ndevices:\n{devices}"
 
 
+def _nodes(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ersd", description="Exact speculative sampling by exponential races for GGUF models.")
     parser.add_argument("--version", action="store_true", help="print the version, backends and devices")
@@ -46,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
     add("--method", default="ersd", help="ersd, ar (no draft), gsd, gsd_iid or match")
     add("--strategy", default="tree", help="simple, sequence, batch or tree")
-    add("-k", "--draft-nodes", type=int, default=16, help="drafted tokens per target call")
+    add("-k", "--draft-nodes", type=_nodes, default="auto", help="drafted tokens per target call; auto: as many as pay")
     add("--draft-depth", type=int, default=64, help="longest path of a draft tree")
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")

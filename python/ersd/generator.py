@@ -137,7 +137,7 @@ class Generator:
         stop: str | Sequence[str] = (),
         method: str = "ersd",
         strategy: str = "tree",
-        draft_nodes: int = 16,
+        draft_nodes: int | str = "auto",
         draft_depth: int = 64,
     ) -> Result:
         """Generate an answer. The arguments, and what they raise, are those of `stream`.
@@ -177,7 +177,7 @@ class Generator:
         stop: str | Sequence[str] = (),
         method: str = "ersd",
         strategy: str = "tree",
-        draft_nodes: int = 16,
+        draft_nodes: int | str = "auto",
         draft_depth: int = 64,
     ) -> Stream:
         """Generate step by step: an iterator over `Step`, one for each target call.
@@ -196,7 +196,8 @@ class Generator:
                 with independent siblings, give as exact a sample, but another text, which depends on the draft.
             strategy: "simple" (one token), "sequence" (a chain), "batch" (children of the last token) or "tree" (the optimal tree for the
                 ranks seen so far).
-            draft_nodes: k, drafted tokens per target call, 1 to 256.
+            draft_nodes: k, drafted tokens per target call, 1 to 256; "auto" for as many as pay, none where plain decoding is faster, by
+                what calls of both models cost here and how far the draft has been right. The first use measures costs for a second.
             draft_depth: the longest path in the tree.
 
         Raises:

@@ -29,6 +29,9 @@ class Stats:
         acceptance_rate: accepted / drafted.
         acceptance_histogram: ``[n]`` counts target calls that accepted n drafted tokens.
         rank_histogram: ``[r]`` counts verified positions whose token was the (r+1)-th in the draft's order; 64 ranks, then all later.
+        nodes_histogram: ``[k]`` counts target calls that checked k drafted tokens.
+        expected_tokens: with ``draft_nodes="auto"``, what was expected of all target calls together, to be held against generated; else 0.
+        expected_ms: the same of the time of all calls, to be held against total_ms - prefill_ms.
         target_tokens: tokens that went through the target, the prompt included.
         draft_tokens: the same for the draft.
         prefill_ms: reading the prompt, both models.
@@ -48,6 +51,9 @@ class Stats:
     acceptance_rate: float
     acceptance_histogram: list[int]
     rank_histogram: list[int]
+    nodes_histogram: list[int]
+    expected_tokens: float
+    expected_ms: float
     target_tokens: int
     draft_tokens: int
     prefill_ms: float

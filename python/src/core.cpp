@@ -165,6 +165,29 @@ void bind_core(nb::module_& m) {
       "expected_tokens", [](const TreeShape& shape, const std::vector<double>& p) { return expected_tokens(shape, p); }, "shape"_a, "probabilities"_a,
       "Expected tokens per target call for i.i.d. ranks.");
 
+  nb::class_<CostCurve>(m, "CostCurve", "Milliseconds of a call by its width.")
+      .def(nb::init<>())
+      .def_prop_ro_static("widths", [](nb::handle) { return CostCurve::kWidths; })
+      .def("set", &CostCurve::set, "ms"_a)
+      .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a)
+      .def("observe", &CostCurve::observe, "n"_a, "ms"_a)
+      .def("__call__", &CostCurve::operator(), "n"_a);
+
+  nb::class_<Controller::Plan>(m, "Plan", "k of the next call, and what is expected of it.")
+      .def_ro("nodes", &Controller::Plan::nodes)
+      .def_ro("tokens", &Controller::Plan::tokens)
+      .def_ro("ms", &Controller::Plan::ms);
+  nb::class_<Controller>(m, "Controller", "Chooses how many nodes of the optimal tree to draft.")
+      .def(nb::init<>())
+      .def(
+          "plan",
+          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft, int32_t n_missing, int32_t max_depth) {
+            return c.plan([&](int32_t k) { return optimal_shape(ranks, k, max_depth); }, ranks, target, draft, n_missing);
+          },
+          "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64)
+      .def("observe", &Controller::observe, "n_accepted"_a, "ms"_a)
+      .def("replan", &Controller::replan);
+
   nb::class_<DraftTree>(m, "DraftTree", "A tree of tokens as flat arrays; node 0 is the last committed token.")
       .def(nb::init<Token>(), "root"_a)
       .def("add", &DraftTree::add, "parent"_a, "token"_a)

@@ -7,6 +7,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <thread>
@@ -51,6 +52,9 @@ nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   d["acceptance_rate"] = s.acceptance_rate();
   d["acceptance_histogram"] = s.acceptance_histogram;
   d["rank_histogram"] = s.rank_histogram;
+  d["nodes_histogram"] = s.nodes_histogram;
+  d["expected_tokens"] = s.expected_tokens;
+  d["expected_ms"] = s.expected_ms;
   d["target_tokens"] = s.target_tokens;
   d["draft_tokens"] = s.draft_tokens;
   d["prefill_ms"] = s.prefill_ms;
@@ -86,14 +90,19 @@ void bind_generator(nb::module_& m) {
       .def(
           "__init__",
           [](GenerationOptions* self, int32_t max_tokens, float temperature, int32_t top_k, float top_p, float min_p, uint64_t seed,
-             std::vector<std::string> stop, const std::string& method, const std::string& strategy, int32_t draft_nodes, int32_t draft_depth) {
+             std::vector<std::string> stop, const std::string& method, const std::string& strategy,
+             const std::variant<int32_t, std::string>& draft_nodes, int32_t draft_depth) {
+            const auto* name = std::get_if<std::string>(&draft_nodes);
+            const int32_t nodes = name ? kAuto : std::get<int32_t>(draft_nodes);
+            if (name ? *name != "auto" : nodes == kAuto)
+              throw std::invalid_argument("draft_nodes must be between 1 and 256, or 'auto', got " + (name ? "'" + *name + "'" : "0"));
             new (self) GenerationOptions{
-                max_tokens, {temperature, top_k, top_p, min_p}, seed, std::move(stop), method_from(method), strategy_from(strategy), draft_nodes,
+                max_tokens, {temperature, top_k, top_p, min_p}, seed, std::move(stop), method_from(method), strategy_from(strategy), nodes,
                 draft_depth};
             self->validate();
           },
           nb::kw_only(), "max_tokens"_a = -1, "temperature"_a = 0.8f, "top_k"_a = 40, "top_p"_a = 0.95f, "min_p"_a = 0.05f, "seed"_a = 0,
-          "stop"_a = std::vector<std::string>{}, "method"_a = "ersd", "strategy"_a = "tree", "draft_nodes"_a = 16, "draft_depth"_a = 64);
+          "stop"_a = std::vector<std::string>{}, "method"_a = "ersd", "strategy"_a = "tree", "draft_nodes"_a = "auto", "draft_depth"_a = 64);
 
   nb::class_<Stats>(m, "Stats", "Counts and times of one generation; see ersd.Stats.").def("to_dict", &to_dict);
 

@@ -1,0 +1,156 @@
+"""How many tokens to draft: the best speed by brute force, the price of looking, and costs that drift."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ersd._core import Controller, CostCurve, Decoder, GenerationOptions, RankHistogram, TableModel, expected_tokens, optimal_shape
+
+import oracles
+
+RANKS = RankHistogram().probabilities()[:64].tolist()
+NODES = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
+
+
+def curve(one, per_token):
+    """A model that takes `one` ms for a token and `per_token` more for each further one."""
+    cost = CostCurve()
+    cost.set([one + per_token * (n - 1) for n in CostCurve.widths])
+    return cost
+
+
+def speed(k, ranks, target, draft, depth=64):
+    """Tokens per ms of the optimal tree with k nodes: the target checks k + 1 tokens, the draft runs once per level that has children."""
+    tree = optimal_shape(ranks, k, depth)
+    with_children = {tree.parent[i] for i in range(1, len(tree))}
+    levels = [sum(tree.depth[node] == d for node in with_children) for d in range(max(tree.depth))]
+    ms = target(len(tree)) + sum(draft(n + (d == 0)) for d, n in enumerate(levels))
+    return expected_tokens(tree, ranks) / ms
+
+
+def test_costs_between_and_beyond_what_was_measured():
+    """Linear between the widths, in proportion beyond the last."""
+    assert CostCurve()(5) == 0
+    cost = curve(10.0, 2.0)
+    for n in (1, 2, 5, 7, 20, 40, 48):
+        assert cost(n) == pytest.approx(10 + 2 * (n - 1))
+    assert cost(96) == pytest.approx(2 * cost(48))
+
+
+def test_costs_drift_and_outliers_do_not_count():
+    """A machine that has become half as fast is believed after some calls; a single stall is not."""
+    cost = curve(10.0, 2.0)
+    cost.observe(4, 1e6)
+    assert cost(4) < 1.12 * 16
+    cost = curve(10.0, 2.0)
+    for _ in range(60):
+        cost.observe(1, 20.0)
+    assert cost(1) == pytest.approx(20, rel=0.02)
+    assert 1.1 * 24 < cost(8) < 2 * 24  # other widths follow, more slowly
+    for _ in range(60):
+        cost.observe(8, 48.0)
+    assert cost(8) == pytest.approx(48, rel=0.05)
+    unmeasured = CostCurve()
+    unmeasured.observe(1, 5.0)
+    assert unmeasured(1) == 0
+
+
+def test_measuring_leaves_the_model_empty():
+    """Costs are positive, grow with the width, and the cache is as it was at first; a short context limits the widths."""
+    for n_ctx in (4096, 20, 1):
+        model = TableModel(np.zeros((1, 60), np.float32), n_ctx)
+        cost = CostCurve()
+        cost.measure(model, 50.0)
+        costs = [cost(n) for n in CostCurve.widths]
+        assert costs[0] > 0
+        assert costs == sorted(costs)
+        assert model.n_cached == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_plan_is_the_fastest(seed):
+    """Over random costs and ranks: the k of the greatest expected speed by brute force, none where plain decoding is as fast."""
+    rng = np.random.default_rng(seed)
+    target = curve(10.0, rng.choice([0.05, 0.5, 2.0, 6.0]))
+    draft = curve(float(rng.choice([0.2, 1.0, 4.0, 10.0])), float(rng.choice([0.01, 0.3])))
+    ranks = np.sort(rng.dirichlet(np.full(64, 0.1)))[::-1].tolist()
+    speeds = {k: speed(k, ranks, target, draft) for k in NODES}
+    best = max(speeds, key=speeds.get)
+    plan = Controller().plan(ranks, target, draft)
+    if speeds[best] <= 1.02 / 10.0:
+        assert (plan.nodes, plan.tokens, plan.ms) == (0, 1, 10.0)
+    else:
+        assert plan.nodes == best
+        assert plan.tokens / plan.ms == pytest.approx(speeds[best])
+
+
+def simulate(controller, target, draft, n_calls, accepted, time=1.0):
+    """Run a controller for so many calls; accepted(k): tokens accepted; time: actual over expected. Calls that drafted, tokens, ms."""
+    drafted, tokens, ms, missing = 0, 0, 0.0, 0
+    for _ in range(n_calls):
+        plan = controller.plan(RANKS, target, draft, missing)
+        n, took = (accepted(plan.nodes), time * plan.ms + (draft(missing) if missing > 1 else 0)) if plan.nodes else (0, target(1))
+        controller.observe(n, took)
+        drafted += plan.nodes > 0
+        tokens += 1 + n
+        ms += took
+        missing = 0 if plan.nodes else missing + 1
+    return drafted, tokens, ms
+
+
+@pytest.mark.parametrize("draft_ms", [0.3, 1.0, 5.0])
+def test_a_draft_that_is_never_right_costs_little(draft_ms):
+    """Drafting stops after a few calls, and looking again stays within one percent of the time."""
+    controller, target, draft = Controller(), curve(10.0, 0.5), curve(draft_ms, 0.02)
+    simulate(controller, target, draft, 60, lambda _: 0)
+    drafted, tokens, ms = simulate(controller, target, draft, 5000, lambda _: 0)
+    assert tokens == 5000
+    assert ms < 1.012 * 10.0 * tokens
+    assert drafted < 300
+
+
+def test_it_finds_out_that_drafting_pays_again():
+    """A cheap draft that was never right and then always is: drafted with again after a while."""
+    controller, target, draft = Controller(), curve(10.0, 0.5), curve(0.3, 0.01)
+    simulate(controller, target, draft, 300, lambda _: 0)
+    simulate(controller, target, draft, 4000, lambda k: min(k, 4))
+    drafted, tokens, _ = simulate(controller, target, draft, 200, lambda k: min(k, 4))
+    assert drafted == 200
+    assert tokens > 3 * 200
+
+
+def test_no_looking_where_nothing_could_pay():
+    """A draft as slow as a target whose calls cost in proportion to their width could not pay if it were always right."""
+    controller, target, draft = Controller(), curve(10.0, 5.0), curve(10.0, 5.0)
+    assert simulate(controller, target, draft, 5000, lambda _: 0)[0] == 0
+
+
+def test_calls_that_take_longer_than_expected_count():
+    """Where drafting takes three times what the curves say, it is given up."""
+    target, draft = curve(10.0, 0.5), curve(1.0, 0.02)
+    assert Controller().plan(RANKS, target, draft).nodes > 0
+    controller = Controller()
+    simulate(controller, target, draft, 200, lambda k: min(k, 1), time=3.0)
+    assert simulate(controller, target, draft, 200, lambda k: min(k, 1), time=3.0)[0] < 20
+
+
+@pytest.mark.parametrize("method", ["ersd", "match"])
+@pytest.mark.parametrize("strategy", ["simple", "sequence", "batch", "tree"])
+def test_auto_gives_the_plain_text(method, strategy):
+    """Whatever is chosen from call to call, the tokens are those of plain decoding, and the stats say what was chosen."""
+    rng = np.random.default_rng(3)
+    table = oracles.random_table(rng, 64, 70)
+    draft = table + oracles.random_table(rng, 64, 70, spread=0.5)
+    decoder = Decoder(TableModel(table), TableModel(draft))
+    for seed in range(6):
+        options = GenerationOptions(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed, method=method, strategy=strategy)
+        decoder.start([5, 6], options)
+        tokens = []
+        while len(tokens) < 150:
+            tokens += decoder.step(150 - len(tokens))
+        assert tokens == oracles.decode(table, [5, 6], 150, seed, temperature=1.0)
+        stats = decoder.stats.to_dict()
+        assert sum(stats["nodes_histogram"]) == stats["target_calls"]
+        assert sum(k * n for k, n in enumerate(stats["nodes_histogram"])) == stats["drafted"]
+        assert stats["expected_tokens"] >= stats["target_calls"]
+        assert stats["expected_ms"] > 0
