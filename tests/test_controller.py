@@ -135,7 +135,7 @@ def test_calls_that_take_longer_than_expected_count():
 
 
 @pytest.mark.parametrize("method", ["ersd", "match"])
-@pytest.mark.parametrize("strategy", ["simple", "sequence", "batch", "tree"])
+@pytest.mark.parametrize("strategy", ["simple", "sequence", "batch", "tree", "adaptive"])
 def test_auto_gives_the_plain_text(method, strategy):
     """Whatever is chosen from call to call, the tokens are those of plain decoding, and the stats say what was chosen."""
     rng = np.random.default_rng(3)

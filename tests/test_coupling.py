@@ -188,7 +188,7 @@ def test_match_gives_the_plain_text(method):
     table = oracles.random_table(rng, 64, 90)
     draft = table + oracles.random_table(rng, 64, 90, spread=0.7)
     plain = oracles.decode(table, [5], 60, 3, temperature=1.0)
-    for strategy, k in itertools.product(STRATEGIES, [1, 8, 40]):
+    for strategy, k in itertools.product([*STRATEGIES, "adaptive"], [1, 8, 40]):
         decoder = Decoder(TableModel(table), TableModel(draft))
         decoder.start([5], GenerationOptions(**PLAIN, seed=3, method=method, strategy=strategy, draft_nodes=k))
         tokens = []

@@ -16,7 +16,7 @@ SAMPLING = [
     {"temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.0},
     {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0},
 ]
-STRATEGIES = ["simple", "sequence", "batch", "tree"]
+STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
 NODES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 # All of it takes half an hour on 2 cores: ERSD_FULL=1. A part that meets every strategy, both drafts and most k takes a minute or two.
 FULL = bool(os.environ.get("ERSD_FULL"))

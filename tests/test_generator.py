@@ -21,7 +21,7 @@ from ersd import Generator, Result
 FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 CUT = {"temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.0}
 GREEDY = {"temperature": 0.0}
-STRATEGIES = ["simple", "sequence", "batch", "tree"]
+STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -6,8 +6,12 @@ namespace ersd {
 std::span<const Token> Coupling::order(std::span<const float> draft, uint32_t position, size_t m) {
   if (rejects()) return rejection_.siblings(draft, options_, siblings(), seed_, position, m);
   order_.clear();
-  for (const Arrival& arrival : race_.arrivals(draft, draft_options(), Clock(seed_, position), m)) order_.push_back(arrival.token);
+  for (const Arrival& arrival : arrivals(draft, position, m)) order_.push_back(arrival.token);
   return order_;
+}
+
+std::span<const Arrival> Coupling::arrivals(std::span<const float> draft, uint32_t position, size_t m) {
+  return race_.arrivals(draft, draft_options(), Clock(seed_, position), m);
 }
 
 Ranked Coupling::emit(std::span<const float> target, std::span<const float> draft, uint32_t position) {

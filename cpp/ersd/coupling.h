@@ -32,9 +32,14 @@ class Coupling {
   // The first m tokens to try at a position, by a row of the draft's logits; fewer where it has no more. Valid until the next call.
   std::span<const Token> order(std::span<const float> draft, uint32_t position, size_t m);
 
+  // The same with their scores, for races: the first m arrivals.
+  std::span<const Arrival> arrivals(std::span<const float> draft, uint32_t position, size_t m);
+
   // The target's token at a position, and its rank in order(draft): kRanks for all later ones, -1 for an empty draft.
   // Throws std::runtime_error where the target has no finite logit.
   Ranked emit(std::span<const float> target, std::span<const float> draft, uint32_t position);
+
+  float temperature() const { return draft_options().temperature; }
 
  private:
   bool rejects() const { return !is_race(method_) && options_.temperature > 0; }

@@ -54,6 +54,7 @@ TreeShape Decoder::shape(int32_t k, int32_t max_depth) const {
     case Strategy::kBatch:
       return batch_shape(k);
     case Strategy::kTree:
+    case Strategy::kAdaptive:
       break;
   }
   const auto ranks = histogram().probabilities();
@@ -66,20 +67,24 @@ std::span<const Token> Decoder::step(int32_t limit) {
   {
     const Stopwatch watch(ms);
     tree_.reset(tokens_.back());
-    if (drafting()) drafter_->draft(history(), shape(k = nodes(), std::min(limit - 1, options_.draft_depth)), coupling_, tree_, stats_);
+    if (drafting()) draft(k = nodes(), std::min(limit - 1, options_.draft_depth));
     check();
     commit();
   }
-  if (drafting() && automatic()) follow(k, ms);
+  if (drafting() && automatic()) {
+    stats_.expected_tokens += controller_.expected().tokens;
+    stats_.expected_ms += controller_.expected().ms;
+    // The end of an answer may have made the tree smaller than planned.
+    if (limit > k) controller_.observe(static_cast<int32_t>(verified_.path.size()) - 1, ms);
+  }
   return verified_.emitted;
 }
 
-// What the controller learns of a call, unless the answer's end made its tree smaller than planned.
-void Decoder::follow(int32_t k, double ms) {
+void Decoder::draft(int32_t k, int32_t max_depth) {
+  if (options_.strategy != Strategy::kAdaptive || k == 0 || max_depth == 0)
+    return drafter_->draft(history(), shape(k, max_depth), coupling_, tree_, stats_);
   const auto& plan = controller_.expected();
-  stats_.expected_tokens += plan.tokens;
-  stats_.expected_ms += plan.ms;
-  if (tree_.n_drafted() == k) controller_.observe(static_cast<int32_t>(verified_.path.size()) - 1, ms);
+  drafter_->grow(history(), k, max_depth, automatic() ? plan.tokens / plan.ms : 0, coupling_, learnt().margins, tree_, stats_);
 }
 
 Ranked Decoder::observe() {
@@ -117,10 +122,12 @@ void Decoder::commit() {
   const auto n_drafted = static_cast<size_t>(tree_.n_drafted());
   if (stats_.nodes_histogram.size() <= n_drafted) stats_.nodes_histogram.resize(n_drafted + 1);
   ++stats_.nodes_histogram[n_drafted];
-  for (const int32_t rank : verified_.rank) {
+  for (size_t i = 0; i < verified_.path.size(); ++i) {
+    const int32_t node = verified_.path[i], rank = verified_.rank[i];
     if (rank < 0) continue;
     ++stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];
-    histograms_[static_cast<size_t>(options_.method)].observe(static_cast<size_t>(rank));
+    learnt().ranks.observe(static_cast<size_t>(rank));
+    learnt().margins.observe(drafter_->arrivals(node), drafter_->row(node), coupling_.temperature(), rank);
   }
 }
 

@@ -37,11 +37,12 @@ class Decoder {
 
   const Stats& stats() const { return stats_; }
   Stats& stats() { return stats_; }
-  // Forgets the ranks of earlier generations.
-  void forget() { histograms_.fill({}); }
+  // Forgets what earlier generations taught of the draft.
+  void forget() { learnt_.fill({}); }
 
   // Of the method in use: each has its own.
-  const RankHistogram& histogram() const { return histograms_[static_cast<size_t>(options_.method)]; }
+  const RankHistogram& histogram() const { return learnt().ranks; }
+  const MarginModel& margins() const { return learnt().margins; }
 
  private:
   bool drafting() const { return drafter_ && options_.method != Method::kAr; }
@@ -49,7 +50,7 @@ class Decoder {
   int32_t nodes();
   TreeShape shape(int32_t k, int32_t max_depth) const;
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
-  void follow(int32_t k, double ms);
+  void draft(int32_t k, int32_t max_depth);
   void check();
   void commit();
 
@@ -59,7 +60,13 @@ class Decoder {
   CostCurve cost_;  // of the target
   Controller controller_;
   Coupling coupling_;
-  std::array<RankHistogram, kMethods> histograms_;
+  struct Learnt {
+    RankHistogram ranks;
+    MarginModel margins;
+  };
+  const Learnt& learnt() const { return learnt_[static_cast<size_t>(options_.method)]; }
+  Learnt& learnt() { return learnt_[static_cast<size_t>(options_.method)]; }
+  std::array<Learnt, kMethods> learnt_;
   DraftTree tree_;
   Verified verified_;
   std::vector<Token> tokens_;   // prompt and answer; the last one is the next root

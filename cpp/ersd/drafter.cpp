@@ -1,6 +1,8 @@
 // Level by level drafting.
 #include "ersd/drafter.h"
 
+#include <cmath>
+
 #include "ersd/stopwatch.h"
 
 namespace ersd {
@@ -11,8 +13,7 @@ void Drafter::draft(std::span<const Token> history, const TreeShape& shape, Coup
   node_of_[0] = 0;
   first_child_.assign(n_shape, -1);
   for (int32_t i = shape.size() - 1; i > 0; --i) first_child_[shape.parent[i]] = i;
-  row_of_.clear();
-  n_rows_ = 0;
+  clear();
 
   int32_t level_begin = 0;
   while (level_begin < shape.size()) {
@@ -28,9 +29,7 @@ void Drafter::draft(std::span<const Token> history, const TreeShape& shape, Coup
       if (node < 0 || first_child_[i] < 0) continue;
       int32_t most = 0;
       for (int32_t c = first_child_[i]; c < shape.size() && shape.parent[c] == i; ++c) most = std::max(most, shape.rank[c] + 1);
-      // The position is that of the children: all nodes of a depth share one clock.
-      const auto position = static_cast<uint32_t>(history.size()) + static_cast<uint32_t>(tree.depth(node)) + 1;
-      const auto order = coupling.order(row(node), position, static_cast<size_t>(most));
+      const auto order = coupling.order(row(node), child_position(history, tree, node), static_cast<size_t>(most));
       for (int32_t c = first_child_[i]; c < shape.size() && shape.parent[c] == i; ++c)
         if (static_cast<size_t>(shape.rank[c]) < order.size()) node_of_[c] = tree.add(node, order[shape.rank[c]]);
     }
@@ -39,9 +38,46 @@ void Drafter::draft(std::span<const Token> history, const TreeShape& shape, Coup
   stats.drafted += tree.n_drafted();
 }
 
+void Drafter::grow(std::span<const Token> history, int32_t k, int32_t max_depth, double worth, Coupling& coupling, MarginModel& margins,
+                   DraftTree& tree, Stats& stats) {
+  constexpr double kFirst = 0.8;  // what the best child of a node may be expected to hit at most, before its race is seen
+  if (threshold_nodes_ != k) threshold_nodes_ = k, threshold_ = 0.6 / k;
+  const int32_t most = std::min(4 * k, kMaxDraftNodes);
+  clear();
+  path_.assign(1, 1.0);
+  expanded_.assign(1, 0);
+  for (int32_t depth = 0; depth < max_depth && !expanded_.empty(); ++depth) {
+    double promise = 0;
+    for (const int32_t node : expanded_) promise += kFirst * path_[node];
+    if (depth > 0 && promise < worth * cost_(static_cast<int32_t>(expanded_.size()))) break;
+    run(history, tree, expanded_, stats);
+    const Stopwatch watch(stats.race_ms);
+    next_.clear();
+    for (const int32_t node : expanded_) {
+      const auto arrivals = coupling.arrivals(row(node), child_position(history, tree, node), MarginModel::kArrivals);
+      begin_.resize(static_cast<size_t>(node) + 1, arrivals_.size());
+      end_.resize(static_cast<size_t>(node) + 1, arrivals_.size());
+      begin_[node] = arrivals_.size();
+      arrivals_.insert(arrivals_.end(), arrivals.begin(), arrivals.end());
+      end_[node] = arrivals_.size();
+      margins.predict(arrivals, row(node), coupling.temperature(), hits_);
+      for (size_t r = 0; r < hits_.size() && tree.n_drafted() < most; ++r) {
+        const double path = path_[node] * hits_[r];
+        if (path < threshold_ && tree.n_drafted() > 0) continue;
+        const int32_t child = tree.add(node, arrivals[r].token);
+        path_.push_back(path);
+        if (kFirst * path >= threshold_) next_.push_back(child);
+      }
+    }
+    std::swap(expanded_, next_);
+  }
+  stats.drafted += tree.n_drafted();
+  // Trees of k nodes on average: a larger one raises the threshold, a smaller one lowers it.
+  threshold_ = std::clamp(threshold_ * std::exp(0.05 * std::clamp((tree.n_drafted() - k) / static_cast<double>(k), -1.0, 2.0)), 1e-4, 0.9);
+}
+
 void Drafter::look(std::span<const Token> history, const DraftTree& tree, Stats& stats) {
-  row_of_.clear();
-  n_rows_ = 0;
+  clear();
   const int32_t root = 0;
   run(history, tree, {&root, 1}, stats);
 }
@@ -64,6 +100,19 @@ void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::sp
     row_of_[node] = static_cast<int32_t>(n_rows_);
     std::copy_n(model_.logits(node).begin(), n_vocab, rows_.begin() + static_cast<ptrdiff_t>(n_rows_++ * n_vocab));
   }
+}
+
+void Drafter::clear() {
+  row_of_.clear();
+  n_rows_ = 0;
+  arrivals_.clear();
+  begin_.clear();
+  end_.clear();
+}
+
+std::span<const Arrival> Drafter::arrivals(int32_t node) const {
+  if (static_cast<size_t>(node) >= begin_.size()) return {};
+  return std::span(arrivals_).subspan(begin_[node], end_[node] - begin_[node]);
 }
 
 std::span<const float> Drafter::row(int32_t node) const {

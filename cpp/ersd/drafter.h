@@ -8,6 +8,7 @@
 #include "ersd/cost.h"
 #include "ersd/coupling.h"
 #include "ersd/language_model.h"
+#include "ersd/margins.h"
 #include "ersd/options.h"
 
 namespace ersd {
@@ -20,16 +21,29 @@ class Drafter {
   // Adds to the tree, which has only its root, the nodes of the shape whose ranks the draft has. Times and calls go to stats.
   void draft(std::span<const Token> history, const TreeShape& shape, Coupling& coupling, DraftTree& tree, Stats& stats);
 
+  // Adds the nodes whose paths are probable enough by the margins of the realised race: about k on average over many calls, at most 4 k, none
+  // deeper than max_depth. Deeper levels are drafted as long as the tokens they promise are worth their time: worth is in tokens per
+  // millisecond, 0 for levels without regard to time. For races only.
+  void grow(std::span<const Token> history, int32_t k, int32_t max_depth, double worth, Coupling& coupling, MarginModel& margins, DraftTree& tree,
+            Stats& stats);
+
   // Runs the model at the root alone.
   void look(std::span<const Token> history, const DraftTree& tree, Stats& stats);
 
   // The draft's logits at a node of the last tree, f32[least of both vocabularies]; empty where the model was not run.
   std::span<const float> row(int32_t node) const;
 
+  // What grow() saw of the race at a node; empty where it did not look.
+  std::span<const Arrival> arrivals(int32_t node) const;
+
   LanguageModel& model() { return model_; }
   CostCurve& cost() { return cost_; }
 
  private:
+  void clear();
+  static uint32_t child_position(std::span<const Token> history, const DraftTree& tree, int32_t node) {
+    return static_cast<uint32_t>(history.size()) + static_cast<uint32_t>(tree.depth(node)) + 1;
+  }
   void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Stats& stats);
 
   LanguageModel& model_;
@@ -40,6 +54,12 @@ class Drafter {
   std::vector<int32_t> node_of_, expanded_;  // by shape node: its tree node or -1; the nodes of a level that have children
   std::vector<int32_t> first_child_;         // by shape node, into the shape; -1 for none
   size_t n_rows_ = 0;
+  std::vector<Arrival> arrivals_;    // of each node that grow() expanded, one after another,
+  std::vector<size_t> begin_, end_;  // by tree node
+  std::vector<double> path_, hits_;  // by tree node: the probability of its path; of the children of one node
+  std::vector<int32_t> next_;        // nodes to expand at the next level
+  double threshold_ = 0;             // path probability that a node of a grown tree needs,
+  int32_t threshold_nodes_ = 0;      // for this k
 };
 
 }  // namespace ersd

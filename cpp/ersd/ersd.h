@@ -13,6 +13,7 @@
 #include "ersd/llama/backend.h"   // llama.cpp: devices, log
 #include "ersd/llama/context.h"   // decoding and the cache
 #include "ersd/llama/model.h"     // weights and vocabulary
+#include "ersd/margins.h"         // how safe the places of a race are
 #include "ersd/noise.h"           // clocks: one Exp(1) variate per (seed, position, token)
 #include "ersd/options.h"         // options and stats of a generation
 #include "ersd/race.h"            // winner and first arrivals

@@ -11,7 +11,8 @@ namespace {
 constexpr std::array kMethodNames{std::pair{"ersd", Method::kErsd}, std::pair{"ar", Method::kAr}, std::pair{"gsd", Method::kGsd},
                                   std::pair{"gsd_iid", Method::kGsdIid}, std::pair{"match", Method::kMatch}};
 constexpr std::array kStrategyNames{std::pair{"simple", Strategy::kSimple}, std::pair{"sequence", Strategy::kSequence},
-                                    std::pair{"batch", Strategy::kBatch}, std::pair{"tree", Strategy::kTree}};
+                                    std::pair{"batch", Strategy::kBatch}, std::pair{"tree", Strategy::kTree},
+                                    std::pair{"adaptive", Strategy::kAdaptive}};
 
 template <class Names>
 auto from(const char* option, const Names& names, std::string_view name) {
@@ -49,6 +50,9 @@ void GenerationOptions::validate() const {
   if (draft_nodes != kAuto && (draft_nodes < 1 || draft_nodes > kMaxDraftNodes))
     throw std::invalid_argument("draft_nodes must be between 1 and " + std::to_string(kMaxDraftNodes) + ", or 'auto', got " +
                                 std::to_string(draft_nodes));
+  if (strategy == Strategy::kAdaptive && !is_race(method))
+    throw std::invalid_argument(std::string("strategy 'adaptive' needs a method of races, 'ersd' or 'match', got '") + to_string(method) +
+                                "': rejection sampling is not exact for trees chosen after looking at the draws");
   check_range("draft_depth", draft_depth, 1, kMaxDraftNodes);
   for (const auto& text : stop)
     if (text.empty()) throw std::invalid_argument("stop must be non-empty strings, got an empty one");

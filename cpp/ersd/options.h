@@ -14,7 +14,13 @@
 
 namespace ersd {
 
-enum class Strategy { kSimple, kSequence, kBatch, kTree };  // one token, a chain, children of the root, the optimal tree
+enum class Strategy {
+  kSimple,    // one token
+  kSequence,  // a chain
+  kBatch,     // children of the root
+  kTree,      // the optimal tree for the ranks seen so far
+  kAdaptive,  // the tree that the margins of the realised race make probable
+};
 
 // From and to the names that users write. Throw std::invalid_argument that lists the known names.
 Method method_from(std::string_view name);

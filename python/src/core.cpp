@@ -140,6 +140,26 @@ void bind_core(nb::module_& m) {
           "target"_a, "draft"_a, "position"_a,
           "The target's token and its rank in the draft's order, 256 for all later ones, -1 for an empty draft; logits as f32[n_vocab].");
 
+  nb::class_<MarginModel>(m, "MarginModel", "The probability that the target's token is the r-th of the draft's arrivals, from the race's margins.")
+      .def(nb::init<>())
+      .def_prop_ro_static("n_arrivals", [](nb::handle) { return MarginModel::kArrivals; })
+      .def_prop_ro("coefficients", &MarginModel::coefficients)
+      .def(
+          "predict",
+          [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options, const Clock& clock) {
+            const auto arrivals = race.arrivals(view(logits), options, clock, MarginModel::kArrivals);
+            std::vector<double> hits;
+            model.predict(arrivals, view(logits), options.temperature, hits);
+            return array(std::move(hits));
+          },
+          "race"_a, "logits"_a, "options"_a, "clock"_a, "The probabilities of the first arrivals; f64[<= 32].")
+      .def(
+          "observe",
+          [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options, const Clock& clock, int32_t rank) {
+            model.observe(race.arrivals(view(logits), options, clock, MarginModel::kArrivals), view(logits), options.temperature, rank);
+          },
+          "race"_a, "logits"_a, "options"_a, "clock"_a, "rank"_a, "The target's token was the arrival of this rank.");
+
   nb::class_<RankHistogram>(m, "RankHistogram", "How often the emitted token was the r-th of the draft's race order.")
       .def(nb::init<>())
       .def("observe", &RankHistogram::observe, "rank"_a)
@@ -265,7 +285,8 @@ void bind_core(nb::module_& m) {
           },
           "One token and its rank in the draft's order.")
       .def_prop_ro("stats", [](Decoder& d) { return d.stats(); })
-      .def_prop_ro("histogram", [](Decoder& d) { return d.histogram(); });
+      .def_prop_ro("histogram", [](Decoder& d) { return d.histogram(); })
+      .def_prop_ro("margins", [](Decoder& d) { return d.margins(); });
 
   nb::class_<TextStream>(m, "TextStream", "Token bytes to text that can be shown.")
       .def(nb::init<std::vector<std::string>>(), "stop"_a = std::vector<std::string>{})

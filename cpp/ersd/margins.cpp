@@ -1,0 +1,95 @@
+// The conditional logit and its online Newton steps.
+#include "ersd/margins.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ersd {
+namespace {
+
+constexpr double kFade = 1 - 1.0 / 1000;
+
+// Fitted on SmolLM2-135M-Instruct Q4_1 and its Q2_K twin at T = 1: 2,432 positions of 24 chat, 8 prose and 8 code prompts; the information of
+// one of them, on average.
+constexpr MarginModel::Coefficients kShipped{1.06, 0.155, -0.58, -0.43, 2.30};
+constexpr std::array<std::array<double, MarginModel::kFeatures>, MarginModel::kFeatures> kInformation{{{0.802, 0.286, -0.530, 0.262, -0.020},
+                                                                                                       {0.286, 3.248, -0.186, 0.067, 0.001},
+                                                                                                       {-0.530, -0.186, 0.428, -0.208, 0.016},
+                                                                                                       {0.262, 0.067, -0.208, 0.171, -0.003},
+                                                                                                       {-0.020, 0.001, 0.016, -0.003, 0.006}}};
+
+// Solves a x = b for a symmetric positive definite matrix, by Cholesky's decomposition.
+template <size_t N>
+std::array<double, N> solve(std::array<std::array<double, N>, N> a, std::array<double, N> b) {
+  for (size_t j = 0; j < N; ++j) {
+    for (size_t k = 0; k < j; ++k)
+      for (size_t i = j; i < N; ++i) a[i][j] -= a[i][k] * a[j][k];
+    const double root = std::sqrt(a[j][j]);
+    for (size_t i = j; i < N; ++i) a[i][j] /= root;
+  }
+  for (size_t i = 0; i < N; ++i) {
+    for (size_t k = 0; k < i; ++k) b[i] -= a[i][k] * b[k];
+    b[i] /= a[i][i];
+  }
+  for (size_t i = N; i-- > 0;) {
+    for (size_t k = i + 1; k < N; ++k) b[i] -= a[k][i] * b[k];
+    b[i] /= a[i][i];
+  }
+  return b;
+}
+
+}  // namespace
+
+MarginModel::MarginModel() : coefficients_(kShipped) {
+  for (size_t i = 0; i < kFeatures; ++i)
+    for (size_t j = 0; j < kFeatures; ++j) information_[i][j] = 100 * (kInformation[i][j] + (i == j ? 1e-3 : 0));
+}
+
+void MarginModel::evaluate(std::span<const Arrival> arrivals, std::span<const float> row, float temperature) {
+  const size_t n = arrivals.size();
+  features_.resize(n + 1);
+  probabilities_.resize(n + 1);
+  const double rate = temperature > 0 ? 1.0 / temperature : 1.0;
+  const double first = row[static_cast<size_t>(arrivals[0].token)] * rate;
+  for (size_t r = 0; r < n; ++r)
+    features_[r] = {arrivals[r].score - arrivals[0].score, row[static_cast<size_t>(arrivals[r].token)] * rate - first,
+                    std::log(static_cast<double>(r + 1)), r == 0 ? 1.0 : 0.0, 0.0};
+  features_[n] = {features_[n - 1][0], 0.0, std::log(static_cast<double>(n + 1)), 0.0, 1.0};
+  double greatest = -1e300, total = 0;
+  for (size_t r = 0; r <= n; ++r) {
+    double utility = 0;
+    for (size_t f = 0; f < kFeatures; ++f) utility += coefficients_[f] * features_[r][f];
+    probabilities_[r] = utility;
+    greatest = std::max(greatest, utility);
+  }
+  for (double& p : probabilities_) total += p = std::exp(p - greatest);
+  for (double& p : probabilities_) p /= total;
+}
+
+void MarginModel::predict(std::span<const Arrival> arrivals, std::span<const float> row, float temperature, std::vector<double>& hits) {
+  hits.clear();
+  if (arrivals.empty()) return;
+  evaluate(arrivals, row, temperature);
+  hits.assign(probabilities_.begin(), probabilities_.end() - 1);
+}
+
+void MarginModel::observe(std::span<const Arrival> arrivals, std::span<const float> row, float temperature, int32_t rank) {
+  if (arrivals.empty()) return;
+  evaluate(arrivals, row, temperature);
+  const size_t n = arrivals.size(), hit = std::min(static_cast<size_t>(rank), n);
+  Features mean{};
+  for (size_t r = 0; r <= n; ++r)
+    for (size_t f = 0; f < kFeatures; ++f) mean[f] += probabilities_[r] * features_[r][f];
+  for (size_t i = 0; i < kFeatures; ++i)
+    for (size_t j = 0; j < kFeatures; ++j) {
+      double moment = 0;
+      for (size_t r = 0; r <= n; ++r) moment += probabilities_[r] * (features_[r][i] - mean[i]) * (features_[r][j] - mean[j]);
+      information_[i][j] = kFade * information_[i][j] + moment + (i == j ? 1e-4 : 0);
+    }
+  Features gradient{};
+  for (size_t f = 0; f < kFeatures; ++f) gradient[f] = features_[hit][f] - mean[f];
+  const Features step = solve(information_, gradient);
+  for (size_t f = 0; f < kFeatures; ++f) coefficients_[f] = std::clamp(coefficients_[f] + step[f], -10.0, 10.0);
+}
+
+}  // namespace ersd

@@ -1,0 +1,153 @@
+"""Race margins: the conditional logit by its definition, coefficients that find the truth, and the trees that grow from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ersd._core import Clock, Decoder, GenerationOptions, MarginModel, Race, SamplingOptions, TableModel
+from scipy.optimize import minimize
+
+import oracles
+
+M = MarginModel.n_arrivals
+FULL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+
+def features(row, clock, temperature):
+    """Of each of the first M arrivals and of all later ones: score gap, logit gap, log rank, first, later; f64[n + 1, 5]."""
+    order, scores = oracles.arrivals(row, clock, M, temperature=temperature)
+    logits = row[order].astype(np.float64) / (float(np.float32(temperature)) or 1.0)
+    n = len(order)
+    rank = np.arange(1, n + 1)
+    x = np.stack([scores - scores[0], logits - logits[0], np.log(rank), rank == 1, np.zeros(n)], axis=1)
+    return np.vstack([x, [scores[-1] - scores[0], 0, np.log(n + 1), 0, 1]])
+
+
+def logit(x, coefficients):
+    """Probabilities of the alternatives; f64[n + 1]."""
+    u = x @ np.asarray(coefficients)
+    p = np.exp(u - u.max())
+    return p / p.sum()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("n", [5, 300])
+def test_prediction_is_the_conditional_logit(temperature, n):
+    """For fewer and for more tokens than are looked at."""
+    rng, race, model = np.random.default_rng(n), Race(), MarginModel()
+    for position in range(20):
+        row = (rng.normal(size=n) * 3).astype(np.float32)
+        hits = model.predict(race, row, SamplingOptions(temperature=temperature), Clock(3, position))
+        x = features(row, oracles.clocks(3, position, n), temperature)
+        np.testing.assert_allclose(hits, logit(x, model.coefficients)[:-1], rtol=1e-6)
+
+
+def test_nothing_arrives():
+    """A row without probability promises nothing and teaches nothing."""
+    model, row = MarginModel(), np.full(10, -np.inf, np.float32)
+    before = model.coefficients
+    assert len(model.predict(Race(), row, SamplingOptions(), Clock(1, 1))) == 0
+    model.observe(Race(), row, SamplingOptions(), Clock(1, 1), 3)
+    assert model.coefficients == before
+
+
+def test_coefficients_find_the_truth():
+    """Ranks drawn from another logit are told almost as well as by its maximum likelihood, and nonsense does not throw the model."""
+    rng, race, model = np.random.default_rng(0), Race(), MarginModel()
+    truth = [0.4, 0.6, -1.0, 0.5, 1.0]
+    seen, losses, count = [], [], 4000
+    for position in range(count):
+        row = (rng.normal(size=200) * 2).astype(np.float32)
+        x = features(row, oracles.clocks(5, position, 200), 1.0)
+        rank = int(rng.choice(M + 1, p=logit(x, truth)))
+        hits = model.predict(race, row, SamplingOptions(), Clock(5, position))
+        losses.append(-np.log(hits[rank] if rank < M else 1 - hits.sum()))
+        model.observe(race, row, SamplingOptions(), Clock(5, position), rank)
+        seen.append((x, rank))
+    late = seen[count // 2 :]
+
+    def loss(coefficients):
+        return np.mean([-np.log(logit(x, coefficients)[rank]) for x, rank in late])
+
+    best = minimize(loss, truth, method="Nelder-Mead", options={"maxiter": 300}).fun
+    assert np.mean(losses[count // 2 :]) < best + 0.02
+    assert loss(MarginModel().coefficients) > best + 0.1
+    for position in range(2000):  # ranks that have nothing to do with the race
+        model.observe(race, row, SamplingOptions(), Clock(6, position), int(rng.integers(M + 1)))
+    hits = model.predict(race, row, SamplingOptions(), Clock(7, 0))
+    assert np.isfinite(model.coefficients).all()
+    assert hits.max() < 0.2
+
+
+def pair(spread=0.7, n_rows=600, n_vocab=150):
+    """Tables of a target and of a draft like it."""
+    rng = np.random.default_rng(4)
+    table = oracles.random_table(rng, n_rows, n_vocab)
+    return table, table + oracles.random_table(rng, n_rows, n_vocab, spread=spread)
+
+
+def run(strategy, k, steps, **more):
+    """A decoder after so many steps, with the lengths of its steps and the nodes drafted in each."""
+    table, draft = pair()
+    decoder = Decoder(TableModel(table), TableModel(draft))
+    decoder.start([1], GenerationOptions(temperature=1.0, **FULL, seed=9, strategy=strategy, draft_nodes=k, **more))
+    lengths, drafted = [], [0]
+    for _ in range(steps):
+        lengths.append(len(decoder.step(1000)))
+        drafted.append(decoder.stats.to_dict()["drafted"])
+    return decoder, np.array(lengths), np.diff(drafted)
+
+
+@pytest.mark.parametrize("k", [1, 4, 16, 60])
+def test_trees_have_k_nodes_on_average(k):
+    """Some more, some fewer, none above four times as many."""
+    _, _, drafted = run("adaptive", k, 700)
+    assert drafted[200:].mean() == pytest.approx(k, rel=0.12)
+    assert drafted.min() >= 1
+    assert drafted.max() <= 4 * k
+
+
+def test_margins_beat_the_static_tree():
+    """More tokens per call with no more nodes, and calibrated predictions: what every race here teaches is what the next one does."""
+    _, static, _ = run("tree", 8, 1500)
+    decoder, adaptive, drafted = run("adaptive", 8, 1500)
+    assert drafted.mean() < 8.3
+    assert adaptive.mean() > 1.06 * static.mean()
+    table, draft = pair()
+    race, model, hits, came = Race(), decoder.margins, [], []
+    for position, (row, other) in enumerate(zip(table, draft, strict=True)):
+        clock = Clock(77, position)
+        winner = race.winner(row, SamplingOptions(), clock)
+        hits.append(model.predict(race, other, SamplingOptions(), clock))
+        came.append(race.arrivals(other, SamplingOptions(), clock, M)[0] == winner)
+    hits, came = np.concatenate(hits), np.concatenate(came)
+    for low in (0.1, 0.4, 0.7):
+        bin_ = (hits >= low) & (hits < low + 0.3)
+        assert came[bin_].mean() == pytest.approx(hits[bin_].mean(), abs=4 * np.sqrt(0.25 / bin_.sum()))
+
+
+def test_depth_and_cache():
+    """No node is deeper than allowed, committed tokens stay cached, and each drafted node goes through the target once."""
+    table, draft = pair()
+    target, drafter = TableModel(table), TableModel(draft)
+    decoder = Decoder(target, drafter)
+    decoder.start([1], GenerationOptions(temperature=1.0, **FULL, seed=9, strategy="adaptive", draft_nodes=12, draft_depth=3))
+    n_tokens = 1
+    for _ in range(100):
+        before = target.n_decoded, drafter.n_decoded, drafter.n_calls, decoder.stats.to_dict()["drafted"]
+        step = decoder.step(1000)
+        n_tokens += len(step)
+        nodes = decoder.stats.to_dict()["drafted"] - before[3]
+        assert len(step) <= 4
+        assert target.n_decoded - before[0] == nodes + 1
+        assert target.n_cached == n_tokens - 1
+        assert n_tokens - 2 <= drafter.n_cached <= n_tokens - 1
+        assert drafter.n_calls - before[2] <= 3
+        assert drafter.n_decoded - before[1] <= nodes + 2
+
+
+@pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
+def test_rejection_cannot_look(method):
+    """A tree chosen after the draws would bias it."""
+    with pytest.raises(ValueError, match="strategy 'adaptive' needs a method of races, 'ersd' or 'match', got 'gsd"):
+        GenerationOptions(method=method, strategy="adaptive")
