@@ -14,13 +14,14 @@ FULL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 def features(row, clock, temperature):
-    """Of each of the first M arrivals and of all later ones: score gap, logit gap, log rank, first, later; f64[n + 1, 5]."""
+    """Of each of the first M arrivals and of all later ones: score gap times T, logit gap over T, log rank, first, later; f64[n + 1, 5]."""
     order, scores = oracles.arrivals(row, clock, M, temperature=temperature)
-    logits = row[order].astype(np.float64) / (float(np.float32(temperature)) or 1.0)
+    scale = float(np.float32(temperature)) or 1.0
+    logits = row[order].astype(np.float64) / scale
     n = len(order)
     rank = np.arange(1, n + 1)
-    x = np.stack([scores - scores[0], logits - logits[0], np.log(rank), rank == 1, np.zeros(n)], axis=1)
-    return np.vstack([x, [scores[-1] - scores[0], 0, np.log(n + 1), 0, 1]])
+    x = np.stack([(scores - scores[0]) * scale, logits - logits[0], np.log(rank), rank == 1, np.zeros(n)], axis=1)
+    return np.vstack([x, [(scores[-1] - scores[0]) * scale, 0, np.log(n + 1), 0, 1]])
 
 
 def logit(x, coefficients):

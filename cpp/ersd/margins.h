@@ -17,7 +17,7 @@ class MarginModel {
  public:
   static constexpr int32_t kArrivals = 32;
   static constexpr size_t kFeatures = 5;
-  using Coefficients = std::array<double, kFeatures>;  // score gap, logit gap, log rank, first, later than kArrivals
+  using Coefficients = std::array<double, kFeatures>;  // score gap times temperature, logit gap over it, log rank, first, later than kArrivals
 
   MarginModel();
 
