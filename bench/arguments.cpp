@@ -70,9 +70,10 @@ const char* usage() {
          "  -r N                 timed repetitions (3)\n"
          "  -s SEED              seed of the first prompt; each further one takes the next (1)\n"
          "  --method LIST        ar, ersd, gsd, gsd_iid, match (ar,ersd)\n"
-         "  --strategy LIST      simple, sequence, batch, tree (tree)\n"
+         "  --strategy LIST      simple, sequence, batch, tree, adaptive; the last not for gsd (tree)\n"
          "  -k LIST              drafted nodes per target call; auto: as many as pay (16)\n"
          "  --draft-depth N      longest path of a tree (64)\n"
+         "  --no-adapt-draft     ersd: the draft does not correct itself by what the target says\n"
          "  --temp LIST          temperatures (1.0)\n"
          "  --top-k N, --top-p P, --min-p P    truncation (none)\n"
          "  -c N, -t N           context (4096), threads (one per core)\n"
@@ -127,6 +128,10 @@ Arguments parse(const std::vector<std::string>& words) {
       a.chat = true;
       continue;
     }
+    if (words[i] == "--no-adapt-draft") {
+      a.adapt_draft = false;
+      continue;
+    }
     const auto option = options.find(words[i]);
     if (option == options.end()) throw std::invalid_argument("unknown option '" + words[i] + "'; ersd-bench -h lists them");
     if (i + 1 == words.size()) throw std::invalid_argument(words[i] + " needs a value");
@@ -143,7 +148,9 @@ Arguments parse(const std::vector<std::string>& words) {
       if (method == Method::kAr) continue;
       if (a.draft.empty()) throw std::invalid_argument(std::string("--method ") + to_string(method) + " needs a draft: -md");
       for (const Strategy strategy : strategies)
-        for (const int32_t k : ks) a.configurations.push_back({method, strategy, strategy == Strategy::kSimple ? 1 : k, temperature});
+        for (const int32_t k : ks)
+          if (strategy != Strategy::kAdaptive || is_race(method))  // rejection sampling has no adaptive trees
+            a.configurations.push_back({method, strategy, strategy == Strategy::kSimple ? 1 : k, temperature});
     }
   }
   return a;

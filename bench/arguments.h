@@ -26,7 +26,7 @@ struct Arguments {
   SamplingOptions sampling{1.0f, 0, 1.0f, 0.0f};
   int32_t n_gen = 64, repetitions = 3, draft_depth = 64;
   uint64_t seed = 1;
-  bool chat = false;
+  bool chat = false, adapt_draft = true;
   Format format = Format::kMarkdown;
 };
 

@@ -109,6 +109,7 @@ class Benchmark {
     o.strategy = c.strategy;
     if (c.method != Method::kAr) o.draft_nodes = c.draft_nodes;
     o.draft_depth = args_.draft_depth;
+    o.adapt_draft = args_.adapt_draft;
     return o;
   }
 

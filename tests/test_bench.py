@@ -52,16 +52,19 @@ def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
 
 def test_every_method_runs_every_strategy(pair: list[object]) -> None:
     """Races prove their tokens; rejection sampling, whose text is another, claims nothing."""
-    sweep = [*pair, "--method", "ar,ersd,gsd,gsd_iid,match", "--strategy", "simple,sequence,batch,tree", "-k", "5", "-r", 1]
+    sweep = [*pair, "--method", "ar,ersd,gsd,gsd_iid,match", "--strategy", "simple,sequence,batch,tree,adaptive", "-k", "5", "-r", 1]
     runs = {kind: bench(*sweep, "-o", kind) for kind in ("json", "md")}
     assert all(run.returncode == 0 for run in runs.values()), runs
     rows = json.loads(runs["json"].stdout)
     assert {(row["method"], row["strategy"]) for row in rows[1:]} == {
-        (m, s) for m in ("ersd", "gsd", "gsd_iid", "match") for s in ("simple", "sequence", "batch", "tree")
+        (m, s)
+        for m in ("ersd", "gsd", "gsd_iid", "match")
+        for s in ("simple", "sequence", "batch", "tree", "adaptive")
+        if s != "adaptive" or not m.startswith("gsd")
     }
     for row in rows:
         assert row["identical"] is (None if row["method"].startswith("gsd") else True)
-    assert [line.split("|")[5].strip() for line in runs["md"].stdout.splitlines()[2:]] == ["true"] * 5 + ["-"] * 8 + ["true"] * 4
+    assert [line.split("|")[5].strip() for line in runs["md"].stdout.splitlines()[2:]] == ["true"] * 6 + ["-"] * 8 + ["true"] * 5
 
 
 def test_formats_agree(pair: list[object], tmp_path: Path) -> None:

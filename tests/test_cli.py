@@ -58,7 +58,10 @@ def test_version_names_the_devices() -> None:
         (["-m", "absent.gguf", "hello"], "ersd: no such model file: 'absent.gguf'\n"),
         (["-m", "DEFAULT", ""], "ersd: the prompt is empty, expected at least one token\n"),
         (["-m", "TARGET", "the", "--temp", "-1"], "ersd: temperature must be 0, or between 1e-6 and 1e6, got -1\n"),
-        (["-m", "TARGET", "the", "--strategy", "x"], "ersd: strategy must be one of 'simple', 'sequence', 'batch', 'tree', got 'x'\n"),
+        (
+            ["-m", "TARGET", "the", "--strategy", "x"],
+            "ersd: strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive', got 'x'\n",
+        ),
     ],
     ids=["missing", "empty", "temperature", "strategy"],
 )

@@ -149,7 +149,7 @@ def test_steps_go_as_far_as_the_races_say(kind, strategy, sampling):
     table, tokens, learnt, ranks = draft_table(kind), list(PROMPT), RankHistogram(), [0] * 65
     future = truth(tuple(sampling.items()), 400)
     decoder = Decoder(TableModel(TABLE), TableModel(table))
-    decoder.start(PROMPT, options(sampling, strategy=strategy, draft_nodes=40))
+    decoder.start(PROMPT, options(sampling, strategy=strategy, draft_nodes=40, adapt_draft=False))
     while len(tokens) < 350:
         shape, node, start, seen = expected_shape(strategy, 40, 64, learnt), 0, len(tokens), []
         children = {(shape.parent[i], shape.rank[i]): i for i in range(len(shape))}

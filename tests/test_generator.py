@@ -95,8 +95,8 @@ def test_stream_is_the_answer_in_pieces(generator: Generator) -> None:
     steps = list(stream)
     assert "".join(step.text for step in steps) == whole.text == stream.text
     assert [token for step in steps for token in step.tokens] == whole.tokens
-    assert len(steps) == whole.stats.target_calls
-    assert sum(step.n_accepted for step in steps) == whole.stats.accepted
+    assert len(steps) == stream.stats.target_calls
+    assert sum(step.n_accepted for step in steps) == stream.stats.accepted
     assert stream.finish_reason == "length"
 
 
@@ -337,7 +337,7 @@ def test_recurrent_models(folder: Path, tiny_target: Path) -> None:
         ({"seed": -1}, r"seed must be between 0 and 2\*\*64 - 1, got -1"),
         ({"seed": 1 << 64}, r"seed must be between"),
         ({"method": "magic"}, r"method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'"),
-        ({"strategy": "forest"}, r"strategy must be one of 'simple', 'sequence', 'batch', 'tree', got 'forest'"),
+        ({"strategy": "forest"}, r"strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive', got 'forest'"),
         ({"draft_nodes": 0}, r"draft_nodes must be between 1 and 256, or 'auto', got 0"),
         ({"draft_nodes": 257}, r"draft_nodes must be between 1 and 256, or 'auto', got 257"),
         ({"draft_depth": 0}, r"draft_depth must be between 1 and 256, got 0"),

@@ -91,7 +91,7 @@ def run(strategy, k, steps, **more):
     """A decoder after so many steps, with the lengths of its steps and the nodes drafted in each."""
     table, draft = pair()
     decoder = Decoder(TableModel(table), TableModel(draft))
-    decoder.start([1], GenerationOptions(temperature=1.0, **FULL, seed=9, strategy=strategy, draft_nodes=k, **more))
+    decoder.start([1], GenerationOptions(temperature=1.0, **FULL, seed=9, strategy=strategy, draft_nodes=k, adapt_draft=False, **more))
     lengths, drafted = [], [0]
     for _ in range(steps):
         lengths.append(len(decoder.step(1000)))

@@ -21,18 +21,25 @@ void Decoder::start(std::span<const Token> prompt, const GenerationOptions& opti
   coupling_.reset(options.method, options.sampling, options.seed);
   stats_ = {};
   tokens_.assign(prompt.begin(), prompt.end());
+  const Stopwatch watch(stats_.prefill_ms);
   if (drafting() && automatic() && !cost_.measured()) {
     drafter_->cost().measure(drafter_->model(), kMeasureMs);
     cost_.measure(target_, kMeasureMs);
   }
-  const Stopwatch watch(stats_.prefill_ms);
   const auto prefill = [&](LanguageModel& model, bool now) {
     model.rollback(0);
     if (now) model.decode(history(), tree_, {});
   };
   prefill(target_, true);
+  if (drafter_) drafter_->correct(adapting() ? &learnt().correction : nullptr);
   controller_.replan();
   if (drafting()) prefill(drafter_->model(), nodes() > 0);
+}
+
+void Decoder::forget() {
+  learnt_.fill({});
+  controller_ = {};
+  if (drafter_) drafter_->forget();
 }
 
 // k of the next call.
@@ -91,6 +98,8 @@ Ranked Decoder::observe() {
   tree_.reset(tokens_.back());
   drafter_->look(history(), tree_, stats_);
   check();
+  const auto row = target_.logits(0);
+  target_row_.assign(row.begin(), row.end());
   commit();
   return {verified_.emitted.front(), verified_.rank.front()};
 }
@@ -107,6 +116,18 @@ void Decoder::check() {
   const Stopwatch watch(stats_.race_ms);
   const auto draft = [&](int32_t node) { return drafting() ? drafter_->row(node) : std::span<const float>(); };
   verify(tree_, [&](int32_t node) { return target_.logits(node); }, draft, static_cast<uint32_t>(history().size()), coupling_, verified_);
+  learn();
+}
+
+void Decoder::learn() {
+  for (size_t i = 0; i < verified_.path.size(); ++i) {
+    const int32_t node = verified_.path[i], rank = verified_.rank[i];
+    if (rank < 0) continue;
+    ++stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];
+    learnt().ranks.observe(static_cast<size_t>(rank));
+    learnt().margins.observe(drafter_->arrivals(node), drafter_->row(node), coupling_.temperature(), rank);
+    if (adapting()) learnt().correction.observe(target_.logits(node), drafter_->row(node), coupling_.temperature());
+  }
 }
 
 void Decoder::commit() {
@@ -122,13 +143,6 @@ void Decoder::commit() {
   const auto n_drafted = static_cast<size_t>(tree_.n_drafted());
   if (stats_.nodes_histogram.size() <= n_drafted) stats_.nodes_histogram.resize(n_drafted + 1);
   ++stats_.nodes_histogram[n_drafted];
-  for (size_t i = 0; i < verified_.path.size(); ++i) {
-    const int32_t node = verified_.path[i], rank = verified_.rank[i];
-    if (rank < 0) continue;
-    ++stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];
-    learnt().ranks.observe(static_cast<size_t>(rank));
-    learnt().margins.observe(drafter_->arrivals(node), drafter_->row(node), coupling_.temperature(), rank);
-  }
 }
 
 }  // namespace ersd

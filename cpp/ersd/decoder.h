@@ -29,7 +29,7 @@ class Decoder {
   // One target call without a tree, and one of the draft: a token and its rank in the draft's order, from which follows what any tree of ranks
   // would have done here. target_row() and draft_row() give the logits behind it until the next call. Needs a draft and room for the token.
   Ranked observe();
-  std::span<const float> target_row() const { return target_.logits(0); }
+  std::span<const float> target_row() const { return target_row_; }
   std::span<const float> draft_row() const { return drafter_->row(0); }
 
   // How many of the next tokens the context can still take.
@@ -38,7 +38,7 @@ class Decoder {
   const Stats& stats() const { return stats_; }
   Stats& stats() { return stats_; }
   // Forgets what earlier generations taught of the draft.
-  void forget() { learnt_.fill({}); }
+  void forget();
 
   // Of the method in use: each has its own.
   const RankHistogram& histogram() const { return learnt().ranks; }
@@ -46,12 +46,14 @@ class Decoder {
 
  private:
   bool drafting() const { return drafter_ && options_.method != Method::kAr; }
+  bool adapting() const { return options_.adapt_draft && options_.method == Method::kErsd; }
   bool automatic() const { return options_.draft_nodes == kAuto; }
   int32_t nodes();
   TreeShape shape(int32_t k, int32_t max_depth) const;
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
   void draft(int32_t k, int32_t max_depth);
   void check();
+  void learn();
   void commit();
 
   LanguageModel& target_;
@@ -63,6 +65,7 @@ class Decoder {
   struct Learnt {
     RankHistogram ranks;
     MarginModel margins;
+    Correction correction;
   };
   const Learnt& learnt() const { return learnt_[static_cast<size_t>(options_.method)]; }
   Learnt& learnt() { return learnt_[static_cast<size_t>(options_.method)]; }
@@ -71,6 +74,7 @@ class Decoder {
   Verified verified_;
   std::vector<Token> tokens_;   // prompt and answer; the last one is the next root
   std::vector<int32_t> nodes_;  // 0, 1, 2, ...
+  std::vector<float> target_row_;
   Stats stats_;
 };
 

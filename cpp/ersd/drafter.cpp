@@ -22,7 +22,7 @@ void Drafter::draft(std::span<const Token> history, const TreeShape& shape, Coup
     for (; level_end < shape.size() && shape.depth[level_end] == shape.depth[level_begin]; ++level_end)
       if (node_of_[level_end] >= 0 && first_child_[level_end] >= 0) expanded_.push_back(node_of_[level_end]);
     if (expanded_.empty()) break;
-    run(history, tree, expanded_, stats);
+    run(history, tree, expanded_, correction_, stats);
     const Stopwatch watch(stats.race_ms);
     for (int32_t i = level_begin; i < level_end; ++i) {
       const int32_t node = node_of_[i];
@@ -50,7 +50,7 @@ void Drafter::grow(std::span<const Token> history, int32_t k, int32_t max_depth,
     double promise = 0;
     for (const int32_t node : expanded_) promise += kFirst * path_[node];
     if (depth > 0 && promise < worth * cost_(static_cast<int32_t>(expanded_.size()))) break;
-    run(history, tree, expanded_, stats);
+    run(history, tree, expanded_, correction_, stats);
     const Stopwatch watch(stats.race_ms);
     next_.clear();
     for (const int32_t node : expanded_) {
@@ -79,10 +79,10 @@ void Drafter::grow(std::span<const Token> history, int32_t k, int32_t max_depth,
 void Drafter::look(std::span<const Token> history, const DraftTree& tree, Stats& stats) {
   clear();
   const int32_t root = 0;
-  run(history, tree, {&root, 1}, stats);
+  run(history, tree, {&root, 1}, nullptr, stats);
 }
 
-void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Stats& stats) {
+void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, const Correction* correction, Stats& stats) {
   const auto width = static_cast<int32_t>(history.size() + nodes.size()) - model_.n_cached();
   double ms = 0;
   {
@@ -98,7 +98,9 @@ void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::sp
   rows_.resize(std::max(rows_.size(), (n_rows_ + nodes.size()) * n_vocab));
   for (const int32_t node : nodes) {
     row_of_[node] = static_cast<int32_t>(n_rows_);
-    std::copy_n(model_.logits(node).begin(), n_vocab, rows_.begin() + static_cast<ptrdiff_t>(n_rows_++ * n_vocab));
+    const auto kept = std::span(rows_).subspan(n_rows_++ * n_vocab, n_vocab);
+    std::copy_n(model_.logits(node).begin(), n_vocab, kept.begin());
+    if (correction) correction->apply(kept);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "ersd/correction.h"
 #include "ersd/cost.h"
 #include "ersd/coupling.h"
 #include "ersd/language_model.h"
@@ -27,11 +28,17 @@ class Drafter {
   void grow(std::span<const Token> history, int32_t k, int32_t max_depth, double worth, Coupling& coupling, MarginModel& margins, DraftTree& tree,
             Stats& stats);
 
+  // Forgets how probable paths had to be for trees of k nodes.
+  void forget() { threshold_nodes_ = 0; }
+
   // Runs the model at the root alone.
   void look(std::span<const Token> history, const DraftTree& tree, Stats& stats);
 
   // The draft's logits at a node of the last tree, f32[least of both vocabularies]; empty where the model was not run.
   std::span<const float> row(int32_t node) const;
+
+  // A correction for all rows but those of look(); null for none. It must outlive its use.
+  void correct(const Correction* correction) { correction_ = correction; }
 
   // What grow() saw of the race at a node; empty where it did not look.
   std::span<const Arrival> arrivals(int32_t node) const;
@@ -44,11 +51,12 @@ class Drafter {
   static uint32_t child_position(std::span<const Token> history, const DraftTree& tree, int32_t node) {
     return static_cast<uint32_t>(history.size()) + static_cast<uint32_t>(tree.depth(node)) + 1;
   }
-  void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Stats& stats);
+  void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, const Correction* correction, Stats& stats);
 
   LanguageModel& model_;
   int32_t n_vocab_;
   CostCurve cost_;
+  const Correction* correction_ = nullptr;
   std::vector<float> rows_;                  // f32[n_rows, n_vocab], kept over the levels
   std::vector<int32_t> row_of_;              // by tree node, -1 for none
   std::vector<int32_t> node_of_, expanded_;  // by shape node: its tree node or -1; the nodes of a level that have children

@@ -3,6 +3,7 @@
 
 #include "ersd/batch.h"           // trees as batches with sequences
 #include "ersd/controller.h"      // how many tokens to draft
+#include "ersd/correction.h"      // a draft that corrects itself
 #include "ersd/cost.h"            // what calls cost by width
 #include "ersd/coupling.h"        // methods: the draft's order, the target's token
 #include "ersd/decoder.h"         // the step

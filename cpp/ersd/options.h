@@ -28,6 +28,9 @@ Strategy strategy_from(std::string_view name);
 const char* to_string(Method method);
 const char* to_string(Strategy strategy);
 
+// The best strategy that a method allows: adaptive trees for races, static ones for rejection sampling.
+constexpr Strategy default_strategy(Method method) { return is_race(method) ? Strategy::kAdaptive : Strategy::kTree; }
+
 constexpr int32_t kAuto = -1;
 
 struct GenerationOptions {
@@ -36,8 +39,9 @@ struct GenerationOptions {
   uint64_t seed = 0;
   std::vector<std::string> stop;  // UTF-8; generation ends before the first of them in the text
   Method method = Method::kErsd;
-  Strategy strategy = Strategy::kTree;
+  Strategy strategy = default_strategy(Method::kErsd);
   int32_t draft_nodes = kAuto;  // k, 1 to 256, or as many as pay (Controller); "simple" drafts one token at most
+  bool adapt_draft = true;      // method kErsd: let the draft correct itself by what the target says
   int32_t draft_depth = 64;     // no drafted token is further than this from the last committed one
 
   // Throws std::invalid_argument naming the option, what was expected and what came.

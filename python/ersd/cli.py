@@ -49,9 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all")
     add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
     add("--method", default="ersd", help="ersd, ar (no draft), gsd, gsd_iid or match")
-    add("--strategy", default="tree", help="simple, sequence, batch or tree")
+    add("--strategy", help="simple, sequence, batch, tree or adaptive; without it, adaptive, or tree for gsd")
     add("-k", "--draft-nodes", type=_nodes, default="auto", help="drafted tokens per target call; auto: as many as pay")
     add("--draft-depth", type=int, default=64, help="longest path of a draft tree")
+    add("--no-adapt-draft", action="store_true", help="the draft does not correct itself by what the target says")
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
     paper = commands.add_parser(
@@ -125,6 +126,7 @@ def _generate(args: argparse.Namespace) -> None:
         strategy=args.strategy,
         draft_nodes=args.draft_nodes,
         draft_depth=args.draft_depth,
+        adapt_draft=not args.no_adapt_draft,
     )
     interrupted = False
     try:

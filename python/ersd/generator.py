@@ -136,9 +136,10 @@ class Generator:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         method: str = "ersd",
-        strategy: str = "tree",
+        strategy: str | None = None,
         draft_nodes: int | str = "auto",
         draft_depth: int = 64,
+        adapt_draft: bool = True,
     ) -> Result:
         """Generate an answer. The arguments, and what they raise, are those of `stream`.
 
@@ -157,6 +158,7 @@ class Generator:
             strategy=strategy,
             draft_nodes=draft_nodes,
             draft_depth=draft_depth,
+            adapt_draft=adapt_draft,
         )
         with stream:
             for _ in stream:
@@ -176,9 +178,10 @@ class Generator:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         method: str = "ersd",
-        strategy: str = "tree",
+        strategy: str | None = None,
         draft_nodes: int | str = "auto",
         draft_depth: int = 64,
+        adapt_draft: bool = True,
     ) -> Stream:
         """Generate step by step: an iterator over `Step`, one for each target call.
 
@@ -194,11 +197,13 @@ class Generator:
             method: "ersd"; "ar" for the same races without a draft; "match", llama.cpp's rule: the draft's most probable tokens, accepted
                 if the races choose them. These three give one text. "gsd" and "gsd_iid", greedy rejection sampling with distinct and
                 with independent siblings, give as exact a sample, but another text, which depends on the draft.
-            strategy: "simple" (one token), "sequence" (a chain), "batch" (children of the last token) or "tree" (the optimal tree for the
-                ranks seen so far).
+            strategy: "simple" (one token), "sequence" (a chain), "batch" (children of the last token), "tree" (the optimal tree for the
+                ranks seen so far) or "adaptive" (a tree that is wide where the realised race was close and deep where it was not; for races
+                only). None for "adaptive" where the method allows it, else "tree".
             draft_nodes: k, drafted tokens per target call, 1 to 256; "auto" for as many as pay, none where plain decoding is faster, by
                 what calls of both models cost here and how far the draft has been right. The first use measures costs for a second.
             draft_depth: the longest path in the tree.
+            adapt_draft: let the draft correct itself by what the target says of its proposals, from one answer to the next; for "ersd".
 
         Raises:
             ValueError: an option out of range, an empty prompt, one that does not fit the context, an unknown method or strategy.
@@ -217,6 +222,7 @@ class Generator:
             strategy=strategy,
             draft_nodes=draft_nodes,
             draft_depth=draft_depth,
+            adapt_draft=adapt_draft,
         )
         return Stream(self, self._prompt(prompt), options, chosen)
 
@@ -260,6 +266,7 @@ class Generator:
             min_p=min_p,
             seed=self._seed(seed),
             method=method,
+            adapt_draft=False,
         )
         if self.draft is None or method == "ar":
             raise ValueError("ranks are places in a draft's order: they need a draft model and a method other than 'ar'")
@@ -298,7 +305,7 @@ class Generator:
         return tokens
 
     def forget(self) -> None:
-        """Forget what earlier generations taught of the draft: the ranks that shape the tree. It changes no text."""
+        """Forget what earlier generations taught of the draft: its ranks, margins and correction, and whether it pays."""
         self._acquire()
         self._core.forget()
         self._release()

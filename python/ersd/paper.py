@@ -211,7 +211,9 @@ def _ranks(generator: Generator, prompt: str, job: Record, n: int, seed: int) ->
 def _engine(generator: Generator, prompt: str, job: Record, n: int, seed: int) -> Record:
     sampling = _sampling(job, seed)
     generator.forget()
-    stats = generator.generate(prompt, max_tokens=n, strategy=job["strategy"], draft_nodes=job["draft_nodes"], **sampling).stats
+    stats = generator.generate(
+        prompt, max_tokens=n, strategy=job["strategy"], draft_nodes=job["draft_nodes"], adapt_draft=False, **sampling
+    ).stats
     return {"generated": stats.generated, "target_calls": stats.target_calls}
 
 

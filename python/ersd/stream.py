@@ -34,7 +34,7 @@ class Stats:
         expected_ms: the same of the time of all calls, to be held against total_ms - prefill_ms.
         target_tokens: tokens that went through the target, the prompt included.
         draft_tokens: the same for the draft.
-        prefill_ms: reading the prompt, both models.
+        prefill_ms: reading the prompt, both models; the first time with ``draft_nodes="auto"`` also measuring what calls cost.
         draft_ms: calls of the draft.
         target_ms: calls of the target.
         race_ms: races on both sides, truncation included.

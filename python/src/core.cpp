@@ -160,6 +160,21 @@ void bind_core(nb::module_& m) {
           },
           "race"_a, "logits"_a, "options"_a, "clock"_a, "rank"_a, "The target's token was the arrival of this rank.");
 
+  nb::class_<Correction>(m, "Correction", "What is added to the draft's logits.")
+      .def(nb::init<>())
+      .def(
+          "observe",
+          [](Correction& c, const Floats& target, const Floats& draft, float temperature) { c.observe(view(target), view(draft), temperature); },
+          "target"_a, "draft"_a, "temperature"_a, "A verified position: logits of both, the draft's with the correction in them; f32[n_vocab].")
+      .def(
+          "apply",
+          [](const Correction& c, const Floats& row) {
+            std::vector<float> out(row.data(), row.data() + row.size());
+            c.apply(out);
+            return array(std::move(out));
+          },
+          "row"_a, "The row with the correction added; f32[n_vocab].");
+
   nb::class_<RankHistogram>(m, "RankHistogram", "How often the emitted token was the r-th of the draft's race order.")
       .def(nb::init<>())
       .def("observe", &RankHistogram::observe, "rank"_a)

@@ -4,6 +4,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/function.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -90,19 +91,27 @@ void bind_generator(nb::module_& m) {
       .def(
           "__init__",
           [](GenerationOptions* self, int32_t max_tokens, float temperature, int32_t top_k, float top_p, float min_p, uint64_t seed,
-             std::vector<std::string> stop, const std::string& method, const std::string& strategy,
-             const std::variant<int32_t, std::string>& draft_nodes, int32_t draft_depth) {
-            const auto* name = std::get_if<std::string>(&draft_nodes);
-            const int32_t nodes = name ? kAuto : std::get<int32_t>(draft_nodes);
-            if (name ? *name != "auto" : nodes == kAuto)
-              throw std::invalid_argument("draft_nodes must be between 1 and 256, or 'auto', got " + (name ? "'" + *name + "'" : "0"));
-            new (self) GenerationOptions{
-                max_tokens, {temperature, top_k, top_p, min_p}, seed, std::move(stop), method_from(method), strategy_from(strategy), nodes,
-                draft_depth};
+             std::vector<std::string> stop, const std::string& method, const std::optional<std::string>& strategy,
+             const std::variant<int32_t, std::string>& draft_nodes, int32_t draft_depth, bool adapt_draft) {
+            const auto* nodes = std::get_if<int32_t>(&draft_nodes);
+            if (nodes ? *nodes == kAuto : std::get<std::string>(draft_nodes) != "auto")
+              throw std::invalid_argument("draft_nodes must be between 1 and 256, or 'auto', got " +
+                                          (nodes ? std::to_string(*nodes) : "'" + std::get<std::string>(draft_nodes) + "'"));
+            const Method chosen = method_from(method);
+            new (self) GenerationOptions{max_tokens,
+                                         {temperature, top_k, top_p, min_p},
+                                         seed,
+                                         std::move(stop),
+                                         chosen,
+                                         strategy ? strategy_from(*strategy) : default_strategy(chosen),
+                                         nodes ? *nodes : kAuto,
+                                         adapt_draft,
+                                         draft_depth};
             self->validate();
           },
           nb::kw_only(), "max_tokens"_a = -1, "temperature"_a = 0.8f, "top_k"_a = 40, "top_p"_a = 0.95f, "min_p"_a = 0.05f, "seed"_a = 0,
-          "stop"_a = std::vector<std::string>{}, "method"_a = "ersd", "strategy"_a = "tree", "draft_nodes"_a = "auto", "draft_depth"_a = 64);
+          "stop"_a = std::vector<std::string>{}, "method"_a = "ersd", "strategy"_a = nb::none(), "draft_nodes"_a = "auto", "draft_depth"_a = 64,
+          "adapt_draft"_a = true);
 
   nb::class_<Stats>(m, "Stats", "Counts and times of one generation; see ersd.Stats.").def("to_dict", &to_dict);
 

@@ -124,6 +124,7 @@ void Context::decode(std::span<const Token> history, const DraftTree& tree, std:
   share_prefix(batch.n_sequences);
   llama_memory_t memory = llama_get_memory(context_.get());
   for (const auto& copy : batch.copies) llama_memory_seq_cp(memory, copy.from, copy.to, copy.begin, copy.end);
+  n_tree_ += static_cast<int32_t>(nodes.size());
   run(batch, true);
   n_cached_ += batch.n_history;
 }
@@ -138,7 +139,7 @@ void Context::commit(const DraftTree& tree, int32_t node) {
   while (node >= 0 && layout_.sequence(node) < 0) node = tree.parent(node);
   if (node < 0) return;
   const int32_t sequence = layout_.sequence(node), begin = n_cached_, end = n_cached_ + tree.depth(node) + 1;
-  const bool branched = n_shared_ > 1 || layout_.row(node) + 1 < tree.size();
+  const bool branched = n_shared_ > 1 || n_tree_ > tree.depth(node) + 1;
   if (branched) {
     llama_memory_t memory = llama_get_memory(context_.get());
     for (int32_t s = 0; s < n_shared_; ++s) llama_memory_seq_rm(memory, s, s == sequence ? end : synced_, -1);
@@ -153,6 +154,7 @@ void Context::commit(const DraftTree& tree, int32_t node) {
       if (s != sequence) llama_memory_seq_cp(memory, sequence, s, synced_, end);
   }
   n_cached_ = synced_ = end;
+  n_tree_ = 0;
   layout_.reset();
 }
 
@@ -184,6 +186,7 @@ void Context::rollback(int32_t n) {
     llama_memory_seq_rm(memory, -1, n, -1);
   }
   n_cached_ = synced_ = std::min(n_cached_, std::max(n, 0));
+  n_tree_ = 0;
   layout_.reset();
 }
 

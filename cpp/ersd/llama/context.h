@@ -67,6 +67,7 @@ class Context : public LanguageModel {
   int32_t n_cached_ = 0;  // committed positions
   int32_t n_shared_ = 1;  // sequences 0 to n_shared_ - 1 hold all positions below synced_
   int32_t synced_ = 0;
+  int32_t n_tree_ = 0;  // nodes decoded since the last commit or rollback
   bool ordered_cells_;  // whether commit() puts accepted tokens in order, see line_up()
   int64_t n_decoded_ = 0;
 };
