@@ -213,3 +213,20 @@ def test_observed_ranks_foretell_trees(method):
         order = Coupling(method, SamplingOptions(**PLAIN), 3).order(row, position + 1, 256)
         assert order.index(token) == rank if token in order else rank == 256
     assert decoder.stats.to_dict()["rank_histogram"] == np.bincount(np.minimum(ranks, 64), minlength=65).tolist()
+
+
+@pytest.mark.parametrize("method", GSD)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_seed_gives_one_text(method, strategy):
+    """Rejection sampling is reproducible: nothing of other texts or of times shapes its trees, also where k is left to the engine."""
+    rng = np.random.default_rng(12)
+    table = oracles.random_table(rng, 64, 90)
+    decoder, texts = Decoder(TableModel(table), TableModel(table + oracles.random_table(rng, 64, 90, spread=0.7))), []
+    for seed in (3, 4, 5, 3):
+        decoder.start([5], GenerationOptions(**PLAIN, seed=seed, method=method, strategy=strategy))
+        tokens = []
+        while len(tokens) < 150:
+            tokens += decoder.step(150 - len(tokens))
+        texts.append(tokens)
+        assert strategy == "simple" or max(k for k, n in enumerate(decoder.stats.to_dict()["nodes_histogram"]) if n) == 16
+    assert texts[0] == texts[3] != texts[1]

@@ -8,7 +8,8 @@
 namespace ersd {
 namespace {
 
-constexpr double kMeasureMs = 700;  // for the cost curve of each model, once
+constexpr int32_t kRejectionNodes = 16;  // "auto" for rejection sampling
+constexpr double kMeasureMs = 700;       // for the cost curve of each model, once
 
 }  // namespace
 
@@ -18,6 +19,7 @@ Decoder::Decoder(LanguageModel& target, LanguageModel* draft) : target_(target) 
 
 void Decoder::start(std::span<const Token> prompt, const GenerationOptions& options) {
   options_ = options;
+  if (!is_race(options.method)) learnt() = {};
   coupling_.reset(options.method, options.sampling, options.seed);
   stats_ = {};
   tokens_.assign(prompt.begin(), prompt.end());
@@ -44,7 +46,7 @@ void Decoder::forget() {
 
 // k of the next call.
 int32_t Decoder::nodes() {
-  if (!automatic()) return options_.draft_nodes;
+  if (!automatic()) return options_.draft_nodes == kAuto ? kRejectionNodes : options_.draft_nodes;
   const auto ranks = histogram().probabilities();
   const auto missing = static_cast<int32_t>(history().size()) - drafter_->model().n_cached();
   const auto tree = [&](int32_t k) { return shape(k, options_.draft_depth); };

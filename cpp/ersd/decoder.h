@@ -47,7 +47,8 @@ class Decoder {
  private:
   bool drafting() const { return drafter_ && options_.method != Method::kAr; }
   bool adapting() const { return options_.adapt_draft && options_.method == Method::kErsd; }
-  bool automatic() const { return options_.draft_nodes == kAuto; }
+  // Rejection sampling's text depends on the tree, so that must depend on the seed alone: not on times, nor on earlier texts.
+  bool automatic() const { return options_.draft_nodes == kAuto && is_race(options_.method); }
   int32_t nodes();
   TreeShape shape(int32_t k, int32_t max_depth) const;
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
