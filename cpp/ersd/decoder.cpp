@@ -9,7 +9,7 @@ namespace ersd {
 namespace {
 
 constexpr int32_t kRejectionNodes = 16;  // "auto" for rejection sampling
-constexpr double kMeasureMs = 700;       // for the cost curve of each model, once
+constexpr double kMeasureMs = 300;       // for the cost curve of each model, once
 
 }  // namespace
 

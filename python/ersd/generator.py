@@ -201,7 +201,7 @@ class Generator:
                 ranks seen so far) or "adaptive" (a tree that is wide where the realised race was close and deep where it was not; for races
                 only). None for "adaptive" where the method allows it, else "tree".
             draft_nodes: k, drafted tokens per target call, 1 to 256; "auto" for as many as pay, none where plain decoding is faster, by
-                what calls of both models cost here and how far the draft has been right. The first use measures costs for a second.
+                what calls of both models cost here and how far the draft has been right. The first use measures costs for half a second.
                 For rejection sampling, whose text depends on k, "auto" is 16.
             draft_depth: the longest path in the tree.
             adapt_draft: let the draft correct itself by what the target says of its proposals, from one answer to the next; for "ersd".
