@@ -343,7 +343,8 @@ def analyse(records: Sequence[Record], nodes: Sequence[int]) -> list[Row]:
             ranks = next(t["ranks"] for t in texts.records if (t["category"], t["prompt"]) == (r["category"], r["prompt"]))
             calls = len(replay(ranks, texts.trees(r["strategy"], r["draft_nodes"])[r["prompt"] % 2]))
             where = {name: r[name] for name in ("method", "strategy", "draft_nodes", "temperature", "category")} | {"x": r["prompt"]}
-            rows += [Row("engine_calls", r["target_calls"], **where), Row("replayed_calls", calls, **where)]
+            rows += [Row("engine_calls", r["target_calls"], **where), Row("engine_tokens", r["generated"], **where)]
+            rows += [Row("replayed_calls", calls, **where), Row("replayed_tokens", len(ranks), **where)]
     return rows
 
 

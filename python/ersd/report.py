@@ -242,13 +242,17 @@ def _checks(table: Table) -> list[str]:
         for s in STRATEGY_STYLE:
             engine, ranks = (table.select(name, method=m, strategy=s) for name in ("engine_calls", "replayed_calls"))
             same = sum(a.value == b.value for a, b in zip(engine, ranks, strict=True))
-            lines.append([f"{m}, {s}", *(f"{sum(r.value for r in rows):.0f}" for rows in (engine, ranks)), f"{same} of {len(engine)}"])
+            speeds = [
+                sum(r.value for r in table.select(f"{source}_tokens", method=m, strategy=s)) / sum(r.value for r in rows)
+                for source, rows in (("engine", engine), ("replayed", ranks))
+            ]
+            lines.append([f"{m}, {s}", *(f"{speed:.2f}" for speed in speeds), f"{same} of {len(engine)}"])
     return [
         "## The engine beside the ranks",
-        "Target calls that the engine made on some prompts, and those that follow from the recorded ranks. For races with a fixed shape "
-        "they are the same. GSD is another sample of the same distribution, and the engine's tree learns its ranks as it goes, for each "
-        "answer anew.",
-        _markdown(["", "engine", "from ranks", "answers with the same number"], lines),
+        "Tokens per target call of the engine on some prompts, and those that follow from the recorded ranks. For races with a fixed shape "
+        "the number of calls is the same (end tokens count on the right only). GSD is another sample of the same distribution, and the "
+        "engine's tree learns its ranks as it goes, for each answer anew.",
+        _markdown(["", "engine", "from ranks", "answers with the same number of calls"], lines),
     ]
 
 
