@@ -45,7 +45,7 @@ PICTURES = {
     "autocorrelation": (
         "distance in tokens",
         "autocorrelation of being accepted first",
-        "Whether a token that is accepted first makes a later one more likely to be. The band is what chance would give.",
+        "Whether a token that is accepted first makes a later one more likely to be. Bands are the scatter of independent ranks.",
     ),
 }
 
