@@ -114,3 +114,12 @@ def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
     assert process.returncode == 130
     assert errors.rstrip().endswith("interrupted")
     assert "Traceback" not in errors
+
+
+def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -> None:
+    """Anything else is refused by name."""
+    for k in ("auto", "3"):
+        assert ersd("generate", "a", "-m", tiny_target, "-md", tiny_draft, "-n", 4, "-t", 1, "-k", k).returncode == 0
+    refused = ersd("generate", "a", "-k", "many")
+    assert refused.returncode == 2
+    assert "expected a number or auto, got 'many'" in refused.stderr

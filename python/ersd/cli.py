@@ -23,6 +23,8 @@ def version() -> str:
 
 
 def _nodes(text: str) -> int | str:
+    if text != "auto" and not text.lstrip("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number or auto, got '{text}'")
     return text if text == "auto" else int(text)
 
 
