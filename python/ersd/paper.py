@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -286,9 +287,13 @@ class Texts:
         """The prompts of even or odd number; all, where there are none."""
         return Texts([r for r in self.records if r["prompt"] % 2 == parity] or self.records)
 
+    @cached_property
+    def _of_the_others(self) -> list[Array]:
+        return [self.half(1 - parity).rank_distribution() for parity in (0, 1)]
+
     def trees(self, strategy: str, k: int) -> list[theory.TreeShape]:
         """The trees of even and of odd prompts, each from the ranks of the others."""
-        return [strategy_tree(strategy, k, self.half(1 - parity).rank_distribution()) for parity in (0, 1)]
+        return [strategy_tree(strategy, k, ranks) for ranks in self._of_the_others]
 
     def categories(self) -> dict[str, Texts]:
         """All, and each category."""
@@ -334,12 +339,13 @@ def analyse(records: Sequence[Record], nodes: Sequence[int]) -> list[Row]:
     for r in records[1:]:
         if "ranks" in r:
             groups.setdefault((r["method"], r["temperature"]), []).append(r)
+    texts_of = {key: Texts(group) for key, group in groups.items()}
     rows = []
-    for (method, temperature), group in groups.items():
-        rows += _analyse_texts(method, temperature, Texts(group), nodes, records[0]["n_vocab"])
+    for (method, temperature), texts in texts_of.items():
+        rows += _analyse_texts(method, temperature, texts, nodes, records[0]["n_vocab"])
     for r in records[1:]:
         if "strategy" in r:
-            texts = Texts(groups[r["method"], r["temperature"]])
+            texts = texts_of[r["method"], r["temperature"]]
             ranks = next(t["ranks"] for t in texts.records if (t["category"], t["prompt"]) == (r["category"], r["prompt"]))
             calls = len(replay(ranks, texts.trees(r["strategy"], r["draft_nodes"])[r["prompt"] % 2]))
             where = {name: r[name] for name in ("method", "strategy", "draft_nodes", "temperature", "category")} | {"x": r["prompt"]}
@@ -354,7 +360,7 @@ def _analyse_texts(method: str, temperature: float, texts: Texts, nodes: Sequenc
     def add(quantity: str, value: float, stderr: float = float("nan"), category: str = "all", **where: Any) -> None:
         rows.append(Row(quantity, value, stderr, method=method, temperature=temperature, category=category, **where))
 
-    by_tree = {}
+    by_tree, pooled = {}, texts.rank_distribution()
     for strategy, k in product(STRATEGIES, nodes):
         if strategy == "simple" and k > 1:
             continue
@@ -362,7 +368,6 @@ def _analyse_texts(method: str, temperature: float, texts: Texts, nodes: Sequenc
         for category, members in texts.categories().items():
             add("tokens_per_call", *members.tokens_per_call(trees), category, strategy=strategy, draft_nodes=k)
         by_tree[strategy, k] = next(r.value for r in rows if (r.strategy, r.draft_nodes, r.category) == (strategy, k, "all"))
-        pooled = texts.rank_distribution()
         expected = theory.expected_tokens(strategy_tree(strategy, k, pooled), pooled)
         add("predicted_tokens_per_call", expected, strategy=strategy, draft_nodes=k)
         if k == compared_nodes(nodes):
