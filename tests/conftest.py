@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,15 @@ class Drafting(Generator):
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Result:
         """As the base, but for the default."""
         return super().generate(prompt, **({"draft_nodes": 16} | options))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own, in their processes too: profiles and the twin that a user has are neither used nor touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("ERSD_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -13,44 +13,100 @@ import oracles
 FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
-def reference(bias, target, draft, temperature):
-    """One step: the difference of the probabilities where it is more than 0.002, never beyond 4."""
-    p, q = (oracles.softmax(row, max(temperature, 0.5)) for row in (target, draft))
-    step = np.where(np.abs(p - q) > 0.002, p - q, 0)
-    return np.clip(bias + step, -4, 4)
+class Reference:
+    """The steps by their definition, over dense arrays: one for any token before, one for each."""
+
+    def __init__(self, n):
+        self.bias, self.squares = {}, {}
+        self.n = n
+
+    def __call__(self, before):
+        zero = np.zeros(self.n)
+        return self.bias.get(-1, zero) + self.bias.get(before, zero)
+
+    def observe(self, before, target, draft, temperature):
+        """AdaGrad where the probabilities differ by more than 0.002, never beyond 4."""
+        at = max(temperature, 0.5)
+        p, q = (oracles.softmax(row, at) for row in (target, draft))
+        d = np.where(np.abs(p - q) > 0.002, p - q, 0)
+        for context in (-1, before):
+            squares = self.squares[context] = self.squares.get(context, np.zeros(self.n)) + d**2
+            self.bias[context] = np.clip(self.bias.get(context, np.zeros(self.n)) + 0.7 * at * d / np.sqrt(0.03 + squares), -4, 4)
+
+
+def disagree(correction, reference, n, steps, temperature, rng):
+    """Random rows of a few contexts, learnt by both; what is added must be the same all the time."""
+    for _ in range(steps):
+        before = int(rng.integers(3))
+        target, draft = ((rng.normal(size=n) * 3).astype(np.float32) for _ in range(2))
+        corrected = correction.apply(before, draft)
+        np.testing.assert_allclose(corrected, draft + reference(before), atol=2e-4)
+        correction.observe(before, target, corrected, temperature)
+        reference.observe(before, target, corrected, temperature)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("n", [30, 1000])
 def test_steps_by_definition(temperature, n):
     """Probabilities of both rows, the draft's corrected so far, move the correction towards the target."""
-    rng, correction, bias = np.random.default_rng(n), Correction(), np.zeros(n)
-    for _ in range(30):
-        target, draft = ((rng.normal(size=n) * 3).astype(np.float32) for _ in range(2))
-        corrected = correction.apply(draft)
-        np.testing.assert_allclose(corrected, draft + bias, atol=2e-4)
-        correction.observe(target, corrected, temperature)
-        bias = reference(bias, target, corrected, temperature)
-    assert np.count_nonzero(np.abs(bias) > 0.05) > 5
+    correction, reference = Correction(), Reference(n)
+    disagree(correction, reference, n, 30, temperature, np.random.default_rng(n))
+    assert np.count_nonzero(np.abs(reference(0)) > 0.05) > 5
+    assert np.abs(reference(0) - reference(1)).max() > 0.05
+
+
+def test_its_state_goes_on_in_another():
+    """After state() and restore() the next steps are the same; what cannot be a state is refused."""
+    rng, first, second, reference = np.random.default_rng(0), Correction(), Correction(), Reference(50)
+    disagree(first, reference, 50, 20, 1.0, rng)
+    second.restore(*first.state())
+    disagree(second, reference, 50, 20, 1.0, rng)
+    before, token, bias, squares = second.state()
+    assert set(before) == {-1, 0, 1, 2}
+    for wrong in (
+        (before, token[::-1].copy(), bias, squares),
+        (before, token, bias + np.float32(5), squares),
+        (before, token, bias * np.float32(np.nan), squares),
+        (before, token, bias, squares - np.float32(1e9)),
+        (before, token, bias, squares[1:].copy()),
+    ):
+        with pytest.raises(ValueError, match="correction"):
+            second.restore(*wrong)
+    assert all(np.array_equal(a, b) for a, b in zip(second.state(), (before, token, bias, squares), strict=True))
 
 
 def test_it_is_bounded_and_ignores_what_says_nothing():
     """However long the two disagree; rows without probability teach nothing; a target or a draft may have more tokens."""
     correction = Correction()
-    target, draft = np.zeros(20, np.float32), np.zeros(20, np.float32)
+    target, draft, zero = np.zeros(20, np.float32), np.zeros(20, np.float32), np.zeros(20, np.float32)
     target[3], draft[4] = 90, 90
-    for _ in range(50):
-        correction.observe(target, draft, 1.0)
+    for _ in range(200):
+        correction.observe(7, target, draft, 1.0)
     expected = np.zeros(20)
     expected[3:5] = 4, -4
-    np.testing.assert_allclose(correction.apply(np.zeros(20, np.float32)), expected, atol=1e-6)
+    np.testing.assert_allclose(correction.apply(8, zero), expected, atol=1e-6)
+    np.testing.assert_allclose(correction.apply(7, zero), 2 * expected, atol=1e-6)
     for nothing in (np.full(20, np.nan, np.float32), np.full(20, -np.inf, np.float32)):
-        correction.observe(nothing, draft, 1.0)
-        correction.observe(target, nothing, 1.0)
-    np.testing.assert_allclose(correction.apply(np.zeros(20, np.float32)), expected, atol=1e-6)
-    correction.observe(np.zeros(25, np.float32), draft, 1.0)
-    correction.observe(target[:15], draft, 1.0)
-    assert np.isfinite(correction.apply(np.zeros(20, np.float32))).all()
+        correction.observe(7, nothing, draft, 1.0)
+        correction.observe(7, target, nothing, 1.0)
+    np.testing.assert_allclose(correction.apply(8, zero), expected, atol=1e-6)
+    correction.observe(7, np.zeros(25, np.float32), draft, 1.0)
+    correction.observe(7, target[:15], draft, 1.0)
+    assert np.isfinite(correction.apply(7, zero)).all()
+
+
+def test_the_memory_it_takes_is_bounded():
+    """However many contexts and tokens there are, some 2**20 entries are kept, and those that are known go on learning."""
+    correction, n = Correction(), 600
+    flat, peaked = np.zeros(n, np.float32), np.full(n, -90, np.float32)
+    peaked[::2] = 9
+    flat[::5] += 4
+    for before in range(3500):
+        correction.observe(before, peaked, flat, 1.0)
+    before, _, _, squares = correction.state()
+    assert len(before) == 1 << 20
+    correction.observe(0, peaked, flat, 1.0)
+    assert (correction.state()[3][before == 0] > squares[before == 0]).all()
 
 
 def generate(decoder, seed, n=200, **more):

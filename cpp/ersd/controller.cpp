@@ -35,6 +35,17 @@ Controller::Plan Controller::expect(const TreeShape& shape, std::span<const doub
   return plan;
 }
 
+Controller::Plan Controller::corrected(const Plan& expected) const {
+  return {expected.nodes, 1 + (expected.tokens - 1) * accepted_ / expected_, expected.ms * drafting_ms_ / expected_ms_};
+}
+
+std::vector<Controller::Plan> Controller::forecast(const Shape& shape, std::span<const double> ranks, const CostCurve& target,
+                                                   const CostCurve& draft) const {
+  std::vector<Plan> plans{{0, 1, target(1)}};
+  for (const int32_t k : kNodes) plans.push_back(corrected(expect(shape(k), ranks, target, draft)));
+  return plans;
+}
+
 const Controller::Plan& Controller::plan(const Shape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft,
                                          int32_t n_missing) {
   plain_ms_ = target(1);
@@ -45,11 +56,11 @@ const Controller::Plan& Controller::plan(const Shape& shape, std::span<const dou
   for (const int32_t k : kNodes) {
     const TreeShape tree = shape(k);
     const Plan expected = expect(tree, ranks, target, draft);
-    const Plan corrected{expected.nodes, 1 + (expected.tokens - 1) * accepted_ / expected_, expected.ms * drafting_ms_ / expected_ms_};
+    const Plan likely = corrected(expected);
     limit = std::max(limit, (1.0 + tree.depth.back()) / expected.ms);
-    if (expected.nodes == 0 || corrected.tokens / corrected.ms <= best_speed) continue;
-    best = corrected, raw = expected;
-    best_speed = corrected.tokens / corrected.ms;
+    if (expected.nodes == 0 || likely.tokens / likely.ms <= best_speed) continue;
+    best = likely, raw = expected;
+    best_speed = likely.tokens / likely.ms;
   }
   const double plain_speed = 1 / plain_ms_;
   // Once the draft lags behind, going on costs reading what it missed; that must pay within the plan's calls.

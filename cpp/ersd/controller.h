@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "ersd/cost.h"
 #include "ersd/tree.h"
@@ -28,6 +29,9 @@ class Controller {
   // shape(k): the tree of k nodes or fewer. ranks: P(R = r). n_missing: tokens that the draft has yet to read before it can draft.
   const Plan& plan(const Shape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft, int32_t n_missing);
 
+  // What is expected of a plain call, and of calls with trees of each k that plan() chooses from.
+  std::vector<Plan> forecast(const Shape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft) const;
+
   // The last plan.
   const Plan& expected() const { return plan_; }
 
@@ -39,6 +43,7 @@ class Controller {
 
  private:
   Plan expect(const TreeShape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft) const;
+  Plan corrected(const Plan& expected) const;
 
   Plan plan_, uncorrected_;
   int32_t calls_left_ = 0;                        // before the plan is made anew

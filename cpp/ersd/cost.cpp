@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <stdexcept>
 #include <vector>
 
 #include "ersd/stopwatch.h"
@@ -44,6 +45,13 @@ void CostCurve::measure(LanguageModel& model, double budget_ms) {
   for (; n < kWidths.size(); ++n) least[n] = least[n - 1] * kWidths[n] / kWidths[n - 1];
   for (size_t i = 1; i < kWidths.size(); ++i) least[i] = std::max(least[i], least[i - 1]);
   ms_ = least;
+}
+
+void CostCurve::set(const Points& ms) {
+  const auto is = [&](auto test) { return std::all_of(ms.begin(), ms.end(), test); };
+  if (!is([](double x) { return x == 0; }) && !is([](double x) { return x > 0 && std::isfinite(x); }))
+    throw std::invalid_argument("costs must be positive milliseconds for each width, or all 0 where they are not known");
+  ms_ = ms;
 }
 
 double CostCurve::operator()(int32_t n) const {

@@ -26,11 +26,15 @@ class CostCurve {
   // A call that was made. One call moves the curve little, and a stalled one no more than one that took twice as long as expected.
   void observe(int32_t n, double ms);
 
-  // The curve through these points, in milliseconds.
-  void set(const std::array<double, kWidths.size()>& ms) { ms_ = ms; }
+  // The points of the curve: f64[kWidths.size()], in milliseconds; all 0 where it has not been measured.
+  using Points = std::array<double, kWidths.size()>;
+  const Points& points() const { return ms_; }
+
+  // The curve through these points. Throws std::invalid_argument unless they are positive and finite, or all 0.
+  void set(const Points& ms);
 
  private:
-  std::array<double, kWidths.size()> ms_{};
+  Points ms_{};
 };
 
 }  // namespace ersd

@@ -24,10 +24,7 @@ void Decoder::start(std::span<const Token> prompt, const GenerationOptions& opti
   stats_ = {};
   tokens_.assign(prompt.begin(), prompt.end());
   const Stopwatch watch(stats_.prefill_ms);
-  if (drafting() && automatic() && !cost_.measured()) {
-    drafter_->cost().measure(drafter_->model(), kMeasureMs);
-    cost_.measure(target_, kMeasureMs);
-  }
+  if (drafting() && automatic()) measure();
   const auto prefill = [&](LanguageModel& model, bool now) {
     model.rollback(0);
     if (now) model.decode(history(), tree_, {});
@@ -42,6 +39,25 @@ void Decoder::forget() {
   learnt_.fill({});
   controller_ = {};
   if (drafter_) drafter_->forget();
+}
+
+void Decoder::measure() {
+  if (cost_.measured()) return;
+  drafter_->cost().measure(drafter_->model(), kMeasureMs);
+  cost_.measure(target_, kMeasureMs);
+}
+
+void Decoder::restore(const Profile& profile) {
+  cost_ = profile.target;
+  drafter_->cost() = profile.draft;
+  learnt_[static_cast<size_t>(Method::kErsd)] = profile.learnt;
+}
+
+std::vector<Controller::Plan> Decoder::forecast() {
+  measure();
+  const auto ranks = histogram().probabilities();
+  return controller_.forecast([&](int32_t k) { return shape(k, options_.draft_depth); }, std::span(ranks).first(RankHistogram::kRanks), cost_,
+                              drafter_->cost());
 }
 
 // k of the next call.
@@ -128,7 +144,7 @@ void Decoder::learn() {
     ++stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];
     learnt().ranks.observe(static_cast<size_t>(rank));
     learnt().margins.observe(drafter_->arrivals(node), drafter_->row(node), coupling_.temperature(), rank);
-    if (adapting()) learnt().correction.observe(target_.logits(node), drafter_->row(node), coupling_.temperature());
+    if (adapting()) learnt().correction.observe(tree_.token(node), target_.logits(node), drafter_->row(node), coupling_.temperature());
   }
 }
 

@@ -10,6 +10,7 @@
 #include "ersd/drafter.h"
 #include "ersd/language_model.h"
 #include "ersd/options.h"
+#include "ersd/profile.h"
 #include "ersd/verify.h"
 
 namespace ersd {
@@ -40,6 +41,15 @@ class Decoder {
   // Forgets what earlier generations taught of the draft.
   void forget();
 
+  // What is known of the pair, and going on from it. Need a draft.
+  bool measured() const { return cost_.measured(); }  // what calls cost
+  Profile profile() const { return {cost_, drafter_->cost(), learnt_[static_cast<size_t>(Method::kErsd)]}; }
+  void restore(const Profile& profile);
+
+  // What is expected of a plain call and of calls with each k that "auto" chooses from, as things stand in this generation. Measures what calls
+  // cost if that has not been done; needs a draft, and the generation is over then.
+  std::vector<Controller::Plan> forecast();
+
   // Of the method in use: each has its own.
   const RankHistogram& histogram() const { return learnt().ranks; }
   const MarginModel& margins() const { return learnt().margins; }
@@ -49,6 +59,7 @@ class Decoder {
   bool adapting() const { return options_.adapt_draft && options_.method == Method::kErsd; }
   // Rejection sampling's text depends on the tree, so that must depend on the seed alone: not on times, nor on earlier texts.
   bool automatic() const { return options_.draft_nodes == kAuto && is_race(options_.method); }
+  void measure();
   int32_t nodes();
   TreeShape shape(int32_t k, int32_t max_depth) const;
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
@@ -63,11 +74,6 @@ class Decoder {
   CostCurve cost_;  // of the target
   Controller controller_;
   Coupling coupling_;
-  struct Learnt {
-    RankHistogram ranks;
-    MarginModel margins;
-    Correction correction;
-  };
   const Learnt& learnt() const { return learnt_[static_cast<size_t>(options_.method)]; }
   Learnt& learnt() { return learnt_[static_cast<size_t>(options_.method)]; }
   std::array<Learnt, kMethods> learnt_;

@@ -100,7 +100,7 @@ void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::sp
     row_of_[node] = static_cast<int32_t>(n_rows_);
     const auto kept = std::span(rows_).subspan(n_rows_++ * n_vocab, n_vocab);
     std::copy_n(model_.logits(node).begin(), n_vocab, kept.begin());
-    if (correction) correction->apply(kept);
+    if (correction) correction->apply(tree.token(node), kept);
   }
 }
 

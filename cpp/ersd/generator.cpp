@@ -78,6 +78,26 @@ Ranked Generator::observe() {
   return position;
 }
 
+void Generator::need_draft(const char* what) const {
+  if (!draft_) throw std::invalid_argument(std::string(what) + " is that of a pair: it needs a draft model");
+}
+
+Profile Generator::profile() const {
+  need_draft("a profile");
+  return decoder_->profile();
+}
+
+void Generator::restore(const Profile& profile) {
+  need_draft("a profile");
+  decoder_->restore(profile);
+}
+
+std::vector<Controller::Plan> Generator::forecast() {
+  need_draft("a forecast");
+  active_ = false;
+  return decoder_->forecast();
+}
+
 void Generator::take(std::span<const Token> tokens, GenerationStep& step) {
   FinishReason reason = FinishReason::kNone;
   size_t kept = 0;

@@ -58,6 +58,14 @@ class Generator {
   // Forgets what earlier generations taught of the draft.
   void forget() { decoder_->forget(); }
 
+  // What is known of the pair, and going on from it. Throw std::invalid_argument without a draft.
+  Profile profile() const;
+  bool measured() const { return decoder_->measured(); }  // whether it knows what calls cost
+  void restore(const Profile& profile);
+
+  // Decoder::forecast(), with the options of the last generation, which is over then.
+  std::vector<Controller::Plan> forecast();
+
   bool active() const { return active_; }
   int32_t left() const { return active_ ? left_ : 0; }  // tokens that may still come
   const Stats& stats() const { return decoder_->stats(); }
@@ -70,6 +78,7 @@ class Generator {
   void take(std::span<const Token> tokens, GenerationStep& step);
   void finish(FinishReason reason, GenerationStep& step);
   void update_totals();
+  void need_draft(const char* what) const;
 
   llama::Model target_;
   std::optional<llama::Model> draft_;

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
+#include <stdexcept>
 
 namespace ersd {
 namespace {
@@ -24,12 +26,18 @@ RankHistogram::RankHistogram() {
   for (double& w : weight_) w *= kPriorWeight / total;
 }
 
+RankHistogram::RankHistogram(const Weights& weights) : weight_(weights) {
+  double total = 0;
+  for (const double w : weights) total += w >= 0 ? w : std::numeric_limits<double>::quiet_NaN();
+  if (!(total > 0 && std::isfinite(total))) throw std::invalid_argument("weights of ranks must be finite and not negative, some of them positive");
+}
+
 void RankHistogram::observe(size_t rank) {
   for (double& w : weight_) w *= kFade;
   weight_[std::min(rank, kRanks)] += 1;
 }
 
-std::array<double, RankHistogram::kRanks + 1> RankHistogram::probabilities() const {
+RankHistogram::Weights RankHistogram::probabilities() const {
   auto p = weight_;
   const double total = std::accumulate(p.begin(), p.end(), 0.0);
   for (double& w : p) w /= total;

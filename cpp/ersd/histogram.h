@@ -15,14 +15,21 @@ class RankHistogram {
   // Starts from the histogram that ships with the package, weighted like 200 observations.
   RankHistogram();
 
+  // Goes on from weights() of another. Throws std::invalid_argument unless they are finite, not negative and some are positive.
+  using Weights = std::array<double, kRanks + 1>;
+  explicit RankHistogram(const Weights& weights);
+
   // Counts one verified position. Older ones fade with a half-life of 2,000 positions, so that the tree follows the text.
   void observe(size_t rank);
 
   // Probability of each rank, later ones last; f64[65], sums to 1.
-  std::array<double, kRanks + 1> probabilities() const;
+  Weights probabilities() const;
+
+  // Faded counts of each rank, later ones last; f64[65].
+  const Weights& weights() const { return weight_; }
 
  private:
-  std::array<double, kRanks + 1> weight_;
+  Weights weight_;
 };
 
 }  // namespace ersd

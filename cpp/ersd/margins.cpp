@@ -3,20 +3,22 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 namespace ersd {
 namespace {
 
 constexpr double kFade = 1 - 1.0 / 1000;
+constexpr double kMost = 10;  // of a coefficient
 
 // Fitted on SmolLM2-135M-Instruct Q4_1 and its Q2_K twin, some 2,450 positions of 24 chat, 8 prose and 8 code prompts at each of T = 0.3, 0.6 and
 // 1: between the three fits. The information of a position is that at T = 1.
 constexpr MarginModel::Coefficients kShipped{1.08, 0.13, -0.56, -0.45, 1.8};
-constexpr std::array<std::array<double, MarginModel::kFeatures>, MarginModel::kFeatures> kInformation{{{0.802, 0.286, -0.530, 0.262, -0.020},
-                                                                                                       {0.286, 3.248, -0.186, 0.067, 0.001},
-                                                                                                       {-0.530, -0.186, 0.428, -0.208, 0.016},
-                                                                                                       {0.262, 0.067, -0.208, 0.171, -0.003},
-                                                                                                       {-0.020, 0.001, 0.016, -0.003, 0.006}}};
+constexpr MarginModel::Matrix kInformation{{{0.802, 0.286, -0.530, 0.262, -0.020},
+                                            {0.286, 3.248, -0.186, 0.067, 0.001},
+                                            {-0.530, -0.186, 0.428, -0.208, 0.016},
+                                            {0.262, 0.067, -0.208, 0.171, -0.003},
+                                            {-0.020, 0.001, 0.016, -0.003, 0.006}}};
 
 // Solves a x = b for a symmetric positive definite matrix, by Cholesky's decomposition.
 template <size_t N>
@@ -43,6 +45,18 @@ std::array<double, N> solve(std::array<std::array<double, N>, N> a, std::array<d
 MarginModel::MarginModel() : coefficients_(kShipped) {
   for (size_t i = 0; i < kFeatures; ++i)
     for (size_t j = 0; j < kFeatures; ++j) information_[i][j] = 100 * (kInformation[i][j] + (i == j ? 1e-3 : 0));
+}
+
+MarginModel::MarginModel(const Coefficients& coefficients, const Matrix& information) : coefficients_(coefficients), information_(information) {
+  bool sound = true;
+  for (size_t i = 0; i < kFeatures; ++i) {
+    sound = sound && coefficients[i] >= -kMost && coefficients[i] <= kMost;
+    for (size_t j = 0; j < i; ++j) sound = sound && std::abs(information[i][j] - information[j][i]) <= 1e-9 * std::abs(information[i][j]);
+  }
+  // The root of a pivot that is not positive is NaN, and what follows from it.
+  for (const double x : solve(information, coefficients)) sound = sound && std::isfinite(x);
+  if (!sound)
+    throw std::invalid_argument("a margin model needs coefficients between -10 and 10 and a symmetric positive definite information matrix");
 }
 
 void MarginModel::evaluate(std::span<const Arrival> arrivals, std::span<const float> row, float temperature) {
@@ -91,7 +105,7 @@ void MarginModel::observe(std::span<const Arrival> arrivals, std::span<const flo
   Features gradient{};
   for (size_t f = 0; f < kFeatures; ++f) gradient[f] = features_[hit][f] - mean[f];
   const Features step = solve(information_, gradient);
-  for (size_t f = 0; f < kFeatures; ++f) coefficients_[f] = std::clamp(coefficients_[f] + step[f], -10.0, 10.0);
+  for (size_t f = 0; f < kFeatures; ++f) coefficients_[f] = std::clamp(coefficients_[f] + step[f], -kMost, kMost);
 }
 
 }  // namespace ersd

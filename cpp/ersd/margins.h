@@ -19,7 +19,13 @@ class MarginModel {
   static constexpr size_t kFeatures = 5;
   using Coefficients = std::array<double, kFeatures>;  // score gap times temperature, logit gap over it, log rank, first, later than kArrivals
 
+  using Matrix = std::array<Coefficients, kFeatures>;
+
   MarginModel();
+
+  // Goes on from the coefficients and the information of another. Throws std::invalid_argument unless the coefficients are between -10 and 10 and
+  // the matrix is symmetric and positive definite.
+  MarginModel(const Coefficients& coefficients, const Matrix& information);
 
   // hits[r]: probability of arrival r; f64[arrivals.size()], what is missing to 1 being that of later ones. arrivals: up to kArrivals in order;
   // row: the draft's logits, f32[n_vocab].
@@ -30,10 +36,10 @@ class MarginModel {
   void observe(std::span<const Arrival> arrivals, std::span<const float> row, float temperature, int32_t rank);
 
   const Coefficients& coefficients() const { return coefficients_; }
+  const Matrix& information() const { return information_; }  // of the positions that they come from, faded
 
  private:
-  using Features = std::array<double, kFeatures>;
-  using Matrix = std::array<Features, kFeatures>;
+  using Features = Coefficients;
   void evaluate(std::span<const Arrival> arrivals, std::span<const float> row, float temperature);
 
   Coefficients coefficients_;

@@ -38,22 +38,11 @@ ERSD_VECTORISED double subtract(std::span<float> residual, double sum, std::span
   return total;
 }
 
-ERSD_VECTORISED double sum_of(const float* x, size_t n) {
-  float partial[kLanes] = {};
-  size_t j = 0;
-  for (; j + kLanes <= n; j += kLanes)
-    for (int i = 0; i < kLanes; ++i) partial[i] += x[j + i];
-  double total = 0;
-  for (; j < n; ++j) total += x[j];
-  for (float p : partial) total += p;
-  return total;
-}
-
 // cumulative[b]: the sum of the weights before block b; one entry more than there are blocks.
 void accumulate(std::span<const float> weights, std::vector<double>& cumulative) {
   cumulative.assign(1, 0);
   for (size_t start = 0; start < weights.size(); start += kBlock)
-    cumulative.push_back(cumulative.back() + sum_of(weights.data() + start, std::min(kBlock, weights.size() - start)));
+    cumulative.push_back(cumulative.back() + sum(weights.subspan(start, std::min(kBlock, weights.size() - start))));
 }
 
 // The token at which the weights' running sum passes a share u of their total.
@@ -124,7 +113,7 @@ Ranked Rejection::sample(std::span<const float> target, std::span<const float> d
       if (rest <= 0) return {static_cast<Token>(x), tried};  // the two are equal: rejected by rounding
       if (kind == Siblings::kIndependent) continue;
       draft_[x] = 0;
-      draft_rest = sum_of(draft_.data(), draft_.size());
+      draft_rest = sum(draft_);
     }
     if (static_cast<size_t>(n) < drawn) break;  // the draft has no more
   }

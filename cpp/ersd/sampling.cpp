@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <functional>
 #include <limits>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -20,6 +19,7 @@ namespace {
 
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 constexpr int32_t kBlock = Clock::kBlock;
+constexpr size_t kChunk = 4096;  // terms that are summed in float
 
 ERSD_VECTORISED void block_maxima(const float* x, size_t n, float* out) {
   size_t block = 0;
@@ -52,8 +52,8 @@ inline float exp_fast(float x) {
 // sum of exp(x - maximum), NaN and -infinity counting nothing
 ERSD_VECTORISED double exp_sum(const float* x, size_t n, float maximum) {
   double total = 0;
-  for (size_t start = 0; start < n; start += 4096) {
-    const size_t end = std::min(n, start + 4096);
+  for (size_t start = 0; start < n; start += kChunk) {
+    const size_t end = std::min(n, start + kChunk);
     float sum[kLanes] = {};
     size_t j = start;
     for (; j + kLanes <= end; j += kLanes)
@@ -71,6 +71,20 @@ ERSD_VECTORISED void exp_weights(const float* x, size_t n, float maximum, float 
     const float weight = exp_fast((x[j] - maximum) * rate);
     out[j] = x[j] >= cutoff && x[j] > kNone ? weight : 0.0f;
   }
+}
+
+ERSD_VECTORISED double lane_sum(const float* x, size_t n) {
+  double total = 0;
+  for (size_t start = 0; start < n; start += kChunk) {
+    const size_t end = std::min(n, start + kChunk);
+    float partial[kLanes] = {};
+    size_t j = start;
+    for (; j + kLanes <= end; j += kLanes)
+      for (int i = 0; i < kLanes; ++i) partial[i] += x[j + i];
+    for (; j < end; ++j) partial[0] += x[j];
+    for (float p : partial) total += p;
+  }
+  return total;
 }
 
 [[noreturn]] void refuse(const char* option, const char* expected, double got) {
@@ -148,9 +162,11 @@ float Truncation::top_k_p(const Row& row, const SamplingOptions& options) {
   return *begin;
 }
 
+double sum(std::span<const float> weights) { return lane_sum(weights.data(), weights.size()); }
+
 double probability_weights(const Row& row, const SamplingOptions& options, float cutoff, std::span<float> weights) {
   exp_weights(row.logits().data(), row.logits().size(), row.maximum(), options.temperature, cutoff, weights.data());
-  return std::accumulate(weights.begin(), weights.end(), 0.0);
+  return sum(weights);
 }
 
 float Truncation::cutoff(const Row& row, const SamplingOptions& options) {

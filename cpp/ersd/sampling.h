@@ -49,6 +49,9 @@ class Truncation {
   std::vector<float> candidates_, scratch_;
 };
 
+// The sum of weights that are not negative, within 1e-5 of it.
+double sum(std::span<const float> weights);
+
 // weights: f32[n_vocab], in proportion to the probabilities that these options leave to a row, 0 where a logit is below the cutoff; the greatest
 // is 1. Returns their sum. The temperature must not be 0, and some logit finite.
 double probability_weights(const Row& row, const SamplingOptions& options, float cutoff, std::span<float> weights);

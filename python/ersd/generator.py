@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import secrets
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd import _core, models
+from ersd import profile as profiles
 from ersd.stream import Result, Stream
 
 __all__ = ["Generator", "Position"]
@@ -64,6 +66,7 @@ class Generator:
         offload_kqv: bool = True,
         type_k: str = "",
         type_v: str = "",
+        profile: _Path | bool = True,
         verbose: bool = False,
     ) -> None:
         """Load the models. The names of the options are those of llama-cpp-python.
@@ -86,35 +89,45 @@ class Generator:
             type_k: type of cached keys, like "f16", "bf16" or "q8_0". The default is "bf16" on a CPU, which keeps llama.cpp's attention on
                 one path for every batch width, and "f16" elsewhere.
             type_v: type of cached values; "f16" by default.
+            profile: what is known of the pair from before, a file of `save_profile`. True for the one in the cache folder, if there is one,
+                where what calls cost is kept once it is measured; False for none.
             verbose: let llama.cpp log to stderr.
 
         Raises:
-            FileNotFoundError: no such model file.
+            FileNotFoundError: no such model file, or profile.
             ValueError: a file that is not a complete GGUF text model, a draft of another vocabulary, a model that cannot branch (with a
-                draft), or an option out of range.
+                draft), an option out of range, or a profile of another pair.
             RuntimeError: llama.cpp could not load a model or make room for its cache.
         """
         _core.set_verbose(verbose)
+        placing: dict[str, Any] = {
+            "n_gpu_layers": n_gpu_layers,
+            "draft_n_gpu_layers": draft_n_gpu_layers,
+            "main_gpu": main_gpu,
+            "split_mode": split_mode,
+            "tensor_split": list(tensor_split or []),
+            "flash_attn": -1 if flash_attn is None else int(flash_attn),
+            "offload_kqv": offload_kqv,
+            "type_k": type_k,
+            "type_v": type_v,
+        }
         self._core = _core.Generator(
             os.fspath(model_path),
             "" if draft_model_path is None else os.fspath(draft_model_path),
             n_ctx=n_ctx,
             n_batch=n_batch,
             n_threads=n_threads or 0,
-            n_gpu_layers=n_gpu_layers,
-            draft_n_gpu_layers=draft_n_gpu_layers,
-            main_gpu=main_gpu,
-            split_mode=split_mode,
-            tensor_split=list(tensor_split or []),
             use_mmap=use_mmap,
             use_mlock=use_mlock,
-            flash_attn=-1 if flash_attn is None else int(flash_attn),
-            offload_kqv=offload_kqv,
-            type_k=type_k,
-            type_v=type_v,
+            **placing,
         )
         self._lock = threading.Lock()
         self._owner: int | None = None
+        placing["n_threads"] = self._core.n_threads
+        self._place = None if draft_model_path is None else profiles.Place(model_path, draft_model_path, placing)
+        self._keeps_costs = profile is True
+        if self._place is not None and profile is not False:
+            self._open_profile(self._place, None if profile is True else profile)
 
     @classmethod
     def default(cls, **options: Any) -> Generator:
@@ -274,15 +287,12 @@ class Generator:
         return self._ranks(self._prompt(prompt), options, logits)
 
     def _ranks(self, prompt: list[int], options: _core.GenerationOptions, logits: bool) -> Iterator[Position]:
-        self._acquire()
-        try:
+        with self._busy():
             self._core.start(prompt, options)
             while self._core.left > 0:
                 token, rank = self._core.observe()
                 rows = (self._core.target_row(), self._core.draft_row()) if logits else (None, None)
                 yield Position(token, rank, *rows)
-        finally:
-            self._release()
 
     @staticmethod
     def _max_tokens(max_tokens: int | None) -> int:
@@ -307,9 +317,64 @@ class Generator:
 
     def forget(self) -> None:
         """Forget what earlier generations taught of the draft: its ranks, margins and correction, and whether it pays."""
-        self._acquire()
-        self._core.forget()
-        self._release()
+        with self._busy():
+            self._core.forget()
+
+    def save_profile(self, path: _Path | None = None) -> str:
+        """Keep what is known of the pair, and return where: what calls cost here, and what generations taught of the draft.
+
+        Args:
+            path: a file; None for the one in the cache folder, which every Generator of this pair on this machine then begins with.
+
+        Raises:
+            ValueError: there is no draft model.
+            OSError: the file cannot be written.
+        """
+        place = self._pair_place()
+        where = place.path if path is None else path
+        with self._busy():
+            profiles.save(self._core.profile(), where, place)
+        return os.fspath(where)
+
+    def load_profile(self, path: _Path | None = None) -> None:
+        """Go on from a profile instead of what is known so far.
+
+        Args:
+            path: a file of `save_profile`; None for the one in the cache folder.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a profile, one of another pair, or there is no draft model.
+        """
+        place = self._pair_place()
+        known = profiles.load(place.path if path is None else path, place)
+        with self._busy():
+            self._core.restore(known)
+
+    def _pair_place(self) -> profiles.Place:
+        if self._place is None:
+            raise ValueError("a profile is that of a pair: it needs a draft model")
+        return self._place
+
+    def _open_profile(self, place: profiles.Place, path: _Path | None) -> None:
+        if path is not None:
+            self.load_profile(path)
+        elif place.path.exists():
+            with contextlib.suppress(ValueError, OSError):  # one of an older version, say, which will be written anew
+                self.load_profile()
+                self._keeps_costs = not self._core.measured
+
+    def _keep_costs(self) -> None:
+        """Write what calls cost to the cache folder, once it is known, beside what stands there already."""
+        if self._place is None or not self._keeps_costs or not self._core.measured:
+            return
+        self._keeps_costs = False
+        kept, known = _core.Profile(), self._core.profile()
+        with contextlib.suppress(ValueError, OSError):
+            kept = profiles.load(self._place.path, self._place)
+        kept.target, kept.draft = known.target, known.draft
+        with contextlib.suppress(OSError):  # a folder that cannot be written to
+            profiles.save(kept, self._place.path, self._place)
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text to token ids.
@@ -353,8 +418,19 @@ class Generator:
         self._owner = threading.get_ident()
 
     def _release(self) -> None:
-        self._owner = None
-        self._lock.release()
+        try:
+            self._keep_costs()
+        finally:
+            self._owner = None
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._acquire()
+        try:
+            yield
+        finally:
+            self._release()
 
     def __repr__(self) -> str:
         """Who generates."""

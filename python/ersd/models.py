@@ -50,9 +50,8 @@ def twin(target: str | os.PathLike[str] | None = None) -> Path:
     source = default_target() if target is None else Path(target)
     if not source.exists():
         raise FileNotFoundError(f"no such model file: '{source}'")
-    status = source.stat()
-    key = hashlib.sha256(f"{source.name} {status.st_size} {_fingerprint(source)}".encode()).hexdigest()[:12]
-    path = _cache_folder() / f"{source.stem}.Q2_K.{key}.gguf"
+    key = hashlib.sha256(f"{source.name} {fingerprint(source)}".encode()).hexdigest()[:12]
+    path = cache_folder() / f"{source.stem}.Q2_K.{key}.gguf"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,15 +67,17 @@ def twin(target: str | os.PathLike[str] | None = None) -> Path:
     return path
 
 
-def _fingerprint(path: Path) -> str:
-    """A hash of the file's first and last MiB: metadata and vocabulary stand at its beginning."""
+def fingerprint(path: Path) -> str:
+    """A hash of a model file's size and of its first and last MiB: metadata and vocabulary stand at its beginning."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(1 << 20)
-        file.seek(max(0, path.stat().st_size - (1 << 20)))
-        return hashlib.sha256(head + file.read()).hexdigest()
+        file.seek(max(0, size - (1 << 20)))
+        return hashlib.sha256(f"{size} ".encode() + head + file.read()).hexdigest()
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where the package keeps what it made: ERSD_CACHE, else the system's folder for caches."""
     if folder := os.environ.get("ERSD_CACHE"):
         return Path(folder)
     if sys.platform == "win32":

@@ -1,7 +1,24 @@
-// The parts of the extension module.
+// The parts of the extension module, and arrays between NumPy and C++.
 #pragma once
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <span>
+#include <utility>
+#include <vector>
 
 void bind_core(nanobind::module_& m);       // clocks, races, trees, layouts, verification: the core without a model file
+void bind_learning(nanobind::module_& m);   // what is learnt of a pair: ranks, margins, correction, costs
 void bind_generator(nanobind::module_& m);  // models and generation
+
+using Floats = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
+
+inline std::span<const float> view(const Floats& a) { return {a.data(), a.size()}; }
+
+template <class T>
+auto array(std::vector<T> values) {
+  auto* owner = new std::vector<T>(std::move(values));
+  const nanobind::capsule capsule(owner, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return nanobind::ndarray<nanobind::numpy, T, nanobind::ndim<1>>(owner->data(), {owner->size()}, capsule);
+}

@@ -1,5 +1,4 @@
 // Bindings of the core without a model file.
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -18,17 +17,7 @@ using namespace ersd;
 
 namespace {
 
-using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-std::span<const float> view(const Floats& a) { return {a.data(), a.size()}; }
-
-template <class T>
-auto array(std::vector<T> values) {
-  auto* owner = new std::vector<T>(std::move(values));
-  const nb::capsule capsule(owner, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nb::ndarray<nb::numpy, T, nb::ndim<1>>(owner->data(), {owner->size()}, capsule);
-}
 
 std::vector<int32_t> all_nodes(const DraftTree& tree) {
   std::vector<int32_t> nodes(tree.size());
@@ -140,52 +129,6 @@ void bind_core(nb::module_& m) {
           "target"_a, "draft"_a, "position"_a,
           "The target's token and its rank in the draft's order, 256 for all later ones, -1 for an empty draft; logits as f32[n_vocab].");
 
-  nb::class_<MarginModel>(m, "MarginModel", "The probability that the target's token is the r-th of the draft's arrivals, from the race's margins.")
-      .def(nb::init<>())
-      .def_prop_ro_static("n_arrivals", [](nb::handle) { return MarginModel::kArrivals; })
-      .def_prop_ro("coefficients", &MarginModel::coefficients)
-      .def(
-          "predict",
-          [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options, const Clock& clock) {
-            const auto arrivals = race.arrivals(view(logits), options, clock, MarginModel::kArrivals);
-            std::vector<double> hits;
-            model.predict(arrivals, view(logits), options.temperature, hits);
-            return array(std::move(hits));
-          },
-          "race"_a, "logits"_a, "options"_a, "clock"_a, "The probabilities of the first arrivals; f64[<= 32].")
-      .def(
-          "observe",
-          [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options, const Clock& clock, int32_t rank) {
-            model.observe(race.arrivals(view(logits), options, clock, MarginModel::kArrivals), view(logits), options.temperature, rank);
-          },
-          "race"_a, "logits"_a, "options"_a, "clock"_a, "rank"_a, "The target's token was the arrival of this rank.");
-
-  nb::class_<Correction>(m, "Correction", "What is added to the draft's logits.")
-      .def(nb::init<>())
-      .def(
-          "observe",
-          [](Correction& c, const Floats& target, const Floats& draft, float temperature) { c.observe(view(target), view(draft), temperature); },
-          "target"_a, "draft"_a, "temperature"_a, "A verified position: logits of both, the draft's with the correction in them; f32[n_vocab].")
-      .def(
-          "apply",
-          [](const Correction& c, const Floats& row) {
-            std::vector<float> out(row.data(), row.data() + row.size());
-            c.apply(out);
-            return array(std::move(out));
-          },
-          "row"_a, "The row with the correction added; f32[n_vocab].");
-
-  nb::class_<RankHistogram>(m, "RankHistogram", "How often the emitted token was the r-th of the draft's race order.")
-      .def(nb::init<>())
-      .def("observe", &RankHistogram::observe, "rank"_a)
-      .def(
-          "probabilities",
-          [](const RankHistogram& h) {
-            const auto p = h.probabilities();
-            return array(std::vector<double>(p.begin(), p.end()));
-          },
-          "f64[65]; the last entry is that of all later ranks.");
-
   nb::class_<TreeShape>(m, "TreeShape", "Parent and rank of each node of a drafting strategy's tree; node 0 is the root.")
       .def_ro("parent", &TreeShape::parent)
       .def_ro("rank", &TreeShape::rank)
@@ -199,29 +142,6 @@ void bind_core(nb::module_& m) {
   m.def(
       "expected_tokens", [](const TreeShape& shape, const std::vector<double>& p) { return expected_tokens(shape, p); }, "shape"_a, "probabilities"_a,
       "Expected tokens per target call for i.i.d. ranks.");
-
-  nb::class_<CostCurve>(m, "CostCurve", "Milliseconds of a call by its width.")
-      .def(nb::init<>())
-      .def_prop_ro_static("widths", [](nb::handle) { return CostCurve::kWidths; })
-      .def("set", &CostCurve::set, "ms"_a)
-      .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a)
-      .def("observe", &CostCurve::observe, "n"_a, "ms"_a)
-      .def("__call__", &CostCurve::operator(), "n"_a);
-
-  nb::class_<Controller::Plan>(m, "Plan", "k of the next call, and what is expected of it.")
-      .def_ro("nodes", &Controller::Plan::nodes)
-      .def_ro("tokens", &Controller::Plan::tokens)
-      .def_ro("ms", &Controller::Plan::ms);
-  nb::class_<Controller>(m, "Controller", "Chooses how many nodes of the optimal tree to draft.")
-      .def(nb::init<>())
-      .def(
-          "plan",
-          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft, int32_t n_missing, int32_t max_depth) {
-            return c.plan([&](int32_t k) { return optimal_shape(ranks, k, max_depth); }, ranks, target, draft, n_missing);
-          },
-          "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64)
-      .def("observe", &Controller::observe, "n_accepted"_a, "ms"_a)
-      .def("replan", &Controller::replan);
 
   nb::class_<DraftTree>(m, "DraftTree", "A tree of tokens as flat arrays; node 0 is the last committed token.")
       .def(nb::init<Token>(), "root"_a)

@@ -171,13 +171,18 @@ void bind_generator(nb::module_& m) {
           },
           NoGil())
       .def("forget", &Generator::forget)
+      .def("profile", &Generator::profile)
+      .def_prop_ro("measured", &Generator::measured)
+      .def("restore", &Generator::restore, "profile"_a)
+      .def("forecast", &Generator::forecast, NoGil())
       .def_prop_ro("left", &Generator::left)
       .def("target_row", [](const Generator& g) { return copy(g.target_row()); })
       .def("draft_row", [](const Generator& g) { return copy(g.draft_row()); })
       .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
       .def_prop_ro("target", &Generator::target, nb::rv_policy::reference_internal)
       .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)
-      .def_prop_ro("n_ctx", &Generator::n_ctx);
+      .def_prop_ro("n_ctx", &Generator::n_ctx)
+      .def_prop_ro("n_threads", &Generator::n_threads);
 
   m.def(
       "devices",

@@ -1,0 +1,162 @@
+"""Profiles: what was learnt goes on in another Generator, costs are measured once for a machine, and no file can do harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny
+from ersd import Generator
+
+FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+TREE = FULL | {"strategy": "tree", "draft_nodes": 8, "max_tokens": 100}
+
+
+def generator(target: Path, draft: Path | None, **options: Any) -> Generator:
+    """The tiny pair on one thread, knowing nothing from before unless it is told."""
+    return Generator(target, draft, **({"n_ctx": 512, "n_threads": 1, "profile": False} | options))
+
+
+def calls(generator: Generator, seed: int) -> tuple[list[int], int, list[int]]:
+    """Tokens, target calls and ranks of one generation."""
+    result = generator.generate("the rain", seed=seed, **TREE)
+    return result.tokens, result.stats.target_calls, result.stats.rank_histogram
+
+
+def changed(path: Path, out: Path, **arrays: Any) -> Path:
+    """The profile with some arrays replaced; None leaves one out."""
+    with np.load(path) as file:
+        kept = {name: file[name] for name in file.files} | arrays
+    np.savez(out, **{name: array for name, array in kept.items() if array is not None})
+    return out
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_target: Path, tiny_draft: Path) -> Generator:
+    """After some texts, with known costs."""
+    taught = generator(tiny_target, tiny_draft)
+    for seed in range(6):
+        calls(taught, seed)
+    taught.generate("a", max_tokens=2, draft_nodes="auto")
+    return taught
+
+
+@pytest.fixture(scope="module")
+def profile(taught: Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What it learnt."""
+    path = tmp_path_factory.mktemp("profile") / "pair.npz"
+    assert taught.save_profile(path) == str(path)
+    return path
+
+
+def test_another_generator_goes_on_from_it(taught: Generator, profile: Path, tiny_target: Path, tiny_draft: Path) -> None:
+    """Trees and ranks are those that the first one would have had; the text is the same in any case."""
+    taught.load_profile(profile)
+    expected = [calls(taught, seed) for seed in (20, 21)]
+    ours = generator(tiny_target, tiny_draft, profile=profile)
+    assert [calls(ours, seed) for seed in (20, 21)] == expected
+    fresh = generator(tiny_target, tiny_draft)
+    untaught = [calls(fresh, seed) for seed in (20, 21)]
+    assert [text for text, *_ in untaught] == [text for text, *_ in expected]
+    assert [ranks for *_, ranks in untaught] != [ranks for *_, ranks in expected]
+    fresh.load_profile(profile)
+    assert [calls(fresh, seed) for seed in (20, 21)] == expected
+    fresh.forget()
+    assert [calls(fresh, seed) for seed in (20, 21)] == untaught
+
+
+def test_costs_are_measured_once(tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first "auto" keeps them in the cache folder; the next Generator that is loaded in the same way has them before it begins."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    first = generator(tiny_target, tiny_draft, profile=True)
+    first.generate("a", max_tokens=2, draft_nodes=4)
+    assert not list(tmp_path.iterdir())
+    first.generate("a", max_tokens=2)
+    (path,) = tmp_path.iterdir()
+    again = generator(tiny_target, tiny_draft, profile=True)
+    with np.load(path) as file:
+        assert again._core.profile().target.points == file["target_ms"].tolist()
+    assert not generator(tiny_target, tiny_draft, profile=True, type_k="f32")._core.measured
+    assert not generator(tiny_target, tiny_draft)._core.measured
+    # What save_profile() puts there is what later ones begin with.
+    for seed in range(3):
+        calls(again, seed)
+    again.save_profile()
+    assert calls(generator(tiny_target, tiny_draft, profile=True), 9) == calls(again, 9)
+
+
+def test_a_cache_that_cannot_be_used_does_no_harm(
+    tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken file is written anew; a folder that is none is done without."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    generator(tiny_target, tiny_draft, profile=True).generate("a", max_tokens=2)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    broken = generator(tiny_target, tiny_draft, profile=True)
+    assert not broken._core.measured
+    broken.generate("a", max_tokens=2)
+    assert generator(tiny_target, tiny_draft, profile=True)._core.measured
+    monkeypatch.setenv("ERSD_CACHE", str(path))
+    assert generator(tiny_target, tiny_draft, profile=True).generate("a", max_tokens=2).tokens
+
+
+def test_costs_of_another_machine_are_left_out(
+    profile: Path, taught: Generator, tiny_target: Path, tiny_draft: Path, tmp_path: Path
+) -> None:
+    """The rest of the profile is taken."""
+    assert generator(tiny_target, tiny_draft, profile=profile)._core.measured
+    elsewhere = generator(tiny_target, tiny_draft, profile=changed(profile, tmp_path / "elsewhere.npz", machine="another"))
+    assert not elsewhere._core.measured
+    taught.load_profile(profile)
+    assert calls(elsewhere, 30) == calls(taught, 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "expected format 1, got 99"),
+        ({"pair": "another"}, "it is that of another target or draft"),
+        ({"rank_weights": None}, "it has no 'rank_weights"),
+        ({"rank_weights": np.ones(3)}, "cannot be used"),
+        ({"rank_weights": -np.ones(65)}, "weights of ranks must be finite and not negative"),
+        ({"target_ms": np.full(11, np.nan)}, "costs must be positive"),
+        ({"margin_coefficients": np.full(5, np.nan)}, "coefficients between -10 and 10"),
+        ({"margin_coefficients": np.full(5, 11.0)}, "coefficients between -10 and 10"),
+        ({"margin_information": -np.eye(5)}, "positive definite"),
+        ({"margin_information": np.triu(np.ones((5, 5))) + 9 * np.eye(5)}, "symmetric"),
+        ({"correction_bias": np.ones(3, np.float32)}, "equally long"),
+    ],
+)
+def test_what_is_no_profile_is_refused(taught: Generator, profile: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    """With the file's name and what is wrong; what the Generator knows stays as it was."""
+    taught.load_profile(profile)
+    before = taught._core.profile().correction.state()
+    with pytest.raises(ValueError, match=message) as error:
+        taught.load_profile(changed(profile, tmp_path / "wrong.npz", **change))
+    assert "wrong.npz' cannot be used: " in str(error.value)
+    assert all(np.array_equal(a, b) for a, b in zip(taught._core.profile().correction.state(), before, strict=True))
+
+
+def test_wrong_files(taught: Generator, tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> None:
+    """No such file, no profile, another pair's, and no pair at all."""
+    with pytest.raises(FileNotFoundError, match="no such profile: 'nowhere"):
+        generator(tiny_target, tiny_draft, profile="nowhere.npz")
+    for content in (b"", b"PK", b"text", np.arange(3).tobytes()):
+        (tmp_path / "no.npz").write_bytes(content)
+        with pytest.raises(ValueError, match="cannot be used"):
+            taught.load_profile(tmp_path / "no.npz")
+    other = generator(tiny_target, tiny.write_llama(tmp_path / "other.gguf", noise=0.5))
+    other.save_profile(tmp_path / "other.npz")
+    with pytest.raises(ValueError, match="another target or draft"):
+        taught.load_profile(tmp_path / "other.npz")
+    alone = generator(tiny_target, None, profile=True)
+    for action in (alone.save_profile, alone.load_profile):
+        with pytest.raises(ValueError, match="it needs a draft model"):
+            action(tmp_path / "alone.npz")
+    with pytest.raises(OSError, match=r"no\.npz"):
+        taught.save_profile(tmp_path / "no.npz" / "deeper.npz")
+    assert not list(tmp_path.glob("tmp*"))
