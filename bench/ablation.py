@@ -1,66 +1,91 @@
-"""Tokens per target call of static trees, adaptive trees, and both with a draft that corrects itself, on chat prompts.
+"""Tokens per target call: what trees by race margins, a draft that corrects itself and automatic size add to static trees.
 
-python bench/ablation.py [--prompts bench/prompts/chat.txt] [--count 16] [-n 96] [-k 16] [--temp 0.6,1.0] [-t THREADS]
+python bench/ablation.py [--prompts FILE ...] [--count 20] [-n 96] [-k 16] [--temp 0.6,1.0] [-md DRAFT] [-t THREADS] [--only NAME ...]
+
+Each row of the table begins with nothing learnt, except within itself.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ersd import Generator, models
+from ersd import Generator, Stats, _core, models
 from ersd.paper import read_prompts
+
+PROMPTS = Path(__file__).parent / "prompts"
+RAW = {"prose", "code"}  # continued as they are; the others are chat messages
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "match chain": {"method": "match", "strategy": "sequence"},
+    "gsd tree": {"method": "gsd", "strategy": "tree"},
+    "gsd_iid tree": {"method": "gsd_iid", "strategy": "tree"},
+    "sequence of 4": {"strategy": "sequence", "draft_nodes": 4, "adapt_draft": False},
+    "sequence of 4, correction": {"strategy": "sequence", "draft_nodes": 4},
+    "static tree": {"strategy": "tree", "adapt_draft": False},
+    "static tree, correction": {"strategy": "tree"},
+    "margins, fixed": {"strategy": "adaptive", "adapt_draft": False},
+    "margins": {"strategy": "adaptive", "adapt_draft": False},
+    "margins, correction": {"strategy": "adaptive"},
+    "margins, correction, auto": {"strategy": "adaptive", "draft_nodes": "auto"},
+}
+
+
+def hold_margins(generator: Generator) -> None:
+    """Make the margin model's shipped coefficients so certain that they never move."""
+    profile = generator._core.profile()
+    margins = profile.margins
+    profile.margins = _core.MarginModel(margins.coefficients, (1e9 * np.array(margins.information)).tolist())
+    generator._core.restore(profile)
+
+
+def row(name: str, temperature: float, category: str, stats: Sequence[Stats]) -> str:
+    """One line of the table: ratios over prompts with standard errors."""
+    tokens, calls, nodes = (np.array([getattr(s, key) for s in stats], float) for key in ("generated", "target_calls", "drafted"))
+    mean = tokens.sum() / calls.sum()
+    error = np.sqrt(((tokens - mean * calls) ** 2).sum() * len(calls) / max(len(calls) - 1, 1)) / calls.sum()
+    ranks = np.sum([s.rank_histogram for s in stats[len(stats) // 2 :]], axis=0)
+    first = f"{ranks[0] / ranks.sum():.3f}" if ranks.sum() else "-"
+    cells = (name, f"{temperature:g}", category, str(len(stats)), f"{mean:.3f} ± {error:.3f}", f"{nodes.sum() / calls.sum():.1f}", first)
+    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description="tokens per target call, with and without what learns while generating")
-    parser.add_argument("--prompts", type=Path, default=Path(__file__).parent / "prompts" / "chat.txt")
-    parser.add_argument("--count", type=int, default=16, help="how many of them")
+    parser = argparse.ArgumentParser(description="tokens per target call, and what each part of drafting adds")
+    parser.add_argument("--prompts", nargs="+", type=Path, default=[PROMPTS / "chat.txt"], help="files; each is a category")
+    parser.add_argument("--count", type=int, default=20, help="prompts of each")
     parser.add_argument("-n", "--max-tokens", type=int, default=96)
     parser.add_argument("-k", "--draft-nodes", type=int, default=16)
     parser.add_argument("--temp", default="0.6,1.0")
-    parser.add_argument("--strategy", default="tree,adaptive")
+    parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS), metavar="NAME")
+    parser.add_argument("-md", "--model-draft", type=Path, default=models.default_draft())
     parser.add_argument("-t", "--threads", type=int, default=None)
     args = parser.parse_args()
-    generator = Generator(models.default_target(), models.default_draft(), n_ctx=1024, n_threads=args.threads)
-    prompts = [generator.target.chat_prompt(text) for text in read_prompts(args.prompts)[: args.count]]
-    print("| temperature | strategy | adapt_draft | tokens per target call | nodes per call | first acceptance, second half |")
-    print("| ---: | --- | --- | ---: | ---: | ---: |")
-    for temperature, strategy, adapt in product(map(float, args.temp.split(",")), args.strategy.split(","), (False, True)):
+    generator = Generator(models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False)
+    prompts = {
+        path.stem: [text if path.stem in RAW else generator.target.chat_prompt(text) for text in read_prompts(path)[: args.count]]
+        for path in args.prompts
+    }
+    print("| drafting | T | prompts | number | tokens per target call | nodes per call | first acceptance, second half |")
+    print("| --- | ---: | --- | ---: | ---: | ---: | ---: |")
+    for temperature, name in product(map(float, args.temp.split(",")), args.only):
         generator.forget()
-        stats = [
-            generator.generate(
-                prompt,
-                max_tokens=args.max_tokens,
-                temperature=temperature,
-                top_k=0,
-                top_p=1.0,
-                min_p=0.0,
-                seed=100 + i,
-                strategy=strategy,
-                draft_nodes=args.draft_nodes,
-                adapt_draft=adapt,
-            ).stats
-            for i, prompt in enumerate(prompts)
-        ]
-        tokens, calls = (np.array([getattr(s, name) for s in stats], float) for name in ("generated", "target_calls"))
-        mean = tokens.sum() / calls.sum()
-        error = np.sqrt(((tokens - mean * calls) ** 2).sum() * len(calls) / max(len(calls) - 1, 1)) / calls.sum()
-        ranks = np.sum([s.rank_histogram for s in stats[len(stats) // 2 :]], axis=0)
-        nodes = sum(s.drafted for s in stats) / calls.sum()
-        cells = (
-            f"{temperature:g}",
-            strategy,
-            "yes" if adapt else "no",
-            f"{mean:.2f} ± {error:.2f}",
-            f"{nodes:.1f}",
-            f"{ranks[0] / ranks.sum():.3f}",
-        )
-        print("| " + " | ".join(cells) + " |", flush=True)
+        if name == "margins, fixed":
+            hold_margins(generator)
+        sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": args.max_tokens}
+        options = sampling | {"draft_nodes": args.draft_nodes} | CONFIGURATIONS[name]
+        everything: list[Stats] = []
+        for category, texts in prompts.items():
+            stats = [generator.generate(text, seed=100 + i, **options).stats for i, text in enumerate(texts)]
+            everything += stats
+            print(row(name, temperature, category, stats), flush=True)
+        if len(prompts) > 1:
+            print(row(name, temperature, "all", everything), flush=True)
 
 
 if __name__ == "__main__":
