@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ersd import Generator, Stats, _core, models
-from ersd.paper import read_prompts
+from ersd.prompts import read_prompts
 
 PROMPTS = Path(__file__).parent / "prompts"
 RAW = {"prose", "code"}  # continued as they are; the others are chat messages

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from ersd._core import Clock, Correction, MarginModel, Race, RankHistogram, SamplingOptions
+from ersd._core import Clock, Correction, Coupling, MarginModel, Race, RankHistogram, SamplingOptions
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from ersd import Generator, models
-from ersd.paper import read_prompts
+from ersd.paper import replay, strategy_tree
+from ersd.prompts import read_prompts
 
 Array = npt.NDArray[np.float64]
 
@@ -155,27 +156,51 @@ def report(name: str, positions: Positions) -> None:
         print(f"| {low:.1f} to {low + 0.1:.1f} | {there.sum()} | {mean:.3f} | {share:.3f} | {share - mean:+.3f} |")
 
 
+def static_trees(ranks: dict[str, list[list[int]]], k: int) -> None:
+    """Print what chains and trees of k nodes give on texts whose positions have these ranks; the tree is the best for all of them."""
+    print(f"\n| tokens per target call, k = {k} | chain | tree |\n| --- | ---: | ---: |")
+    for method, texts in ranks.items():
+        counts = np.bincount(np.minimum(np.concatenate(texts), 256), minlength=257)[:256]
+        cells = []
+        for strategy in ("sequence", "tree"):
+            tree = strategy_tree(strategy, k, np.sort(counts / sum(map(len, texts)))[::-1])
+            calls = [replay(text, tree) for text in texts]
+            tokens, n = np.array([sum(c) for c in calls]), np.array([len(c) for c in calls])
+            ratio = tokens.sum() / n.sum()
+            error = np.sqrt(((tokens - ratio * n) ** 2).sum() * len(n) / (len(n) - 1)) / n.sum()
+            cells.append(f"{ratio:.3f} ± {error:.3f}")
+        print(f"| {method} | {' | '.join(cells)} |")
+
+
 def main() -> None:
     """Print a report."""
     parser = argparse.ArgumentParser(description="first acceptance, nats per position and calibration along plain texts")
     parser.add_argument("--prompts", type=Path, default=Path(__file__).parent / "prompts" / "chat.txt")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("-n", "--max-tokens", type=int, default=128)
+    parser.add_argument("-k", "--draft-nodes", type=int, default=16)
     parser.add_argument("--temp", type=float, default=1.0)
     parser.add_argument("-md", "--model-draft", type=Path, default=models.default_draft())
     parser.add_argument("-t", "--threads", type=int, default=None)
     args = parser.parse_args()
     generator = Generator(models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False)
     observers = {"without self-correction": Observer(args.temp, None), "with self-correction": Observer(args.temp, Correction())}
+    ranks: dict[str, list[list[int]]] = {method: [] for method in ("ersd", "gsd", "gsd_iid", "match")}
     for i, text in enumerate(read_prompts(args.prompts)[: args.count]):
         tokens = generator.tokenize(generator.target.chat_prompt(text))
+        couplings = {method: Coupling(method, SamplingOptions(args.temp, 0, 1.0, 0.0), 100 + i) for method in ranks}
+        for texts in ranks.values():
+            texts.append([])
         for position in generator.ranks(tokens, max_tokens=args.max_tokens, temperature=args.temp, seed=100 + i, logits=True):
             assert position.target_logits is not None
             assert position.draft_logits is not None
             for observer in observers.values():
                 observer.observe(tokens[-1], position.target_logits, position.draft_logits, position.token, Clock(100 + i, len(tokens)))
+            for method, coupling in couplings.items():
+                ranks[method][-1].append(coupling.emit(position.target_logits, position.draft_logits, len(tokens))[1])
             tokens.append(position.token)
     print(f"T = {args.temp:g}, draft {args.model_draft.name}, {args.count} prompts of {args.prompts.name}, {args.max_tokens} tokens")
+    static_trees(ranks, args.draft_nodes)
     for name, observer in observers.items():
         report(name, observer.positions)
 

@@ -84,6 +84,29 @@ def test_the_plan_is_the_fastest(seed):
         assert plan.tokens / plan.ms == pytest.approx(speeds[best])
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_expected_of_a_k_that_is_given(seed):
+    """Tokens and time of any tree by their definitions, corrected by what calls brought; a forecast says it of all k that plan() has."""
+    rng = np.random.default_rng(seed)
+    controller, target, draft, k = Controller(), curve(10.0, 0.7), curve(2.0, 0.1), int(rng.integers(1, 40))
+    tree = optimal_shape(RANKS, k, 64)
+    plan = controller.hold(tree, RANKS, target, draft)
+    assert (plan.nodes, plan.tokens) == (k, pytest.approx(expected_tokens(tree, RANKS)))
+    assert plan.tokens / plan.ms == pytest.approx(speed(k, RANKS, target, draft))
+    for _ in range(2000):
+        controller.hold(tree, RANKS, target, draft)
+        controller.observe(2, 1.5 * plan.ms)
+    later = controller.hold(tree, RANKS, target, draft)
+    assert (later.tokens, later.ms) == (pytest.approx(3, rel=1e-3), pytest.approx(1.5 * plan.ms, rel=1e-3))
+    forecasts = controller.forecast(RANKS, target, draft)
+    assert [f.nodes for f in forecasts] == [0, *NODES]
+    assert (forecasts[0].tokens, forecasts[0].ms) == (1, 10)
+    share = 2 / (plan.tokens - 1)
+    for f in forecasts[1:]:
+        assert (f.tokens - 1) / share + 1 == pytest.approx(expected_tokens(optimal_shape(RANKS, f.nodes, 64), RANKS), rel=1e-3)
+        assert ((f.tokens - 1) / share + 1) / (f.ms / 1.5) == pytest.approx(speed(f.nodes, RANKS, target, draft), rel=1e-3)
+
+
 def simulate(controller, target, draft, n_calls, accepted, time=1.0):
     """Run a controller for so many calls; accepted(k): tokens accepted; time: actual over expected. Calls that drafted, tokens, ms."""
     drafted, tokens, ms, missing = 0, 0, 0.0, 0

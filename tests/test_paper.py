@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ersd import Generator, theory
-from ersd.paper import METHODS, STRATEGIES, Experiment, Texts, _ratio, read_prompts, replay, run, strategy_tree
+from ersd.paper import METHODS, STRATEGIES, Experiment, Texts, _ratio, replay, run, strategy_tree
 
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
@@ -27,13 +27,6 @@ def experiment(tmp_path: Path, tiny_target: Path, tiny_draft: Path) -> Experimen
         (tmp_path / f"{name}.txt").write_text("\n---\n".join(f"{words} {i}" for i in range(3)) + "\n")
     texts = (tmp_path / "rain.txt", tmp_path / "snow.txt")
     return Experiment(tiny_target, tiny_draft, text=texts, n=12, temperatures=(0.7, 1.0), max_nodes=16)
-
-
-def test_read_prompts(tmp_path: Path) -> None:
-    """Lines of --- set prompts apart; a prompt may have several lines and dashes of its own."""
-    path = tmp_path / "prompts.txt"
-    path.write_text("---\none\n---\ntwo\n- 2\n\n----\n---\n\n---\nthree")
-    assert read_prompts(path) == ["one", "two\n- 2\n\n----", "three"]
 
 
 def test_replay_by_hand() -> None:

@@ -39,6 +39,13 @@ Controller::Plan Controller::corrected(const Plan& expected) const {
   return {expected.nodes, 1 + (expected.tokens - 1) * accepted_ / expected_, expected.ms * drafting_ms_ / expected_ms_};
 }
 
+const Controller::Plan& Controller::hold(const TreeShape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft) {
+  plain_ms_ = target(1);
+  uncorrected_ = expect(shape, ranks, target, draft);
+  looking_ = false;
+  return plan_ = corrected(uncorrected_);
+}
+
 std::vector<Controller::Plan> Controller::forecast(const Shape& shape, std::span<const double> ranks, const CostCurve& target,
                                                    const CostCurve& draft) const {
   std::vector<Plan> plans{{0, 1, target(1)}};

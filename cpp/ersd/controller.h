@@ -29,6 +29,9 @@ class Controller {
   // shape(k): the tree of k nodes or fewer. ranks: P(R = r). n_missing: tokens that the draft has yet to read before it can draft.
   const Plan& plan(const Shape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft, int32_t n_missing);
 
+  // The same for a k that someone else chose.
+  const Plan& hold(const TreeShape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft);
+
   // What is expected of a plain call, and of calls with trees of each k that plan() chooses from.
   std::vector<Plan> forecast(const Shape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft) const;
 

@@ -62,8 +62,13 @@ std::vector<Controller::Plan> Decoder::forecast() {
 
 // k of the next call.
 int32_t Decoder::nodes() {
-  if (!automatic()) return options_.draft_nodes == kAuto ? kRejectionNodes : options_.draft_nodes;
+  const int32_t fixed = options_.draft_nodes == kAuto ? kRejectionNodes : options_.draft_nodes;
+  if (!expecting()) return fixed;
   const auto ranks = histogram().probabilities();
+  if (!automatic()) {
+    controller_.hold(shape(fixed, options_.draft_depth), std::span(ranks).first(RankHistogram::kRanks), cost_, drafter_->cost());
+    return fixed;
+  }
   const auto missing = static_cast<int32_t>(history().size()) - drafter_->model().n_cached();
   const auto tree = [&](int32_t k) { return shape(k, options_.draft_depth); };
   return controller_.plan(tree, std::span(ranks).first(RankHistogram::kRanks), cost_, drafter_->cost(), missing).nodes;
@@ -96,7 +101,7 @@ std::span<const Token> Decoder::step(int32_t limit) {
     check();
     commit();
   }
-  if (drafting() && automatic()) {
+  if (drafting() && expecting()) {
     stats_.expected_tokens += controller_.expected().tokens;
     stats_.expected_ms += controller_.expected().ms;
     // The end of an answer may have made the tree smaller than planned.

@@ -60,6 +60,7 @@ class Decoder {
   // Rejection sampling's text depends on the tree, so that must depend on the seed alone: not on times, nor on earlier texts.
   bool automatic() const { return options_.draft_nodes == kAuto && is_race(options_.method); }
   void measure();
+  bool expecting() const { return is_race(options_.method) && cost_.measured(); }  // whether the controller follows what calls bring
   int32_t nodes();
   TreeShape shape(int32_t k, int32_t max_depth) const;
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }

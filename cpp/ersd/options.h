@@ -58,7 +58,7 @@ struct Stats {
   std::vector<int64_t> acceptance_histogram;                        // [n]: target calls that accepted n drafted tokens
   std::array<int64_t, RankHistogram::kRanks + 1> rank_histogram{};  // [r]: verified positions where the token was (r + 1)-th in the draft's order
   std::vector<int64_t> nodes_histogram;                             // [k]: target calls that checked k drafted tokens
-  double expected_tokens = 0, expected_ms = 0;                      // what the controller expected of all calls; 0 where k is fixed
+  double expected_tokens = 0, expected_ms = 0;                      // what the controller expected of all calls; 0 where costs are not known
   int64_t target_tokens = 0, draft_tokens = 0;                      // tokens that went through each model, the prompt included
   double prefill_ms = 0, draft_ms = 0, target_ms = 0, race_ms = 0, total_ms = 0;
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ersd import Generator, __version__, _core, _loader, models
 
@@ -26,6 +28,16 @@ def _nodes(text: str) -> int | str:
     if text != "auto" and not text.lstrip("-").isdecimal():
         raise argparse.ArgumentTypeError(f"expected a number or auto, got '{text}'")
     return text if text == "auto" else int(text)
+
+
+def _add_loading(add: Callable[..., Any]) -> None:
+    """The options that say how models are loaded."""
+    add("-c", "--ctx-size", type=int, default=0, help="context; 0: the model's, at most 4096")
+    add("-b", "--batch-size", type=int, default=512, help="prompt tokens per call")
+    add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
+    add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all")
+    add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
+    add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,18 +57,29 @@ def _parser() -> argparse.ArgumentParser:
     add("--min-p", type=float, default=0.05, help="0: all tokens")
     add("-s", "--seed", type=int, default=None, help="without it, a fresh one")
     add("--stop", action="append", default=[], help="end before this text; may be repeated")
-    add("-c", "--ctx-size", type=int, default=0, help="context; 0: the model's, at most 4096")
-    add("-b", "--batch-size", type=int, default=512, help="prompt tokens per call")
-    add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
-    add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all")
-    add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
+    _add_loading(add)
     add("--method", default="ersd", help="ersd, ar (no draft), gsd, gsd_iid or match")
     add("--strategy", help="simple, sequence, batch, tree or adaptive; without it, adaptive, or tree for gsd")
     add("-k", "--draft-nodes", type=_nodes, default="auto", help="drafted tokens per target call; auto: as many as pay")
     add("--draft-depth", type=int, default=64, help="longest path of a draft tree")
     add("--no-adapt-draft", action="store_true", help="the draft does not correct itself by what the target says")
     add("--json", action="store_true", help="print one JSON object instead of text")
-    add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
+    tune = commands.add_parser(
+        "tune",
+        help="what drafting is worth for a pair of models on this machine",
+        description="Measures what calls cost, teaches the draft a few texts, and tells what speed to expect of each k.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = tune.add_argument
+    add("-m", "--model", help="target GGUF; without it, the default pair")
+    add("-md", "--model-draft", help="draft GGUF")
+    add("-f", "--file", type=Path, help="texts to learn from, set apart by lines of ---; without it, a few chat messages")
+    add("-n", "--max-tokens", type=int, default=64, help="tokens per text")
+    add("--temp", "--temperature", type=float, default=0.8, help="temperature")
+    add("--strategy", help="simple, sequence, batch, tree or adaptive; without it, adaptive")
+    add("--plot", metavar="FILE", help="draw costs and speeds, a .png, .svg or .pdf")
+    add("--save", nargs="?", const="", metavar="FILE", help="keep the profile: for every later use on this machine, or in a file")
+    _add_loading(add)
     paper = commands.add_parser(
         "paper",
         help="tokens per target call of every method, strategy and k on a pair of models",
@@ -97,12 +120,11 @@ def _prompt(args: argparse.Namespace) -> str:
     return " ".join(given)
 
 
-def _generator(args: argparse.Namespace) -> Generator:
-    target = models.default_target() if args.model is None else args.model
-    draft = models.default_draft() if args.model is None and args.model_draft is None and args.method != "ar" else args.model_draft
+def _generator(args: argparse.Namespace, *, with_draft: bool) -> Generator:
+    default = models.default_draft() if with_draft and args.model is None and args.model_draft is None else None
     return Generator(
-        target,
-        draft,
+        models.default_target() if args.model is None else args.model,
+        args.model_draft or default,
         n_ctx=args.ctx_size,
         n_batch=args.batch_size,
         n_threads=args.threads,
@@ -114,7 +136,7 @@ def _generator(args: argparse.Namespace) -> Generator:
 
 def _generate(args: argparse.Namespace) -> None:
     prompt = _prompt(args)
-    generator = _generator(args)
+    generator = _generator(args, with_draft=args.method != "ar")
     stream = generator.stream(
         prompt,
         max_tokens=args.max_tokens,
@@ -155,6 +177,22 @@ def _generate(args: argparse.Namespace) -> None:
         print(f"ersd: {stream.stats}, seed {stream.seed}" + (", interrupted" if interrupted else ""), file=sys.stderr)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _tune(args: argparse.Namespace) -> None:
+    from ersd import tune
+    from ersd.prompts import read_prompts
+
+    if args.plot and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError('matplotlib is not installed: run `pip install "ersd[paper]"`, or leave out --plot')
+    prompts = read_prompts(args.file) if args.file else ()
+    generator = _generator(args, with_draft=True)
+    tuning = tune.tune(generator, prompts, max_tokens=args.max_tokens, temperature=args.temp, strategy=args.strategy)
+    print(tune.report(tuning), end="")
+    if args.plot:
+        tune.plot(tuning, args.plot)
+    if args.save is not None:
+        print(f"ersd: {generator.save_profile(args.save or None)}", file=sys.stderr)
 
 
 def _paper(args: argparse.Namespace) -> None:
@@ -199,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        {"generate": _generate, "paper": _paper}[args.command](args)
+        {"generate": _generate, "paper": _paper, "tune": _tune}[args.command](args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from ersd import Generator, theory
+from ersd.prompts import read_prompts
 
 __all__ = ["METHODS", "STRATEGIES", "Experiment", "Row", "analyse", "compared_nodes", "read_prompts", "replay", "run", "strategy_tree"]
 
@@ -104,12 +105,6 @@ class Experiment:
             if i < self.n_checks:
                 jobs += [{**text, "strategy": strategy, "draft_nodes": k} for strategy, k in checks]
         return jobs
-
-
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a file, set apart by lines that hold only ---."""
-    prompts = [part.strip("\n") for part in ("\n" + path.read_text(encoding="utf-8") + "\n").split("\n---\n")]
-    return [prompt for prompt in prompts if prompt]
 
 
 def compared_nodes(nodes: Iterable[int]) -> int:

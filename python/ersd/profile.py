@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,13 +62,13 @@ def save(profile: _core.Profile, path: str | os.PathLike[str], place: Place) -> 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Readers and other writers see the old file or the new one.
-    handle, unfinished = tempfile.mkstemp(suffix=".npz", dir=path.parent)
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with unfinished.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
         os.replace(unfinished, path)
     finally:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str], place: Place) -> _core.Profile:

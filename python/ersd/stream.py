@@ -30,7 +30,8 @@ class Stats:
         acceptance_histogram: ``[n]`` counts target calls that accepted n drafted tokens.
         rank_histogram: ``[r]`` counts verified positions whose token was the (r+1)-th in the draft's order; 64 ranks, then all later.
         nodes_histogram: ``[k]`` counts target calls that checked k drafted tokens.
-        expected_tokens: with ``draft_nodes="auto"``, what was expected of all target calls together, to be held against generated; else 0.
+        expected_tokens: what was expected of all target calls together, to be held against generated; 0 as long as it is not known what
+            calls cost, which ``draft_nodes="auto"`` measures, and for rejection sampling.
         expected_ms: the same of the time of all calls, to be held against total_ms - prefill_ms.
         target_tokens: tokens that went through the target, the prompt included.
         draft_tokens: the same for the draft.

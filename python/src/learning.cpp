@@ -120,6 +120,18 @@ void bind_learning(nb::module_& m) {
             return c.plan([&](int32_t k) { return optimal_shape(ranks, k, max_depth); }, ranks, target, draft, n_missing);
           },
           "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64)
+      .def(
+          "hold",
+          [](Controller& c, const TreeShape& shape, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft) {
+            return c.hold(shape, ranks, target, draft);
+          },
+          "shape"_a, "ranks"_a, "target"_a, "draft"_a)
+      .def(
+          "forecast",
+          [](const Controller& c, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft) {
+            return c.forecast([&](int32_t k) { return optimal_shape(ranks, k, 64); }, ranks, target, draft);
+          },
+          "ranks"_a, "target"_a, "draft"_a)
       .def("observe", &Controller::observe, "n_accepted"_a, "ms"_a)
       .def("replan", &Controller::replan);
 

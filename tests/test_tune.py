@@ -1,0 +1,87 @@
+"""Tuning: what it finds is what the engine then does, and it is kept."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ersd import Generator, _core, tune
+from test_cli import ersd
+
+TEXTS = ["the rain", "of the", "and a river", "what is"]
+
+
+def pair(target: Path, draft: Path | None, **options: object) -> Generator:
+    """The tiny pair on one thread."""
+    return Generator(target, draft, **({"n_ctx": 512, "n_threads": 1, "profile": False} | options))
+
+
+def test_it_teaches_forecasts_and_measures(tiny_target: Path, tiny_draft: Path) -> None:
+    """Forecasts begin with a plain call and are those of the learnt ranks and costs; the texts taught are the first, the third, ..."""
+    generator = pair(tiny_target, tiny_draft)
+    generator.generate("something else", max_tokens=200, draft_nodes=8)
+    tuning = tune.tune(generator, TEXTS, max_tokens=50, temperature=1.0)
+    plain, *others = tuning.forecasts
+    assert (plain.draft_nodes, plain.tokens_per_call) == (0, 1)
+    assert plain.ms_per_call == pytest.approx(tuning.target_ms[0], rel=0.5)  # it has drifted since
+    assert [f.draft_nodes for f in others] == [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
+    assert all(a.tokens_per_call < b.tokens_per_call for a, b in pairwise(others))
+    assert min(tuning.plain, tuning.auto) > 0
+    assert tuning.best == max(tuning.forecasts, key=lambda f: f.tokens_per_call / f.ms_per_call)
+
+    reference = pair(tiny_target, tiny_draft)
+    histograms = [
+        reference.generate(text, max_tokens=50, temperature=1.0, seed=1, draft_nodes=16).stats.rank_histogram for text in TEXTS[::2]
+    ]
+    assert tuning.first_acceptance == histograms[1][0] / sum(histograms[1])
+    expected = pair(tiny_target, tiny_draft)
+    for text in TEXTS[::2]:
+        expected.generate(text, max_tokens=50, temperature=1.0, seed=1, draft_nodes=16)
+    assert tuning.coefficients == expected._core.profile().margins.coefficients
+    assert tuning.n_corrections == len(expected._core.profile().correction.state()[0])
+
+
+def test_the_report_and_the_picture(tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> None:
+    """On the command line: every width and every k, a picture, and a profile that a Generator begins with."""
+    (tmp_path / "texts.txt").write_text("\n---\n".join(TEXTS))
+    picture, profile = tmp_path / "tune.png", tmp_path / "pair.npz"
+    common = ["tune", "-m", tiny_target, "-md", tiny_draft, "-f", tmp_path / "texts.txt", "-n", 30, "-t", 1]
+    run = ersd(*common, "--plot", picture, "--save", profile)
+    assert (run.returncode, run.stderr) == (0, f"ersd: {profile}\n")
+    rows = [line.split(" | ")[0] for line in run.stdout.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    assert rows == [f"| {n}" for n in [*_core.CostCurve.widths, 0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]]
+    assert "Measured: " in run.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    taught = pair(tiny_target, tiny_draft, profile=profile)
+    assert taught._core.measured
+    assert len(taught._core.profile().correction.state()[0]) > 100
+
+
+def test_kept_for_every_later_use(tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--save without a file: the cache folder, from which a Generator that is loaded alike begins."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    run = ersd("tune", "-m", tiny_target, "-md", tiny_draft, "-n", 30, "-t", 1, "--save")
+    (path,) = tmp_path.iterdir()
+    assert run.stderr == f"ersd: {path}\n"
+    with np.load(path) as file:
+        assert pair(tiny_target, tiny_draft, profile=True)._core.profile().target.points == file["target_ms"].tolist()
+
+
+def test_what_cannot_be_tuned(tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path) -> None:
+    """No draft, one text, an option out of range, no such file."""
+    with pytest.raises(ValueError, match="needs a draft model"):
+        tune.tune(pair(tiny_target, None), TEXTS)
+    with pytest.raises(ValueError, match="at least 2 prompts, got 1"):
+        tune.tune(generator, TEXTS[:1])
+    with pytest.raises(ValueError, match="temperature must be"):
+        tune.tune(pair(tiny_target, tiny_draft), TEXTS, temperature=-1.0)
+    for args, message in (
+        (["-m", tiny_target], "needs a draft model"),
+        (["-m", tiny_target, "-md", tiny_draft, "-f", tmp_path / "none.txt"], "none.txt"),
+    ):
+        run = ersd("tune", *args, "-t", 1)
+        assert (run.returncode, run.stdout) == (1, "")
+        assert message in run.stderr
