@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd import _core, models
+from ersd.state import State
 from ersd.stream import Result, Stream
 
 __all__ = ["Generator", "Position"]
@@ -43,6 +44,11 @@ class Generator:
 
     The text is a function of the target, the prompt, the sampling options and the seed. The draft, the strategy and the number of drafted
     nodes decide only how soon it comes. One generation runs at a time; a second thread waits for its turn.
+
+    The caches keep the last prompt and answer: of the next prompt only what follows the common beginning is read. Where llama.cpp computes
+    the same logits for one token as for many (on a CPU: Q4_0, Q4_1 and Q8_0 with the default cache types), the text is the same as without.
+    Elsewhere (Q4_K_M, F16, GPUs) the last bits depend on how many tokens were read at a time, so that two tokens nearly tied may change
+    places: `reset` before a prompt makes its text repeatable. Rejection sampling always reads the whole prompt.
     """
 
     def __init__(
@@ -64,6 +70,8 @@ class Generator:
         offload_kqv: bool = True,
         type_k: str = "",
         type_v: str = "",
+        context_shift: bool = False,
+        n_keep: int = 0,
         verbose: bool = False,
     ) -> None:
         """Load the models. The names of the options are those of llama-cpp-python.
@@ -86,6 +94,9 @@ class Generator:
             type_k: type of cached keys, like "f16", "bf16" or "q8_0". The default is "bf16" on a CPU, which keeps llama.cpp's attention on
                 one path for every batch width, and "f16" elsewhere.
             type_v: type of cached values; "f16" by default.
+            context_shift: go on when the context is full: of the tokens after those of n_keep the older half is dropped, and the others are
+                read anew where they now stand, as if they had been the prompt (llama.cpp moves what it computed of them before instead).
+            n_keep: prompt tokens that a context shift keeps, beside the beginning of sequence; -1 for all; at most half the context.
             verbose: let llama.cpp log to stderr.
 
         Raises:
@@ -112,6 +123,8 @@ class Generator:
             offload_kqv=offload_kqv,
             type_k=type_k,
             type_v=type_v,
+            context_shift=context_shift,
+            n_keep=n_keep,
         )
         self._lock = threading.Lock()
         self._owner: int | None = None
@@ -310,6 +323,43 @@ class Generator:
         self._acquire()
         self._core.forget()
         self._release()
+
+    def reset(self) -> None:
+        """Empty the caches: the next prompt is read whole."""
+        self._acquire()
+        try:
+            self._core.reset()
+        finally:
+            self._release()
+
+    def save_state(self) -> State:
+        """What the caches hold of the last prompt and answer, for `load_state` of a Generator with the same models and types of cache.
+
+        It is plain data and can be pickled.
+        """
+        self._acquire()
+        try:
+            return State(self._fingerprint(), *self._core.save())
+        finally:
+            self._release()
+
+    def load_state(self, state: State) -> None:
+        """Put a saved state in place of what the caches hold; a prompt that begins with its tokens is then not read again.
+
+        Raises:
+            ValueError: the state is of other models or types of cache, or longer than the context. The caches are empty then.
+        """
+        if state.models != self._fingerprint():
+            raise ValueError(f"the state is of the models {state.models}, this Generator has {self._fingerprint()}")
+        self._acquire()
+        try:
+            self._core.load(state.tokens, state.data, state.draft_tokens, state.draft_data)
+        finally:
+            self._release()
+
+    def _fingerprint(self) -> list[str]:
+        found = [self.target] + ([self.draft] if self.draft else [])
+        return [f"{model.description}, {model.n_params} parameters, {model.size} bytes" for model in found]
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text to token ids.
