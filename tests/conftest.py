@@ -15,13 +15,15 @@ from ersd import Generator, Result, Stream, models
 class Drafting(Generator):
     """Drafts 16 nodes unless told otherwise: with "auto" it would depend on the machine whether anything is drafted at all."""
 
+    nodes = 16
+
     def stream(self, prompt: str | Sequence[int], **options: Any) -> Stream:
         """As the base, but for the default."""
-        return super().stream(prompt, **({"draft_nodes": 16} | options))
+        return super().stream(prompt, **({"draft_nodes": self.nodes} | options))
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Result:
         """As the base, but for the default."""
-        return super().generate(prompt, **({"draft_nodes": 16} | options))
+        return super().generate(prompt, **({"draft_nodes": self.nodes} | options))
 
 
 @pytest.fixture(scope="session")

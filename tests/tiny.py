@@ -25,7 +25,15 @@ def vocabulary(n_words: int = 256) -> tuple[list[bytes], list[float], list[int]]
 
 
 def write_llama(
-    path: Path, *, seed: int = 0, noise: float = 0.0, n_layers: int = 2, n_words: int = 256, swap: bool = False, ends: bool = False
+    path: Path,
+    *,
+    seed: int = 0,
+    noise: float = 0.0,
+    n_layers: int = 2,
+    n_words: int = 256,
+    swap: bool = False,
+    ends: bool = False,
+    chat_template: str | list[dict[str, str]] = "",
 ) -> Path:
     """A llama-architecture model in Q8_0 with random weights.
 
@@ -46,6 +54,8 @@ def write_llama(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(WIDTH // HEADS)
     _add_tokenizer(writer, tokens, scores, kinds)
+    if chat_template:
+        writer.add_chat_template(chat_template)
 
     def matrix(name: str, rows: int, columns: int, scale: float) -> None:
         weights = rng.normal(size=(rows, columns)) * scale

@@ -9,7 +9,7 @@ from ersd import _loader as _loader  # loads llama.cpp; must come before everyth
 from ersd import models
 from ersd.generator import Generator, Position
 from ersd.state import State
-from ersd.stream import Result, Stats, Step, Stream
+from ersd.stream import Result, Stats, Step, Stream, TokenLogprob
 
 __version__ = _loader.VERSION
-__all__ = ["Generator", "Position", "Result", "State", "Stats", "Step", "Stream", "__version__", "models"]
+__all__ = ["Generator", "Position", "Result", "State", "Stats", "Step", "Stream", "TokenLogprob", "__version__", "models"]

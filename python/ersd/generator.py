@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ersd import _core, models
+from ersd import _core, completion, models
+from ersd import chat as _chat
 from ersd.state import State
 from ersd.stream import Result, Stream
 
@@ -72,6 +73,7 @@ class Generator:
         type_v: str = "",
         context_shift: bool = False,
         n_keep: int = 0,
+        chat_template: str | None = None,
         verbose: bool = False,
     ) -> None:
         """Load the models. The names of the options are those of llama-cpp-python.
@@ -97,6 +99,7 @@ class Generator:
             context_shift: go on when the context is full: of the tokens after those of n_keep the older half is dropped, and the others are
                 read anew where they now stand, as if they had been the prompt (llama.cpp moves what it computed of them before instead).
             n_keep: prompt tokens that a context shift keeps, beside the beginning of sequence; -1 for all; at most half the context.
+            chat_template: a Jinja template for conversations instead of the target's own.
             verbose: let llama.cpp log to stderr.
 
         Raises:
@@ -126,6 +129,7 @@ class Generator:
             context_shift=context_shift,
             n_keep=n_keep,
         )
+        self._chat_template = chat_template
         self._lock = threading.Lock()
         self._owner: int | None = None
 
@@ -239,6 +243,13 @@ class Generator:
             adapt_draft=adapt_draft,
         )
         return Stream(self, self._prompt(prompt), options, chosen)
+
+    chat = _chat.chat
+    stream_chat = _chat.stream_chat
+    apply_chat_template = _chat.apply_chat_template
+    create_completion = __call__ = completion.create_completion
+    create_chat_completion = completion.create_chat_completion
+    create_chat_completion_openai_v1 = completion.create_chat_completion_openai_v1
 
     def ranks(
         self,

@@ -12,7 +12,22 @@ from ersd import _core
 if TYPE_CHECKING:
     from ersd.generator import Generator
 
-__all__ = ["Result", "Stats", "Step", "Stream"]
+__all__ = ["Result", "Stats", "Step", "Stream", "TokenLogprob"]
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """The log-probability of a token of the answer: log-softmax of the target's own logits, before any option shapes them.
+
+    Attributes:
+        token: the token.
+        logprob: its log-probability.
+        top: the most probable tokens at its position and their log-probabilities, as many as were asked for.
+    """
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -78,11 +93,13 @@ class Step:
         text: the text that became certain; the texts of all steps joined are the whole answer.
         tokens: the tokens of this step that belong to the answer.
         n_accepted: how many of them were drafted.
+        logprobs: one for each of them; None unless asked for.
     """
 
     text: str
     tokens: list[int]
     n_accepted: int
+    logprobs: list[TokenLogprob] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,7 @@ class Result:
         finish_reason: "stop" for an end token or stop string, "length" for max_tokens or a full context.
         seed: the seed that gives this answer again.
         stats: counts and times.
+        logprobs: one for each of the tokens; None unless asked for.
     """
 
     text: str
@@ -102,6 +120,7 @@ class Result:
     finish_reason: str
     seed: int
     stats: Stats
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Stream:
