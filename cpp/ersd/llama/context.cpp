@@ -64,6 +64,10 @@ Context::Context(const Model& model, const ContextOptions& options, std::functio
     throw std::runtime_error("llama.cpp could not make a context of " + std::to_string(n_ctx_) + " tokens for '" + model.path() + "'" +
                              (error.empty() ? "" : " (" + error + ")"));
   }
+  llama_adapter_lora* adapter = model.lora();
+  float scale = model.lora_scale();
+  if (adapter && llama_set_adapters_lora(context_.get(), &adapter, 1, &scale) != 0)
+    throw std::runtime_error("llama.cpp could not apply the LoRA adapter to '" + model.path() + "'");
   const auto poll = [](void* self) { return static_cast<Context*>(self)->interrupted_(); };
   if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
 }

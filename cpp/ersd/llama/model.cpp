@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -71,6 +72,16 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE) throw std::invalid_argument("'" + path + "' has no vocabulary, expected a text model");
   if (!llama_model_has_decoder(model_.get()) || llama_model_has_encoder(model_.get()) || llama_model_is_diffusion(model_.get()))
     throw std::invalid_argument("'" + path + "' (" + architecture() + ") does not generate text from left to right, expected a decoder-only model");
+  if (!options.lora_path.empty()) load_lora(options);
+}
+
+void Model::load_lora(const ModelOptions& options) {
+  if (!std::isfinite(options.lora_scale)) throw std::invalid_argument("lora_scale must be finite, got " + std::to_string(options.lora_scale));
+  check_file(options.lora_path);
+  take_error();
+  lora_ = llama_adapter_lora_init(model_.get(), options.lora_path.c_str());
+  lora_scale_ = options.lora_scale;
+  if (!lora_) throw std::invalid_argument("'" + options.lora_path + "' is not a LoRA adapter for '" + path_ + "'" + reason());
 }
 
 std::string Model::description() const {

@@ -10,6 +10,7 @@
 
 #include "ersd/noise.h"
 
+struct llama_adapter_lora;
 struct llama_model;
 struct llama_vocab;
 
@@ -27,12 +28,14 @@ struct ModelOptions {
   std::vector<float> tensor_split;  // share of each GPU; empty: as llama.cpp finds best
   bool use_mmap = true;
   bool use_mlock = false;
+  std::string lora_path;  // an adapter, a GGUF file; empty for none
+  float lora_scale = 1;   // how much of it
 };
 
 class Model {
  public:
-  // Throws FileNotFound; std::invalid_argument for a file that is not GGUF, is cut short or is no text generator; std::runtime_error
-  // with llama.cpp's own words where it cannot load the file.
+  // Throws FileNotFound; std::invalid_argument for a file that is not GGUF, is cut short or is no text generator, and for an adapter that is not
+  // made for this model; std::runtime_error with llama.cpp's own words where it cannot load the file.
   Model(const std::string& path, const ModelOptions& options);
 
   const std::string& path() const { return path_; }
@@ -62,8 +65,12 @@ class Model {
   Token eos() const;
 
   llama_model* get() const { return model_.get(); }
+  llama_adapter_lora* lora() const { return lora_; }  // null without one
+  float lora_scale() const { return lora_scale_; }
 
  private:
+  void load_lora(const ModelOptions& options);
+
   struct Free {
     void operator()(llama_model* model) const;
   };
@@ -71,6 +78,8 @@ class Model {
   std::unique_ptr<llama_model, Free> model_;
   const llama_vocab* vocab_ = nullptr;
   bool on_gpu_ = false;
+  llama_adapter_lora* lora_ = nullptr;  // freed with the model
+  float lora_scale_ = 1;
 };
 
 // Throws std::invalid_argument naming the first difference, unless a token id means the same text to both. As in llama.cpp, the sizes
