@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ersd._loader import llama_cpp_module
+
 if TYPE_CHECKING:
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
@@ -82,9 +84,10 @@ def apply_chat_template(
 
 @lru_cache(maxsize=8)
 def _formatter(template: str, bos: str, eos: str) -> Jinja2ChatFormatter:
-    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-    return Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
+    formatter: Jinja2ChatFormatter = llama_cpp_module("llama_chat_format").Jinja2ChatFormatter(
+        template=template, eos_token=eos, bos_token=bos
+    )
+    return formatter
 
 
 def _template_of(self: Generator, with_tools: bool) -> str:

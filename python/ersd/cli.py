@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from ersd import Generator, __version__, _core, _loader, models
+from ersd import Generator, __version__, _core, _loader, models, terminal
 
 __all__ = ["bench", "main"]
 
@@ -28,23 +29,21 @@ def _nodes(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ersd", description="Exact speculative sampling by exponential races for GGUF models.")
-    parser.add_argument("--version", action="store_true", help="print the version, backends and devices")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    generate = commands.add_parser("generate", help="generate text from a prompt", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = generate.add_argument
-    add("words", nargs="*", metavar="PROMPT", help="the prompt; - reads it from standard input")
-    add("-p", "--prompt", help="the prompt")
+def _add_generation(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
+    """Models and options of a generation."""
+    add = parser.add_argument
     add("-m", "--model", help="target GGUF; without it, the default pair")
     add("-md", "--model-draft", help="draft GGUF")
-    add("-n", "--max-tokens", type=int, default=128, help="tokens to generate; -1: until the context is full")
+    add("-n", "--max-tokens", type=int, default=max_tokens, help="tokens to generate; -1: until the context is full")
     add("--temp", "--temperature", type=float, default=0.8, help="temperature; 0: the most probable token")
     add("--top-k", type=int, default=40, help="0: all tokens")
     add("--top-p", type=float, default=0.95, help="1: all tokens")
     add("--min-p", type=float, default=0.05, help="0: all tokens")
     add("-s", "--seed", type=int, default=None, help="without it, a fresh one")
     add("--stop", action="append", default=[], help="end before this text; may be repeated")
+    add("--lora", help="LoRA adapter for the target, a GGUF file")
+    add("--context-shift", action="store_true", help="go on when the context is full, with its newer half")
+    add("--keep", type=int, default=0, help="prompt tokens that a context shift keeps; -1: all")
     add("-c", "--ctx-size", type=int, default=0, help="context; 0: the model's, at most 4096")
     add("-b", "--batch-size", type=int, default=512, help="prompt tokens per call")
     add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
@@ -55,8 +54,27 @@ def _parser() -> argparse.ArgumentParser:
     add("-k", "--draft-nodes", type=_nodes, default="auto", help="drafted tokens per target call; auto: as many as pay")
     add("--draft-depth", type=int, default=64, help="longest path of a draft tree")
     add("--no-adapt-draft", action="store_true", help="the draft does not correct itself by what the target says")
-    add("--json", action="store_true", help="print one JSON object instead of text")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ersd", description="Exact speculative sampling by exponential races for GGUF models.")
+    parser.add_argument("--version", action="store_true", help="print the version, backends and devices")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    generate = commands.add_parser("generate", help="generate text from a prompt", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    generate.add_argument("words", nargs="*", metavar="PROMPT", help="the prompt; - reads it from standard input")
+    generate.add_argument("-p", "--prompt", help="the prompt")
+    generate.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    _add_generation(generate, max_tokens=128)
+    chat = commands.add_parser(
+        "chat",
+        help="talk with a model in the terminal",
+        description="Talk with a model by its own chat template. /help there lists its commands. In a pipe, a message a line.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    chat.add_argument("--system", help="what the model is told before the conversation")
+    chat.add_argument("--show-draft", action="store_true", help="colour drafted tokens")
+    _add_generation(chat, max_tokens=-1)
     paper = commands.add_parser(
         "paper",
         help="tokens per target call of every method, strategy and k on a pair of models",
@@ -108,28 +126,38 @@ def _generator(args: argparse.Namespace) -> Generator:
         n_threads=args.threads,
         n_gpu_layers=args.gpu_layers,
         draft_n_gpu_layers=args.gpu_layers_draft,
+        lora_path=args.lora,
+        context_shift=args.context_shift,
+        n_keep=args.keep,
         verbose=args.verbose,
     )
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "max_tokens": args.max_tokens,
+        "temperature": args.temp,
+        "top_k": args.top_k,
+        "top_p": args.top_p,
+        "min_p": args.min_p,
+        "seed": args.seed,
+        "stop": args.stop,
+        "method": args.method,
+        "strategy": args.strategy,
+        "draft_nodes": args.draft_nodes,
+        "draft_depth": args.draft_depth,
+        "adapt_draft": not args.no_adapt_draft,
+    }
+
+
+def _chat(args: argparse.Namespace) -> None:
+    terminal.talk(_generator(args), _options(args), system=args.system, show_draft=args.show_draft)
 
 
 def _generate(args: argparse.Namespace) -> None:
     prompt = _prompt(args)
     generator = _generator(args)
-    stream = generator.stream(
-        prompt,
-        max_tokens=args.max_tokens,
-        temperature=args.temp,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        seed=args.seed,
-        stop=args.stop,
-        method=args.method,
-        strategy=args.strategy,
-        draft_nodes=args.draft_nodes,
-        draft_depth=args.draft_depth,
-        adapt_draft=not args.no_adapt_draft,
-    )
+    stream = generator.stream(prompt, **_options(args))
     interrupted = False
     try:
         for step in stream:
@@ -199,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        {"generate": _generate, "paper": _paper}[args.command](args)
+        {"generate": _generate, "chat": _chat, "paper": _paper}[args.command](args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

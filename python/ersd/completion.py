@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ersd._loader import llama_cpp_module
 from ersd.chat import Message, apply_chat_template
 from ersd.responses import Chat, Choice, Response, Text, ToolCall, chunks, usage
 from ersd.stream import Step
@@ -277,9 +278,7 @@ def _chosen_tool(tools: Sequence[Mapping[str, Any]] | None, tool_choice: str | M
 
 
 def _grammar_of(function: Mapping[str, Any]) -> str:
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
-
     try:
-        return str(json_schema_to_gbnf(json.dumps(function["parameters"])))
+        return str(llama_cpp_module("llama_grammar").json_schema_to_gbnf(json.dumps(function["parameters"])))
     except Exception as error:
         raise ValueError(f"the parameters of the tool {function['name']!r} are no JSON schema that has a grammar: {error}") from error
