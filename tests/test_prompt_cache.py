@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
 import random
@@ -121,6 +122,28 @@ def test_text_does_not_depend_on_the_cache(pair: Generator, fresh: Generator, ro
             interrupt(pair, prompt, draw.choice([0.0005, 0.003, 0.02]))
         elif between == 3:
             pair.generate(prompt, max_tokens=9, seed=seed, method="gsd")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Generator) -> None:
+    """As a conversation does after Ctrl-C: wherever the step broke off, prompt and answer so far are a prompt like any other."""
+    pair, draw = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1), random.Random(7)
+    for seed in range(60):
+        prompt = [1, *(draw.randrange(3, 515) for _ in range(20))]
+        stream = pair.stream(
+            prompt, max_tokens=300, seed=seed, draft_nodes=draw.choice([2, 8, 60]), strategy=draw.choice(["sequence", "tree"]), **FULL
+        )
+        previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.005, 0.08))
+        with contextlib.suppress(KeyboardInterrupt):
+            for _ in stream:
+                pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        text = prompt + stream.tokens
+        fresh.reset()
+        ours = pair.generate(text, max_tokens=20, seed=seed, draft_nodes=30, strategy="tree", **FULL)
+        assert ours.tokens == fresh.generate(text, max_tokens=20, seed=seed, method="ar", **FULL).tokens
 
 
 def test_rejection_sampling_reads_the_whole_prompt(tiny_target: Path, tiny_draft: Path) -> None:
