@@ -20,7 +20,7 @@ SCHEMA = {
     "type": "object",
     "properties": {
         "name": {"type": "string", "minLength": 1, "maxLength": 20},
-        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "age": {"type": "integer"},
         "role": {"enum": ["admin", "user", "guest"]},
         "tags": {"type": "array", "items": {"type": "string", "maxLength": 10}, "maxItems": 3},
         "home": {

@@ -209,6 +209,18 @@ def test_grammar_shapes_the_answer(generator: Generator) -> None:
         assert result.finish_reason == "stop"
 
 
+def test_json_strings_hold_no_control_characters(generator: Generator) -> None:
+    """A model that would write them is kept to JSON, with a schema and without."""
+    control = dict.fromkeys(range(3, 35), 6.0)  # the bytes 0 to 31
+    for given in (
+        {"type": "json_object"},
+        {"type": "json_object", "schema": {"type": "array", "items": {"type": "string"}, "minItems": 2}},
+    ):
+        for seed in range(4):
+            result = generator.generate("the", max_tokens=150, seed=seed, response_format=given, logit_bias=control, **FULL)
+            assert not any(ord(character) < 32 for character in result.text.strip() if character not in "\n\t")
+
+
 def test_processors_see_each_position_once_and_in_order(generator: Generator) -> None:
     """What decides is called as in plain decoding, whatever is drafted; several are chained."""
     seen = {}
@@ -267,6 +279,7 @@ def test_nothing_left_is_an_error(generator: Generator) -> None:
         ({"response_format": {"type": "json_object", "schema": {"type": "nonsense"}}}, ValueError, "response_format has a schema"),
         ({"mirostat_mode": 2}, ValueError, "mirostat_mode must be 0: "),
         ({"logprobs": -1}, ValueError, "logprobs must be None or at least 0"),
+        ({"logprobs": True}, TypeError, "logprobs must be an int or None"),
         ({"logits_processor": [3]}, TypeError, "logits_processor must be callables"),
         ({"temprature": 1.0}, TypeError, "there is no option 'temprature', did you mean 'temperature'"),
         ({"top_k": "many"}, TypeError, "top_k must be an int"),

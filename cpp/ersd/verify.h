@@ -24,7 +24,7 @@ using Filters = std::function<Allowed(int32_t)>;
 
 // position: the root's. Reuses the vectors of `verified`. Exact for any tree whose siblings stand in the coupling's order; with races for any
 // tree at all: the tokens are those that the same races give one by one (Kobus and Gündüz, arXiv 2504.15475).
-// Rows and filters are asked for at accepted nodes alone, once each.
+// Rows and filters are asked for at accepted nodes alone, once each. Where no token is left the walk ends before, at the root by std::runtime_error.
 void verify(const DraftTree& tree, const Rows& target, const Rows& draft, const Filters& filters, uint32_t position, Coupling& coupling,
             Verified& verified);
 

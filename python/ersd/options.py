@@ -101,7 +101,7 @@ class Options(TypedDict, total=False):
     mirostat_mode: int
     logprobs: int | None
     seed: int | None
-    stop: str | Sequence[str]
+    stop: str | Sequence[str] | None
     method: str
     strategy: str | None
     draft_nodes: int | str
@@ -189,12 +189,14 @@ def core_options(options: Options, seed: int) -> _core.GenerationOptions:
             "mirostat_mode must be 0: mirostat sets its truncation by the surprise of every token before, a state of its own, "
             "where all sampling here is a function of the tokens before, the position and the seed"
         )
-    if given["logprobs"] is not None and given["logprobs"] < 0:
-        raise ValueError(f"logprobs must be None or at least 0, got {given['logprobs']}")
+    if (logprobs := given["logprobs"]) is not None and (not isinstance(logprobs, int) or isinstance(logprobs, bool)):
+        raise TypeError(f"logprobs must be an int or None, got {logprobs!r}")
+    if logprobs is not None and logprobs < 0:
+        raise ValueError(f"logprobs must be None or at least 0, got {logprobs}")
     given |= {
         "max_tokens": check_max_tokens(given["max_tokens"]),
         "seed": seed,
-        "stop": [given["stop"]] if isinstance(given["stop"], str) else list(given["stop"]),
+        "stop": [given["stop"]] if isinstance(given["stop"], str) else list(given["stop"] or ()),
         "dry_sequence_breakers": list(given["dry_sequence_breakers"]),
         "logit_bias": [(int(token), float(bias)) for token, bias in (given["logit_bias"] or {}).items()],
         "grammar": _grammar(given["grammar"], given.pop("response_format")),
@@ -229,9 +231,11 @@ def _format_grammar(response_format: Mapping[str, Any]) -> str | None:
     if schema is None:
         return str(JSON_GBNF)
     try:
-        return str(json_schema_to_gbnf(schema if isinstance(schema, str) else json.dumps(schema)))
+        grammar = str(json_schema_to_gbnf(schema if isinstance(schema, str) else json.dumps(schema)))
     except Exception as error:
         raise ValueError(f"response_format has a schema that llama-cpp-python cannot turn into a grammar: {error}") from error
+    # Its strings may hold control characters, which JSON's may not; llama.cpp's own grammars say it so.
+    return grammar.replace(r'char ::= [^"\\] |', r'char ::= [^"\\\x7F\x00-\x1F] |')
 
 
 def _processor(processors: LogitsProcessor | Sequence[LogitsProcessor] | None) -> LogitsProcessor | None:

@@ -31,13 +31,18 @@ class LogitsProcessor : public LogitsShaper {
     nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu> out;
     if (!nb::try_cast(scores, out) || out.size() != logits.size())
       throw nb::type_error(("logits_processor must return an array of " + std::to_string(logits.size()) + " numbers, got " +
-                            nb::cast<std::string>(nb::repr(scores.type())))
+                            nb::cast<std::string>(nb::str(scores.type())))
                                .c_str());
     std::copy_n(out.data(), out.size(), logits.data());
   }
 
  private:
   nb::object function_;
+};
+
+// Drafted tokens per call: a number or "auto".
+struct Nodes {
+  int32_t& k;
 };
 
 // Every option by its name, with what visit(name, value) does to it.
@@ -69,9 +74,15 @@ void for_each_option(GenerationOptions& o, Visit visit) {
   visit("stop", o.stop);
   visit("method", o.method);
   visit("strategy", o.strategy);
-  visit("draft_nodes", o.draft_nodes);
+  visit("draft_nodes", Nodes{o.draft_nodes});
   visit("draft_depth", o.draft_depth);
   visit("adapt_draft", o.adapt_draft);
+}
+
+std::string shown(nb::handle value) { return nb::cast<std::string>(nb::repr(value)); }
+
+[[noreturn]] void refuse(const std::string& name, const char* expected, nb::handle value) {
+  throw nb::type_error((name + " must be " + expected + ", got " + shown(value)).c_str());
 }
 
 constexpr const char* kind(float) { return "a number"; }
@@ -87,8 +98,7 @@ constexpr const char* kind(Integer) {
 template <class T>
 T cast(const char* name, nb::handle value) {
   T out{};
-  if (!nb::try_cast(value, out))
-    throw nb::type_error((std::string(name) + " must be " + kind(out) + ", got " + nb::cast<std::string>(nb::repr(value))).c_str());
+  if (!nb::try_cast(value, out)) refuse(name, kind(out), value);
   return out;
 }
 
@@ -99,38 +109,26 @@ void read(const char* name, nb::handle value, T& out) {
 void read(const char* name, nb::handle value, Method& out) { out = method_from(cast<std::string>(name, value)); }
 void read(const char* name, nb::handle value, Strategy& out) { out = strategy_from(cast<std::string>(name, value)); }
 void read(const char* name, nb::handle value, std::shared_ptr<LogitsShaper>& out) {
-  if (!PyCallable_Check(value.ptr()))
-    throw nb::type_error(
-        (std::string(name) + " must be a callable (input_ids, scores) -> scores, got " + nb::cast<std::string>(nb::repr(value))).c_str());
+  if (!PyCallable_Check(value.ptr())) refuse(name, "a callable (input_ids, scores) -> scores", value);
   out = std::make_shared<LogitsProcessor>(nb::borrow<nb::callable>(value));
 }
-
-// draft_nodes alone is a number or a word.
-void read_nodes(nb::handle value, int32_t& out) {
-  const bool automatic = nb::isinstance<nb::str>(value) && nb::cast<std::string>(value) == "auto";
-  out = automatic ? kAuto : nb::isinstance<nb::str>(value) ? 0 : cast<int32_t>("draft_nodes", value);
-  if (!automatic && (out == kAuto || nb::isinstance<nb::str>(value)))
-    throw std::invalid_argument("draft_nodes must be between 1 and 256, or 'auto', got " + nb::cast<std::string>(nb::repr(value)));
+void read(const char* name, nb::handle value, Nodes& out) {
+  const bool is_word = nb::isinstance<nb::str>(value);
+  out.k = is_word ? (nb::cast<std::string>(value) == "auto" ? kAuto : 0) : cast<int32_t>(name, value);
+  if (is_word ? out.k != kAuto : out.k == kAuto) throw std::invalid_argument("draft_nodes must be between 1 and 256, or 'auto', got " + shown(value));
 }
 
 GenerationOptions read_options(const nb::kwargs& given) {
   GenerationOptions options;
-  const auto value_of = [&](const char* name) { return given.contains(name) ? nb::object(given[name]) : nb::none(); };
-  size_t n_read = 0;
-  for_each_option(options, [&](const char* name, auto& option) {
-    if (!given.contains(name)) return;
-    ++n_read;
-    if (const nb::object value = value_of(name); std::string_view(name) == "draft_nodes")
-      return read_nodes(value, options.draft_nodes);
-    else if (!value.is_none())
-      read(name, value, option);
+  const bool has_strategy = given.contains("strategy") && !nb::object(given["strategy"]).is_none();
+  nb::dict left;
+  left.update(given);
+  for_each_option(options, [&](const char* name, auto&& option) {
+    const nb::object value = left.attr("pop")(name, nb::none());
+    if (!value.is_none()) read(name, value, option);
   });
-  for (const auto [key, _] : given) {
-    bool known = false;
-    for_each_option(options, [&](const char* name, auto&) { known |= nb::cast<std::string>(key) == name; });
-    if (!known) throw nb::type_error(("there is no option '" + nb::cast<std::string>(key) + "'").c_str());
-  }
-  if (value_of("strategy").is_none()) options.strategy = default_strategy(options.method);
+  for (const auto [name, _] : left) throw nb::type_error(("there is no option " + shown(name)).c_str());
+  if (!has_strategy) options.strategy = default_strategy(options.method);
   options.validate();
   return options;
 }
