@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ersd import Generator, Stats, _core, models
+from ersd.paper import ratio
 from ersd.prompts import read_prompts
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -45,12 +46,12 @@ def hold_margins(generator: Generator) -> None:
 
 def row(name: str, temperature: float, category: str, stats: Sequence[Stats]) -> str:
     """One line of the table: ratios over prompts with standard errors."""
-    tokens, calls, nodes = (np.array([getattr(s, key) for s in stats], float) for key in ("generated", "target_calls", "drafted"))
-    mean = tokens.sum() / calls.sum()
-    error = np.sqrt(((tokens - mean * calls) ** 2).sum() * len(calls) / max(len(calls) - 1, 1)) / calls.sum()
+    calls = [s.target_calls for s in stats]
+    mean, error = ratio([s.generated for s in stats], calls)
+    nodes, _ = ratio([s.drafted for s in stats], calls)
     ranks = np.sum([s.rank_histogram for s in stats[len(stats) // 2 :]], axis=0)
     first = f"{ranks[0] / ranks.sum():.3f}" if ranks.sum() else "-"
-    cells = (name, f"{temperature:g}", category, str(len(stats)), f"{mean:.3f} ± {error:.3f}", f"{nodes.sum() / calls.sum():.1f}", first)
+    cells = (name, f"{temperature:g}", category, str(len(stats)), f"{mean:.3f} ± {error:.3f}", f"{nodes:.1f}", first)
     return "| " + " | ".join(cells) + " |"
 
 

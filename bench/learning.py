@@ -17,19 +17,13 @@ from ersd._core import Clock, Correction, Coupling, MarginModel, Race, RankHisto
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from ersd import Generator, models
-from ersd.paper import replay, strategy_tree
+from ersd import Generator, models, theory
+from ersd.paper import ratio, replay, strategy_tree
 from ersd.prompts import read_prompts
 
 Array = npt.NDArray[np.float64]
 
 M = MarginModel.n_arrivals
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities of logits."""
-    weights = np.exp(logits - logits.max())
-    return weights / weights.sum()
 
 
 @dataclass
@@ -41,7 +35,7 @@ class Positions:
     nats: list[float] = field(default_factory=list)  # -log of the probability predicted for what came
     shipped_nats: list[float] = field(default_factory=list)  # the same by coefficients that do not learn
     histogram_nats: list[float] = field(default_factory=list)  # the same by the learnt histogram of ranks
-    features: list[Array] = field(default_factory=list)  # f64[M + 1, n_features], see observe()
+    features: list[Array] = field(default_factory=list)  # f64[M + 1, n_features], see features()
 
 
 @dataclass
@@ -80,8 +74,7 @@ class Observer:
 
     def features(self, scores: Array, logits: npt.NDArray[np.float32], row: npt.NDArray[np.float32]) -> Array:
         """Of each arrival and of all later ones: those of the model (margins.h), then what might be added to it."""
-        p = softmax(row.astype(float) / self.temperature)
-        entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
+        entropy = theory.entropy(theory.softmax(row, self.temperature))
         gap = self.temperature * (np.append(scores, scores[-1]) - scores[0])
         logit_gap = np.append(logits - logits[0], 0) / self.temperature
         first, later = np.eye(M + 1)[0], np.eye(M + 1)[M]
@@ -165,10 +158,8 @@ def static_trees(ranks: dict[str, list[list[int]]], k: int) -> None:
         for strategy in ("sequence", "tree"):
             tree = strategy_tree(strategy, k, np.sort(counts / sum(map(len, texts)))[::-1])
             calls = [replay(text, tree) for text in texts]
-            tokens, n = np.array([sum(c) for c in calls]), np.array([len(c) for c in calls])
-            ratio = tokens.sum() / n.sum()
-            error = np.sqrt(((tokens - ratio * n) ** 2).sum() * len(n) / (len(n) - 1)) / n.sum()
-            cells.append(f"{ratio:.3f} ± {error:.3f}")
+            mean, error = ratio([sum(c) for c in calls], [len(c) for c in calls])
+            cells.append(f"{mean:.3f} ± {error:.3f}")
         print(f"| {method} | {' | '.join(cells)} |")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ersd import Generator, theory
-from ersd.paper import METHODS, STRATEGIES, Experiment, Texts, _ratio, replay, run, strategy_tree
+from ersd.paper import METHODS, STRATEGIES, Experiment, Texts, ratio, replay, run, strategy_tree
 
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
@@ -62,8 +62,8 @@ def test_rejection_replays_in_distribution(generator: Generator, method: str) ->
     for strategy, k in (("simple", 1), ("sequence", 3), ("batch", 6)):
         calls = [len(replay(r, strategy_tree(strategy, k, []))) for r in ranks]
         stats = [generator.generate("the rain", seed=500 + s, strategy=strategy, draft_nodes=k, **options).stats for s in range(100)]
-        ours, error = _ratio([len(r) for r in ranks], calls)
-        theirs, other_error = _ratio([s.generated for s in stats], [s.target_calls for s in stats])
+        ours, error = ratio([len(r) for r in ranks], calls)
+        theirs, other_error = ratio([s.generated for s in stats], [s.target_calls for s in stats])
         assert abs(ours - theirs) < 4 * np.hypot(error, other_error)
 
 
@@ -98,7 +98,7 @@ def test_figures_by_their_definitions() -> None:
     a, b = rng.poisson(20, 200).astype(float), rng.poisson(8, 200) + 1.0
     left_out = (a.sum() - a) / (b.sum() - b)
     jackknife = np.sqrt(199 / 200 * ((left_out - left_out.mean()) ** 2).sum())
-    assert _ratio(a, b) == pytest.approx((a.sum() / b.sum(), jackknife), rel=0.02)
+    assert ratio(a, b) == pytest.approx((a.sum() / b.sum(), jackknife), rel=0.02)
     stays = rng.random(40_000) < 0.6  # each position repeats the last with probability 0.6: correlation 0.6 ** lag
     series = [0]
     for stay, fresh in zip(stays, rng.integers(2, size=40_000), strict=True):

@@ -30,13 +30,19 @@ def _nodes(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def _add_loading(add: Callable[..., Any]) -> None:
-    """The options that say how models are loaded."""
-    add("-c", "--ctx-size", type=int, default=0, help="context; 0: the model's, at most 4096")
-    add("-b", "--batch-size", type=int, default=512, help="prompt tokens per call")
+def _add_models(add: Callable[..., Any]) -> None:
+    """The models, and where they run."""
+    add("-m", "--model", help="target GGUF; without it, the default pair")
+    add("-md", "--model-draft", help="draft GGUF")
     add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
     add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all")
     add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
+
+
+def _add_context(add: Callable[..., Any]) -> None:
+    """How much they read, and whether they talk."""
+    add("-c", "--ctx-size", type=int, default=0, help="context; 0: the model's, at most 4096")
+    add("-b", "--batch-size", type=int, default=512, help="prompt tokens per call")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
 
 
@@ -46,10 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     generate = commands.add_parser("generate", help="generate text from a prompt", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = generate.add_argument
+    _add_models(add)
+    _add_context(add)
     add("words", nargs="*", metavar="PROMPT", help="the prompt; - reads it from standard input")
     add("-p", "--prompt", help="the prompt")
-    add("-m", "--model", help="target GGUF; without it, the default pair")
-    add("-md", "--model-draft", help="draft GGUF")
     add("-n", "--max-tokens", type=int, default=128, help="tokens to generate; -1: until the context is full")
     add("--temp", "--temperature", type=float, default=0.8, help="temperature; 0: the most probable token")
     add("--top-k", type=int, default=40, help="0: all tokens")
@@ -57,7 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--min-p", type=float, default=0.05, help="0: all tokens")
     add("-s", "--seed", type=int, default=None, help="without it, a fresh one")
     add("--stop", action="append", default=[], help="end before this text; may be repeated")
-    _add_loading(add)
     add("--method", default="ersd", help="ersd, ar (no draft), gsd, gsd_iid or match")
     add("--strategy", help="simple, sequence, batch, tree or adaptive; without it, adaptive, or tree for gsd")
     add("-k", "--draft-nodes", type=_nodes, default="auto", help="drafted tokens per target call; auto: as many as pay")
@@ -71,15 +76,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = tune.add_argument
-    add("-m", "--model", help="target GGUF; without it, the default pair")
-    add("-md", "--model-draft", help="draft GGUF")
+    _add_models(add)
+    _add_context(add)
     add("-f", "--file", type=Path, help="texts to learn from, set apart by lines of ---; without it, a few chat messages")
     add("-n", "--max-tokens", type=int, default=64, help="tokens per text")
     add("--temp", "--temperature", type=float, default=0.8, help="temperature")
     add("--strategy", help="simple, sequence, batch, tree or adaptive; without it, adaptive")
     add("--plot", metavar="FILE", help="draw costs and speeds, a .png, .svg or .pdf")
     add("--save", nargs="?", const="", metavar="FILE", help="keep the profile: for every later use on this machine, or in a file")
-    _add_loading(add)
     paper = commands.add_parser(
         "paper",
         help="tokens per target call of every method, strategy and k on a pair of models",
@@ -87,8 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = paper.add_argument
-    add("-m", "--model", help="target GGUF; without it, the default pair")
-    add("-md", "--model-draft", help="draft GGUF")
+    _add_models(add)
     add("-o", "--output", required=True, help="folder of the results")
     add(
         "--chat",
@@ -105,9 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", type=int, default=None, help="prompts per category; without it, all")
     add("--checks", type=int, default=1, help="prompts per category that run through the engine too")
     add("-s", "--seed", type=int, default=1, help="seed of the first prompt of a category")
-    add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
-    add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all")
-    add("-ngld", "--gpu-layers-draft", type=int, default=-1, help="layers of the draft on the GPU; -1: all")
     return parser
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
+import secrets
 import sys
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ersd import _core
@@ -54,17 +56,25 @@ def twin(target: str | os.PathLike[str] | None = None) -> Path:
     path = cache_folder() / f"{source.stem}.Q2_K.{key}.gguf"
     if path.exists():
         return path
+    with replacing(path) as unfinished:
+        print(f"ersd: making a draft, once: {path}", file=sys.stderr)
+        _core.quantize(str(source), str(unfinished), "Q2_K")
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` if all goes well; its folder is made.
+
+    Readers and other writers see the old file or a whole new one: each writer has its own, and the last one's stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    print(f"ersd: making a draft, once: {path}", file=sys.stderr)
-    # Another process may be doing the same: each writes its own file, the last rename wins.
-    handle, unfinished = tempfile.mkstemp(suffix=".gguf", dir=path.parent)
-    os.close(handle)
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        _core.quantize(str(source), unfinished, "Q2_K")
+        yield unfinished
         os.replace(unfinished, path)
     finally:
-        Path(unfinished).unlink(missing_ok=True)
-    return path
+        unfinished.unlink(missing_ok=True)
 
 
 def fingerprint(path: Path) -> str:

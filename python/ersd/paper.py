@@ -30,7 +30,7 @@ from scipy.optimize import isotonic_regression
 from ersd import Generator, theory
 from ersd.prompts import read_prompts
 
-__all__ = ["METHODS", "STRATEGIES", "Experiment", "Row", "analyse", "compared_nodes", "read_prompts", "replay", "run", "strategy_tree"]
+__all__ = ["METHODS", "STRATEGIES", "Experiment", "Row", "analyse", "compared_nodes", "ratio", "replay", "run", "strategy_tree"]
 
 METHODS = ("ersd", "gsd", "gsd_iid", "match")
 STRATEGIES = ("simple", "sequence", "batch", "tree")
@@ -250,11 +250,11 @@ class Row:
     x: float | str = ""
 
 
-def _ratio(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> tuple[float, float]:
+def ratio(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> tuple[float, float]:
     """A ratio of sums over prompts, and its standard error by linearisation."""
     a, b = np.asarray(numerators, float), np.asarray(denominators, float)
-    ratio, n = a.sum() / b.sum(), len(a)
-    return float(ratio), float(np.sqrt(((a - ratio * b) ** 2).sum() * n / (n - 1)) / b.sum()) if n > 1 else float("nan")
+    mean, n = a.sum() / b.sum(), len(a)
+    return float(mean), float(np.sqrt(((a - mean * b) ** 2).sum() * n / (n - 1)) / b.sum()) if n > 1 else float("nan")
 
 
 def _share(count: float, n: float) -> tuple[float, float]:
@@ -298,7 +298,7 @@ class Texts:
     def tokens_per_call(self, trees: Sequence[theory.TreeShape]) -> tuple[float, float]:
         """Their mean and its standard error over prompts."""
         calls = [replay(r["ranks"], trees[r["prompt"] % 2]) for r in self.records]
-        return _ratio([sum(c) for c in calls], [len(c) for c in calls])
+        return ratio([sum(c) for c in calls], [len(c) for c in calls])
 
     def acceptance_by_depth(self, trees: Sequence[theory.TreeShape]) -> Iterator[tuple[int, tuple[float, float], float]]:
         """Of the walks that meet a node with children at depth d - 1: d, the share that goes on, and what i.i.d. ranks would give."""
@@ -373,13 +373,13 @@ def _analyse_texts(method: str, temperature: float, texts: Texts, nodes: Sequenc
         counts = members.counts()
         add("rank_entropy", theory.entropy(counts), category=category)
         first = [(r["ranks"].count(0), len(r["ranks"])) for r in members.records]
-        add("rank_probability", *_ratio(*zip(*first, strict=True)), category, x=0)
+        add("rank_probability", *ratio(*zip(*first, strict=True)), category, x=0)
         for rank in np.flatnonzero(counts):
             if rank:
                 add("rank_probability", *_share(counts[rank], counts.sum()), category, x=int(rank))
         compared = [np.asarray(r["compared"]) for r in members.records if "compared" in r]
         for column, compare in enumerate(COMPARISONS if compared else ()):
-            add(compare.__name__, *_ratio([c[:, column].sum() for c in compared], [len(c) for c in compared]), category)
+            add(compare.__name__, *ratio([c[:, column].sum() for c in compared], [len(c) for c in compared]), category)
     for k in nodes:
         add("bound", float(theory.expected_tokens_bound(texts.counts(), k, n_vocab)), draft_nodes=k)
     add("slope_bound", theory.slope(texts.counts()))

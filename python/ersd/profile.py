@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,16 +58,8 @@ def save(profile: _core.Profile, path: str | os.PathLike[str], place: Place) -> 
         "correction_bias": bias,  # f32[n]
         "correction_squares": squares,  # f32[n]
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Readers and other writers see the old file or the new one.
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with models.replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load(path: str | os.PathLike[str], place: Place) -> _core.Profile:
