@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import is_typeddict
 
 import ersd
 
@@ -15,7 +16,9 @@ def signatures() -> str:
     lines = []
     for name in sorted(ersd.__all__):
         thing = getattr(ersd, name)
-        if inspect.isclass(thing):
+        if is_typeddict(thing):
+            lines += [f"{name}.{option}: {kind.__forward_arg__}" for option, kind in thing.__annotations__.items()]
+        elif inspect.isclass(thing):
             lines += [f"{name}{inspect.signature(thing)}"]
             for member, value in sorted(vars(thing).items()):
                 if member.startswith("_"):

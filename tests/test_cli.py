@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -123,3 +124,65 @@ def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -
     refused = ersd("generate", "a", "-k", "many")
     assert refused.returncode == 2
     assert "expected a number or auto, got 'many'" in refused.stderr
+
+
+def test_sampling_flags_are_the_options(tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path) -> None:
+    """llama.cpp's names on the command line give what the options give."""
+    flags = {
+        ("--typical", 0.9): {"typical_p": 0.9},
+        ("--xtc-probability", 0.5, "--xtc-threshold", 0.02): {"xtc_probability": 0.5, "xtc_threshold": 0.02},
+        ("--repeat-penalty", 1.3, "--presence-penalty", 0.2, "--frequency-penalty", 0.1, "--repeat-last-n", -1): {
+            "repeat_penalty": 1.3,
+            "presence_penalty": 0.2,
+            "frequency_penalty": 0.1,
+            "penalty_last_n": -1,
+        },
+        (
+            "--dry-multiplier",
+            2,
+            "--dry-base",
+            1.5,
+            "--dry-allowed-length",
+            1,
+            "--dry-penalty-last-n",
+            50,
+        ): {
+            "dry_multiplier": 2.0,
+            "dry_base": 1.5,
+            "dry_allowed_length": 1,
+            "dry_penalty_last_n": 50,
+        },
+        ("--dry-multiplier", 2, "--dry-sequence-breaker", "none"): {"dry_multiplier": 2.0, "dry_sequence_breakers": []},
+        ("-l", "300+3", "-l", "301-inf", "--ignore-eos"): {"logit_bias": {300: 3.0, 301: -math.inf}, "ignore_eos": True},
+        ("--grammar", "root ::= [a-h ]+"): {"grammar": "root ::= [a-h ]+"},
+        ("--grammar-file", tmp_path / "g.gbnf"): {"grammar": "root ::= [a-h ]+"},
+        ("-j", '{"type": "integer"}'): {"response_format": {"type": "json_object", "schema": {"type": "integer"}}},
+        ("-j", "{}"): {"response_format": {"type": "json_object"}},
+    }
+    (tmp_path / "g.gbnf").write_text("root ::= [a-h ]+")
+    common = ["-m", tiny_target, "-md", tiny_draft, "-n", 20, "-s", 3, "-t", 1, "-k", 8, "--json", "--logprobs", 1, *SAMPLING]
+    for words, options in flags.items():
+        answer = json.loads(ersd("generate", "the of the of", *common, *words).stdout)
+        expected = generator.generate("the of the of", max_tokens=20, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=3, **options)
+        assert answer["tokens"] == expected.tokens, words
+        assert [each["token"] for each in answer["logprobs"]] == expected.tokens
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-l", "17=3"],
+        ["--logprobs", "2"],
+        ["--grammar", "root ::= [a-z]", "-j", "{}"],
+        ["-j", "{"],
+    ],
+    ids=str,
+)
+def test_wrong_sampling_flags(tiny_target: Path, words: list) -> None:
+    """One sentence and no traceback."""
+    run = ersd("generate", "a", "-m", tiny_target, "-n", 4, *words)
+    assert run.returncode in (1, 2)
+    assert (
+        "expected a token" in run.stderr or "give one of them" in run.stderr or "needs --json" in run.stderr or "must be JSON" in run.stderr
+    )
+    assert "Traceback" not in run.stderr

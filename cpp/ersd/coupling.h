@@ -5,8 +5,10 @@
 #include <span>
 #include <vector>
 
+#include "ersd/filtered_race.h"
 #include "ersd/race.h"
 #include "ersd/rejection.h"
+#include "ersd/selection.h"
 
 namespace ersd {
 
@@ -36,22 +38,36 @@ class Coupling {
   std::span<const Arrival> arrivals(std::span<const float> draft, uint32_t position, size_t m);
 
   // The target's token at a position, and its rank in order(draft): kRanks for all later ones, -1 for an empty draft.
-  // Throws std::runtime_error where the target has no finite logit.
-  Ranked emit(std::span<const float> target, std::span<const float> draft, uint32_t position);
+  // allowed: the tokens that may come, empty for all; asked about as few as possible, but for rejection sampling and Selection about all.
+  // Throws std::runtime_error where no token is left that has a probability.
+  Ranked emit(std::span<const float> target, std::span<const float> draft, uint32_t position, const Allowed& allowed = {});
+
+  // Takes from a row of the draft's logits tokens that are not allowed: those among the first arrivals, or for rejection sampling, where the row must
+  // not depend on the draws, among the most probable ones.
+  void restrict_draft(std::span<float> draft, uint32_t position, const Allowed& allowed);
 
   float temperature() const { return draft_options().temperature; }
 
  private:
   bool rejects() const { return !is_race(method_) && options_.temperature > 0; }
   Siblings siblings() const { return method_ == Method::kGsd ? Siblings::kDistinct : Siblings::kIndependent; }
+  // A row after truncation that takes a Selection, and the options that are left then.
+  struct Selected {
+    std::span<const float> logits;
+    SamplingOptions options;
+  };
+  Selected select(std::span<const float> logits, const SamplingOptions& options, uint32_t position, Selection& selection) const;
   SamplingOptions draft_options() const { return method_ == Method::kMatch ? SamplingOptions{0, 0, 1, 0} : options_; }
 
   Method method_ = Method::kErsd;
   SamplingOptions options_;
   uint64_t seed_ = 0;
   Race race_;
+  FilteredRace filtered_race_;
   Rejection rejection_;
+  Selection target_selection_, draft_selection_;
   std::vector<Token> order_;
+  std::vector<uint8_t> answers_;
 };
 
 }  // namespace ersd

@@ -17,8 +17,9 @@ Decoder::Decoder(LanguageModel& target, LanguageModel* draft) : target_(target) 
   if (draft) drafter_ = std::make_unique<Drafter>(*draft, target.n_vocab());
 }
 
-void Decoder::start(std::span<const Token> prompt, const GenerationOptions& options) {
+void Decoder::start(std::span<const Token> prompt, const GenerationOptions& options, Shaping shaping) {
   options_ = options;
+  shaping_ = std::move(shaping);
   if (!is_race(options.method)) learnt() = {};
   coupling_.reset(options.method, options.sampling, options.seed);
   stats_ = {};
@@ -30,7 +31,10 @@ void Decoder::start(std::span<const Token> prompt, const GenerationOptions& opti
     if (now) model.decode(history(), tree_, {});
   };
   prefill(target_, true);
-  if (drafter_) drafter_->correct(adapting() ? &learnt().correction : nullptr);
+  if (drafter_) {
+    drafter_->correct(adapting() ? &learnt().correction : nullptr);
+    drafter_->shape(&shaping_);
+  }
   controller_.replan();
   if (drafting()) prefill(drafter_->model(), nodes() > 0);
 }
@@ -119,7 +123,7 @@ void Decoder::draft(int32_t k, int32_t max_depth) {
 
 Ranked Decoder::observe() {
   tree_.reset(tokens_.back());
-  drafter_->look(history(), tree_, stats_);
+  drafter_->look(history(), tree_, coupling_, stats_);
   check();
   const auto row = target_.logits(0);
   target_row_.assign(row.begin(), row.end());
@@ -138,7 +142,12 @@ void Decoder::check() {
   stats_.target_ms += ms;
   const Stopwatch watch(stats_.race_ms);
   const auto draft = [&](int32_t node) { return drafting() ? drafter_->row(node) : std::span<const float>(); };
-  verify(tree_, [&](int32_t node) { return target_.logits(node); }, draft, static_cast<uint32_t>(history().size()), coupling_, verified_);
+  const auto target = [&](int32_t node) { return shaping_.target(history(), tree_, node, target_.logits(node)); };
+  const auto filter = [&](int32_t node) { return shaping_.allowed(history(), tree_, node); };
+  verify(tree_, target, draft, filter, static_cast<uint32_t>(history().size()), coupling_, verified_);
+  logprobs_.clear();
+  for (size_t i = 0; i < verified_.path.size() && options_.logprobs >= 0; ++i)
+    logprobs_.push_back(logprobs_of_(target_.logits(verified_.path[i]), verified_.emitted[i], options_.logprobs));
   learn();
 }
 
@@ -149,7 +158,7 @@ void Decoder::learn() {
     ++stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];
     learnt().ranks.observe(static_cast<size_t>(rank));
     learnt().margins.observe(drafter_->arrivals(node), drafter_->row(node), coupling_.temperature(), rank);
-    if (adapting()) learnt().correction.observe(tree_.token(node), target_.logits(node), drafter_->row(node), coupling_.temperature());
+    if (adapting()) learnt().correction.observe(tree_.token(node), target_.logits(node), drafter_->unshaped_row(node), coupling_.temperature());
   }
 }
 
@@ -158,6 +167,7 @@ void Decoder::commit() {
   if (drafting()) drafter_->model().commit(tree_, verified_.path.back());
   const size_t n_accepted = verified_.path.size() - 1;
   tokens_.insert(tokens_.end(), verified_.emitted.begin(), verified_.emitted.end());
+  shaping_.commit(tokens_);
   ++stats_.target_calls;
   stats_.generated += static_cast<int64_t>(n_accepted) + 1;
   stats_.accepted += static_cast<int64_t>(n_accepted);

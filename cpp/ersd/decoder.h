@@ -9,8 +9,10 @@
 #include "ersd/controller.h"
 #include "ersd/drafter.h"
 #include "ersd/language_model.h"
+#include "ersd/logprobs.h"
 #include "ersd/options.h"
 #include "ersd/profile.h"
+#include "ersd/shaping.h"
 #include "ersd/verify.h"
 
 namespace ersd {
@@ -20,18 +22,24 @@ class Decoder {
   // draft may be null: then every method is plain sampling by the same races. Both models must outlive the decoder.
   Decoder(LanguageModel& target, LanguageModel* draft);
 
-  // Forgets the last generation and decodes the prompt but its last token. prompt: i32[1 or more].
-  void start(std::span<const Token> prompt, const GenerationOptions& options);
+  // Forgets the last generation and decodes the prompt but its last token. prompt: i32[1 or more]. shaping: what options.shaping asks for.
+  void start(std::span<const Token> prompt, const GenerationOptions& options, Shaping shaping = {});
 
   // One target call; the tokens it gave, at least one and at most `limit` (1 or more). Valid until the next step.
   // If a model throws, the tokens so far stand and the next start() sets everything right.
   std::span<const Token> step(int32_t limit);
+
+  // Of each token of the last step, where options.logprobs asks for them. Valid until the next step.
+  std::span<const TokenLogprob> logprobs() const { return logprobs_; }
 
   // One target call without a tree, and one of the draft: a token and its rank in the draft's order, from which follows what any tree of ranks
   // would have done here. target_row() and draft_row() give the logits behind it until the next call. Needs a draft and room for the token.
   Ranked observe();
   std::span<const float> target_row() const { return target_row_; }
   std::span<const float> draft_row() const { return drafter_->row(0); }
+
+  // Lets go of what shapes the generation; it must not go on.
+  void end() { shaping_ = {}, options_.shaping = {}; }
 
   // How many of the next tokens the context can still take.
   int32_t room() const { return target_.n_ctx() - static_cast<int32_t>(tokens_.size()); }
@@ -75,6 +83,9 @@ class Decoder {
   CostCurve cost_;  // of the target
   Controller controller_;
   Coupling coupling_;
+  Shaping shaping_;
+  Logprobs logprobs_of_;
+  std::vector<TokenLogprob> logprobs_;
   const Learnt& learnt() const { return learnt_[static_cast<size_t>(options_.method)]; }
   Learnt& learnt() { return learnt_[static_cast<size_t>(options_.method)]; }
   std::array<Learnt, kMethods> learnt_;

@@ -22,7 +22,7 @@ void Drafter::draft(std::span<const Token> history, const TreeShape& shape, Coup
     for (; level_end < shape.size() && shape.depth[level_end] == shape.depth[level_begin]; ++level_end)
       if (node_of_[level_end] >= 0 && first_child_[level_end] >= 0) expanded_.push_back(node_of_[level_end]);
     if (expanded_.empty()) break;
-    run(history, tree, expanded_, correction_, stats);
+    run(history, tree, expanded_, correction_, coupling, stats);
     const Stopwatch watch(stats.race_ms);
     for (int32_t i = level_begin; i < level_end; ++i) {
       const int32_t node = node_of_[i];
@@ -50,7 +50,7 @@ void Drafter::grow(std::span<const Token> history, int32_t k, int32_t max_depth,
     double promise = 0;
     for (const int32_t node : expanded_) promise += kFirst * path_[node];
     if (depth > 0 && promise < worth * cost_(static_cast<int32_t>(expanded_.size()))) break;
-    run(history, tree, expanded_, correction_, stats);
+    run(history, tree, expanded_, correction_, coupling, stats);
     const Stopwatch watch(stats.race_ms);
     next_.clear();
     for (const int32_t node : expanded_) {
@@ -76,13 +76,14 @@ void Drafter::grow(std::span<const Token> history, int32_t k, int32_t max_depth,
   threshold_ = std::clamp(threshold_ * std::exp(0.05 * std::clamp((tree.n_drafted() - k) / static_cast<double>(k), -1.0, 2.0)), 1e-4, 0.9);
 }
 
-void Drafter::look(std::span<const Token> history, const DraftTree& tree, Stats& stats) {
+void Drafter::look(std::span<const Token> history, const DraftTree& tree, Coupling& coupling, Stats& stats) {
   clear();
   const int32_t root = 0;
-  run(history, tree, {&root, 1}, nullptr, stats);
+  run(history, tree, {&root, 1}, nullptr, coupling, stats);
 }
 
-void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, const Correction* correction, Stats& stats) {
+void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, const Correction* correction,
+                  Coupling& coupling, Stats& stats) {
   const auto width = static_cast<int32_t>(history.size() + nodes.size()) - model_.n_cached();
   double ms = 0;
   {
@@ -102,6 +103,18 @@ void Drafter::run(std::span<const Token> history, const DraftTree& tree, std::sp
     std::copy_n(model_.logits(node).begin(), n_vocab, kept.begin());
     if (correction) correction->apply(tree.token(node), kept);
   }
+  if (shaping()) shape_rows(history, tree, nodes, coupling);
+}
+
+void Drafter::shape_rows(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Coupling& coupling) {
+  const auto n_vocab = static_cast<size_t>(n_vocab_);
+  shaped_.resize(rows_.size());
+  for (const int32_t node : nodes) {
+    const auto shaped = std::span(shaped_).subspan(static_cast<size_t>(row_of_[node]) * n_vocab, n_vocab);
+    std::ranges::copy(unshaped_row(node), shaped.begin());
+    shaping_->draft(history, tree, node, shaped);
+    if (const Allowed allowed = shaping_->allowed(history, tree, node)) coupling.restrict_draft(shaped, child_position(history, tree, node), allowed);
+  }
 }
 
 void Drafter::clear() {
@@ -117,10 +130,10 @@ std::span<const Arrival> Drafter::arrivals(int32_t node) const {
   return std::span(arrivals_).subspan(begin_[node], end_[node] - begin_[node]);
 }
 
-std::span<const float> Drafter::row(int32_t node) const {
+std::span<const float> Drafter::kept_row(const std::vector<float>& rows, int32_t node) const {
   if (static_cast<size_t>(node) >= row_of_.size() || row_of_[node] < 0) return {};
   const auto n_vocab = static_cast<size_t>(n_vocab_);
-  return std::span(rows_).subspan(static_cast<size_t>(row_of_[node]) * n_vocab, n_vocab);
+  return std::span(rows).subspan(static_cast<size_t>(row_of_[node]) * n_vocab, n_vocab);
 }
 
 }  // namespace ersd

@@ -11,6 +11,7 @@
 #include "ersd/language_model.h"
 #include "ersd/margins.h"
 #include "ersd/options.h"
+#include "ersd/shaping.h"
 
 namespace ersd {
 
@@ -32,13 +33,18 @@ class Drafter {
   void forget() { threshold_nodes_ = 0; }
 
   // Runs the model at the root alone.
-  void look(std::span<const Token> history, const DraftTree& tree, Stats& stats);
+  void look(std::span<const Token> history, const DraftTree& tree, Coupling& coupling, Stats& stats);
 
-  // The draft's logits at a node of the last tree, f32[least of both vocabularies]; empty where the model was not run.
-  std::span<const float> row(int32_t node) const;
+  // The draft's logits at a node of the last tree, shaped, f32[least of both vocabularies]; empty where the model was not run.
+  std::span<const float> row(int32_t node) const { return kept_row(shaping() ? shaped_ : rows_, node); }
+  // The same before shaping.
+  std::span<const float> unshaped_row(int32_t node) const { return kept_row(rows_, node); }
 
   // A correction for all rows but those of look(); null for none. It must outlive its use.
   void correct(const Correction* correction) { correction_ = correction; }
+
+  // What shapes the rows; null for nothing. It must outlive its use.
+  void shape(Shaping* shaping) { shaping_ = shaping; }
 
   // What grow() saw of the race at a node; empty where it did not look.
   std::span<const Arrival> arrivals(int32_t node) const;
@@ -51,13 +57,19 @@ class Drafter {
   static uint32_t child_position(std::span<const Token> history, const DraftTree& tree, int32_t node) {
     return static_cast<uint32_t>(history.size()) + static_cast<uint32_t>(tree.depth(node)) + 1;
   }
-  void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, const Correction* correction, Stats& stats);
+  void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, const Correction* correction, Coupling& coupling,
+           Stats& stats);
+  bool shaping() const { return shaping_ && shaping_->shapes_drafts(); }
+  void shape_rows(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Coupling& coupling);
+  std::span<const float> kept_row(const std::vector<float>& rows, int32_t node) const;
 
   LanguageModel& model_;
   int32_t n_vocab_;
   CostCurve cost_;
   const Correction* correction_ = nullptr;
+  Shaping* shaping_ = nullptr;
   std::vector<float> rows_;                  // f32[n_rows, n_vocab], kept over the levels
+  std::vector<float> shaped_;                // the same, shaped; unused where nothing shapes them
   std::vector<int32_t> row_of_;              // by tree node, -1 for none
   std::vector<int32_t> node_of_, expanded_;  // by shape node: its tree node or -1; the nodes of a level that have children
   std::vector<int32_t> first_child_;         // by shape node, into the shape; -1 for none

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 
+#include "ersd/llama/backend.h"
+#include "ersd/llama/samplers.h"
+
 namespace ersd {
 
 const char* to_string(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : reason == FinishReason::kLength ? "length" : ""; }
@@ -39,6 +42,7 @@ void Generator::check_prompt(const std::vector<Token>& prompt) const {
 
 void Generator::start(const std::vector<Token>& prompt, const GenerationOptions& options) {
   active_ = false;
+  llama::start();  // the log may have gone to another user of llama.cpp
   options.validate();
   check_prompt(prompt);
   started_ = std::chrono::steady_clock::now();
@@ -46,7 +50,7 @@ void Generator::start(const std::vector<Token>& prompt, const GenerationOptions&
   target_before_ = target_context_->n_decoded();
   draft_before_ = draft_ ? draft_context_->n_decoded() : 0;
   method_ = options.method;
-  decoder_->start(prompt, options);
+  decoder_->start(prompt, options, llama::make_shaping(target_, options.shaping, prompt.size(), n_ctx()));
   left_ = options.max_tokens < 0 ? decoder_->room() : std::min(options.max_tokens, decoder_->room());
   active_ = true;
   update_totals();
@@ -109,6 +113,8 @@ void Generator::take(std::span<const Token> tokens, GenerationStep& step) {
     if (!text_.push(target_.piece(tokens[kept]), step.text)) reason = FinishReason::kStop;
   }
   step.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(kept));
+  const auto logprobs = decoder_->logprobs();
+  step.logprobs.assign(logprobs.begin(), logprobs.begin() + static_cast<ptrdiff_t>(std::min(kept, logprobs.size())));
   step.n_accepted = static_cast<int32_t>(std::min(kept, tokens.size() - 1));
   left_ -= static_cast<int32_t>(kept);
   // What was decoded past the end is not part of the answer and not counted.

@@ -19,9 +19,10 @@ enum class FinishReason { kNone, kStop, kLength };  // still going; an end token
 const char* to_string(FinishReason reason);         // "", "stop", "length"
 
 struct GenerationStep {
-  std::string text;           // what became certain in this step; joined, the steps are the whole text
-  std::vector<Token> tokens;  // the tokens of this step that belong to the answer
-  int32_t n_accepted = 0;     // how many of them were drafted
+  std::string text;                    // what became certain in this step; joined, the steps are the whole text
+  std::vector<Token> tokens;           // the tokens of this step that belong to the answer
+  std::vector<TokenLogprob> logprobs;  // of each of them, if asked for
+  int32_t n_accepted = 0;              // how many of them were drafted
   FinishReason finish_reason = FinishReason::kNone;
 };
 
@@ -47,6 +48,9 @@ class Generator {
   // One target call. After the last one, whose finish_reason says why, steps are empty.
   // Where it throws, the generation is over; start() begins the next.
   GenerationStep step();
+
+  // Ends the generation under way and lets go of what its options hold.
+  void end() { active_ = false, decoder_->end(); }
 
   // One position by one call of each model: its token, its rank in the draft's order (Coupling::kRanks for all later ones), and, until the next
   // call, the logits of both. After the last position, which max_tokens or an end token sets, left() is 0. Throws std::invalid_argument

@@ -19,6 +19,7 @@ enum class Domain : uint32_t {
   kSiblings = 1,    // the draft's own order, in rejection sampling
   kAcceptance = 2,  // whether a sibling is accepted
   kResidual = 3,    // the token where none is
+  kXtc = 4,         // whether XTC acts at a position
 };
 
 // A uniform variate in (0, 1), a pure function of its arguments.

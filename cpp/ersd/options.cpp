@@ -2,6 +2,8 @@
 #include "ersd/options.h"
 
 #include <array>
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <utility>
 
@@ -44,8 +46,31 @@ Strategy strategy_from(std::string_view name) { return from("strategy", kStrateg
 const char* to_string(Method method) { return name_of(kMethodNames, method); }
 const char* to_string(Strategy strategy) { return name_of(kStrategyNames, strategy); }
 
+void ShapingOptions::validate() const {
+  const auto check_finite = [](const char* option, float value, bool positive) {
+    if (!std::isfinite(value) || (positive && value <= 0))
+      throw std::invalid_argument(std::string(option) + " must be a finite number" + (positive ? " above 0" : "") + ", got " + std::to_string(value));
+  };
+  check_finite("repeat_penalty", repeat_penalty, true);
+  check_finite("frequency_penalty", frequency_penalty, false);
+  check_finite("presence_penalty", presence_penalty, false);
+  check_finite("dry_multiplier", dry_multiplier, false);
+  check_finite("dry_base", dry_base, true);
+  constexpr int32_t kMost = std::numeric_limits<int32_t>::max();
+  check_range("penalty_last_n", penalty_last_n, -1, kMost);
+  check_range("dry_allowed_length", dry_allowed_length, 0, kMost);
+  check_range("dry_penalty_last_n", dry_penalty_last_n, -1, kMost);
+  for (const auto& [token, bias] : logit_bias)
+    if (std::isnan(bias) || bias == std::numeric_limits<float>::infinity())
+      throw std::invalid_argument("logit_bias must be finite, or -infinity, got " + std::to_string(bias) + " for token " + std::to_string(token));
+  for (const auto& text : dry_sequence_breakers)
+    if (text.empty()) throw std::invalid_argument("dry_sequence_breakers must be non-empty strings, got an empty one");
+}
+
 void GenerationOptions::validate() const {
   sampling.validate();
+  shaping.validate();
+  if (logprobs < kNoLogprobs) throw std::invalid_argument("logprobs must be at least 0, got " + std::to_string(logprobs));
   if (max_tokens < -1) throw std::invalid_argument("max_tokens must be at least 0, or -1 to fill the context, got " + std::to_string(max_tokens));
   if (draft_nodes != kAuto && (draft_nodes < 1 || draft_nodes > kMaxDraftNodes))
     throw std::invalid_argument("draft_nodes must be between 1 and " + std::to_string(kMaxDraftNodes) + ", or 'auto', got " +

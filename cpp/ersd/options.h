@@ -3,13 +3,16 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ersd/coupling.h"
 #include "ersd/histogram.h"
 #include "ersd/sampling.h"
+#include "ersd/shaping.h"
 #include "ersd/tree.h"
 
 namespace ersd {
@@ -33,9 +36,33 @@ constexpr Strategy default_strategy(Method method) { return is_race(method) ? St
 
 constexpr int32_t kAuto = -1;
 
+// What shapes logits before truncation, by the tokens before them; in this order, with llama.cpp's names and meaning. Prompt and answer both count.
+struct ShapingOptions {
+  std::shared_ptr<LogitsShaper> logits_processor;   // the caller's own, for the target; null: none
+  std::vector<std::pair<Token, float>> logit_bias;  // added to the logits of tokens; -infinity: never chosen
+  bool ignore_eos = false;                          // end tokens are never chosen
+  float repeat_penalty = 1;                         // logits of tokens that occurred are divided by it, negative ones multiplied; 1: off
+  float frequency_penalty = 0;                      // subtracted as often as the token occurred
+  float presence_penalty = 0;                       // subtracted once
+  int32_t penalty_last_n = 64;                      // how many tokens these three look back; -1: all, 0: off
+  float dry_multiplier = 0;                         // "don't repeat yourself": a token that goes on with a repetition of n tokens loses
+  float dry_base = 1.75f;                           //   multiplier * base^(n - allowed_length),
+  int32_t dry_allowed_length = 2;                   //   where n is at least this; multiplier 0: off
+  int32_t dry_penalty_last_n = -1;                  // how many tokens it looks back; -1: all, 0: off
+  std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};  // repetitions end at these
+  std::string grammar;                                                   // GBNF: what the answer must match, by its rule "root"; empty: anything
+
+  // Throws std::invalid_argument naming the option, what was expected and what came.
+  void validate() const;
+};
+
+constexpr int32_t kNoLogprobs = -1;
+
 struct GenerationOptions {
   int32_t max_tokens = -1;  // -1: until the context is full
   SamplingOptions sampling;
+  ShapingOptions shaping;
+  int32_t logprobs = kNoLogprobs;  // of each token of the answer, and of as many of the most probable ones
   uint64_t seed = 0;
   std::vector<std::string> stop;  // UTF-8; generation ends before the first of them in the text
   Method method = Method::kErsd;

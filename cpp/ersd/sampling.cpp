@@ -50,7 +50,7 @@ inline float exp_fast(float x) {
 }
 
 // sum of exp(x - maximum), NaN and -infinity counting nothing
-ERSD_VECTORISED double exp_sum(const float* x, size_t n, float maximum) {
+ERSD_VECTORISED double sum_exp(const float* x, size_t n, float maximum) {
   double total = 0;
   for (size_t start = 0; start < n; start += kChunk) {
     const size_t end = std::min(n, start + kChunk);
@@ -99,6 +99,9 @@ void SamplingOptions::validate() const {
   if (temperature != 0 && !(temperature >= 1e-6f && temperature <= 1e6f)) refuse("temperature", "0, or between 1e-6 and 1e6", temperature);
   if (!(top_p > 0)) refuse("top_p", "above 0 (1 keeps all tokens)", top_p);
   if (!(min_p >= 0 && min_p <= 1)) refuse("min_p", "between 0 and 1", min_p);
+  if (!(typical_p > 0)) refuse("typical_p", "above 0 (1 keeps all tokens)", typical_p);
+  if (!(xtc_probability >= 0 && xtc_probability <= 1)) refuse("xtc_probability", "between 0 and 1", xtc_probability);
+  if (!(xtc_threshold >= 0 && xtc_threshold <= 1)) refuse("xtc_threshold", "between 0 and 1", xtc_threshold);
 }
 
 void Row::read(std::span<const float> logits) {
@@ -141,7 +144,7 @@ float Truncation::top_k_p(const Row& row, const SamplingOptions& options) {
   }
   if (options.top_p >= 1) return *std::min_element(begin, end);
   const auto mass = [&](auto from, auto to) {
-    return exp_sum(candidates_.data() + (from - candidates_.begin()), static_cast<size_t>(to - from), row.maximum());
+    return sum_exp(candidates_.data() + (from - candidates_.begin()), static_cast<size_t>(to - from), row.maximum());
   };
   // Quickselect by mass: narrow [begin, end) to the candidate at which the sum of all greater ones passes top_p. Equal ones count together.
   double missing = options.top_p * mass(begin, end);
@@ -168,6 +171,8 @@ double probability_weights(const Row& row, const SamplingOptions& options, float
   exp_weights(row.logits().data(), row.logits().size(), row.maximum(), options.temperature, cutoff, weights.data());
   return sum(weights);
 }
+
+double exp_sum(std::span<const float> logits, float maximum) { return sum_exp(logits.data(), logits.size(), maximum); }
 
 float Truncation::cutoff(const Row& row, const SamplingOptions& options) {
   if (options.temperature == 0 || std::isinf(row.maximum())) return kNone;

@@ -8,7 +8,8 @@
 from ersd import _loader as _loader  # loads llama.cpp; must come before everything that uses ersd._core
 from ersd import models
 from ersd.generator import Generator, Position
-from ersd.stream import Result, Stats, Step, Stream
+from ersd.options import Options
+from ersd.stream import Result, Stats, Step, Stream, TokenLogprob
 
 __version__ = _loader.VERSION
-__all__ = ["Generator", "Position", "Result", "Stats", "Step", "Stream", "__version__", "models"]
+__all__ = ["Generator", "Options", "Position", "Result", "Stats", "Step", "Stream", "TokenLogprob", "__version__", "models"]

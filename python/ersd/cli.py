@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ersd import Generator, __version__, _core, _loader, models
+from ersd.flags import add_options, options_from
 
 __all__ = ["bench", "main"]
 
@@ -22,12 +23,6 @@ def version() -> str:
     """What is installed and what it runs on, for ``ersd --version``."""
     devices = "\n".join(f"  {name}: {description}" for name, description, _ in _core.devices())
     return f"ersd {__version__}, {_loader.REQUIREMENT.replace('==', ' ')}\ndevices:\n{devices}"
-
-
-def _nodes(text: str) -> int | str:
-    if text != "auto" and not text.lstrip("-").isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number or auto, got '{text}'")
-    return text if text == "auto" else int(text)
 
 
 def _add_models(add: Callable[..., Any]) -> None:
@@ -56,18 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_context(add)
     add("words", nargs="*", metavar="PROMPT", help="the prompt; - reads it from standard input")
     add("-p", "--prompt", help="the prompt")
-    add("-n", "--max-tokens", type=int, default=128, help="tokens to generate; -1: until the context is full")
-    add("--temp", "--temperature", type=float, default=0.8, help="temperature; 0: the most probable token")
-    add("--top-k", type=int, default=40, help="0: all tokens")
-    add("--top-p", type=float, default=0.95, help="1: all tokens")
-    add("--min-p", type=float, default=0.05, help="0: all tokens")
-    add("-s", "--seed", type=int, default=None, help="without it, a fresh one")
-    add("--stop", action="append", default=[], help="end before this text; may be repeated")
-    add("--method", default="ersd", help="ersd, ar (no draft), gsd, gsd_iid or match")
-    add("--strategy", help="simple, sequence, batch, tree or adaptive; without it, adaptive, or tree for gsd")
-    add("-k", "--draft-nodes", type=_nodes, default="auto", help="drafted tokens per target call; auto: as many as pay")
-    add("--draft-depth", type=int, default=64, help="longest path of a draft tree")
-    add("--no-adapt-draft", action="store_true", help="the draft does not correct itself by what the target says")
+    add_options(generate)
+    add("--logprobs", type=int, default=None, metavar="N", help="with --json: log-probabilities of tokens and of the N best")
     add("--json", action="store_true", help="print one JSON object instead of text")
     tune = commands.add_parser(
         "tune",
@@ -136,22 +121,11 @@ def _generator(args: argparse.Namespace, *, with_draft: bool) -> Generator:
 
 def _generate(args: argparse.Namespace) -> None:
     prompt = _prompt(args)
-    generator = _generator(args, with_draft=args.method != "ar")
-    stream = generator.stream(
-        prompt,
-        max_tokens=args.max_tokens,
-        temperature=args.temp,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        seed=args.seed,
-        stop=args.stop,
-        method=args.method,
-        strategy=args.strategy,
-        draft_nodes=args.draft_nodes,
-        draft_depth=args.draft_depth,
-        adapt_draft=not args.no_adapt_draft,
-    )
+    options = options_from(args)
+    if args.logprobs is not None and not args.json:
+        raise ValueError("--logprobs needs --json")
+    options["logprobs"] = args.logprobs
+    stream = _generator(args, with_draft=args.method != "ar").stream(prompt, **options)
     interrupted = False
     try:
         for step in stream:
@@ -163,7 +137,7 @@ def _generate(args: argparse.Namespace) -> None:
     finally:
         stream.close()
     if args.json:
-        result = {
+        result: dict[str, Any] = {
             "prompt": prompt,
             "text": stream.text,
             "tokens": stream.tokens,
@@ -171,6 +145,8 @@ def _generate(args: argparse.Namespace) -> None:
             "seed": stream.seed,
             "stats": asdict(stream.stats),
         }
+        if stream.logprobs is not None:
+            result["logprobs"] = [asdict(each) for each in stream.logprobs]
         print(json.dumps(result, ensure_ascii=False))
     else:
         print(flush=True)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
-import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ersd import _core, models
 from ersd import profile as profiles
+from ersd.options import Options, check_max_tokens, check_seed, core_options, takes_options
 from ersd.stream import Result, Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Generator", "Position"]
 
@@ -137,108 +140,36 @@ class Generator:
         """
         return cls(models.default_target(), models.default_draft(), **options)
 
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        max_tokens: int | None = 128,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        method: str = "ersd",
-        strategy: str | None = None,
-        draft_nodes: int | str = "auto",
-        draft_depth: int = 64,
-        adapt_draft: bool = True,
-    ) -> Result:
+    @takes_options
+    def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Result:
         """Generate an answer. The arguments, and what they raise, are those of `stream`.
 
         Ctrl-C stops within a step and leaves the Generator usable.
         """
-        stream = self.stream(
-            prompt,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-            method=method,
-            strategy=strategy,
-            draft_nodes=draft_nodes,
-            draft_depth=draft_depth,
-            adapt_draft=adapt_draft,
-        )
+        stream = self.stream(prompt, **options)
         with stream:
             for _ in stream:
                 pass
         assert stream.finish_reason is not None
-        return Result(stream.text, stream.tokens, stream.finish_reason, stream.seed, stream.stats)
+        return Result(stream.text, stream.tokens, stream.finish_reason, stream.seed, stream.stats, stream.logprobs)
 
-    def stream(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        max_tokens: int | None = 128,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        method: str = "ersd",
-        strategy: str | None = None,
-        draft_nodes: int | str = "auto",
-        draft_depth: int = 64,
-        adapt_draft: bool = True,
-    ) -> Stream:
+    @takes_options
+    def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Stream:
         """Generate step by step: an iterator over `Step`, one for each target call.
 
         Args:
             prompt: text, in which special tokens like ``<|im_start|>`` are understood, or token ids.
-            max_tokens: tokens to generate at most; None or -1 until the context is full.
-            temperature: 0 for the most probable token at every position.
-            top_k: keep the k most probable tokens; 0 for all.
-            top_p: keep the fewest tokens that sum to this probability; 1 for all.
-            min_p: keep tokens at least this many times as probable as the most probable one; 0 for all.
-            seed: 0 to 2**64 - 1; None draws a fresh one, to be read from the result.
-            stop: strings that end the answer, before them.
-            method: "ersd"; "ar" for the same races without a draft; "match", llama.cpp's rule: the draft's most probable tokens, accepted
-                if the races choose them. These three give one text. "gsd" and "gsd_iid", greedy rejection sampling with distinct and
-                with independent siblings, give as exact a sample, but another text, which depends on the draft.
-            strategy: "simple" (one token), "sequence" (a chain), "batch" (children of the last token), "tree" (the optimal tree for the
-                ranks seen so far) or "adaptive" (a tree that is wide where the realised race was close and deep where it was not; for races
-                only). None for "adaptive" where the method allows it, else "tree".
-            draft_nodes: k, drafted tokens per target call, 1 to 256; "auto" for as many as pay, none where plain decoding is faster, by
-                what calls of both models cost here and how far the draft has been right. The first use measures costs for half a second.
-                For rejection sampling, whose text depends on k, "auto" is 16.
-            draft_depth: the longest path in the tree.
-            adapt_draft: let the draft correct itself by what the target says of its proposals, from one answer to the next; for "ersd".
+            options: see `ersd.Options`.
 
         Raises:
-            ValueError: an option out of range, an empty prompt, one that does not fit the context, an unknown method or strategy.
-            RuntimeError: this thread has an open stream of this Generator.
+            TypeError: an unknown option, or one of another type.
+            ValueError: an option out of range, an empty prompt, one that does not fit the context, an unknown method or strategy, a grammar
+                or a schema that llama.cpp does not understand.
+            RuntimeError: this thread has an open stream of this Generator. While it runs: a grammar and other options that leave no token.
         """
-        chosen = self._seed(seed)
-        options = _core.GenerationOptions(
-            max_tokens=self._max_tokens(max_tokens),
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=chosen,
-            stop=[stop] if isinstance(stop, str) else list(stop),
-            method=method,
-            strategy=strategy,
-            draft_nodes=draft_nodes,
-            draft_depth=draft_depth,
-            adapt_draft=adapt_draft,
-        )
-        return Stream(self, self._prompt(prompt), options, chosen)
+        seed = check_seed(options.get("seed"))
+        chosen = core_options(options, seed)
+        return Stream(self, self._prompt(prompt), chosen, seed)
 
     def ranks(
         self,
@@ -273,12 +204,12 @@ class Generator:
             ValueError: as `stream`; no draft model, or method "ar", which does not use it.
         """
         options = _core.GenerationOptions(
-            max_tokens=self._max_tokens(max_tokens),
+            max_tokens=check_max_tokens(max_tokens),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
-            seed=self._seed(seed),
+            seed=check_seed(seed),
             method=method,
             adapt_draft=False,
         )
@@ -293,22 +224,6 @@ class Generator:
                 token, rank = self._core.observe()
                 rows = (self._core.target_row(), self._core.draft_row()) if logits else (None, None)
                 yield Position(token, rank, *rows)
-
-    @staticmethod
-    def _max_tokens(max_tokens: int | None) -> int:
-        if not isinstance(max_tokens, int | None) or isinstance(max_tokens, bool):
-            raise TypeError(f"max_tokens must be an int or None, got {max_tokens!r}")
-        return -1 if max_tokens is None else max_tokens
-
-    @staticmethod
-    def _seed(seed: int | None) -> int:
-        if seed is None:
-            return secrets.randbits(32)
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise TypeError(f"seed must be an int or None, got {seed!r}")
-        if not 0 <= seed < 1 << 64:
-            raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
-        return seed
 
     def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
         tokens = self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]

@@ -12,7 +12,22 @@ from ersd import _core
 if TYPE_CHECKING:
     from ersd.generator import Generator
 
-__all__ = ["Result", "Stats", "Step", "Stream"]
+__all__ = ["Result", "Stats", "Step", "Stream", "TokenLogprob"]
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """The log-probability of a token of the answer: log-softmax of the target's own logits, before any option shapes them.
+
+    Attributes:
+        token: the token.
+        logprob: its log-probability.
+        top: the most probable tokens at its position and their log-probabilities, as many as were asked for.
+    """
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -77,11 +92,13 @@ class Step:
         text: the text that became certain; the texts of all steps joined are the whole answer.
         tokens: the tokens of this step that belong to the answer.
         n_accepted: how many of them were drafted.
+        logprobs: one for each of them; None unless asked for.
     """
 
     text: str
     tokens: list[int]
     n_accepted: int
+    logprobs: list[TokenLogprob] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,7 @@ class Result:
         finish_reason: "stop" for an end token or stop string, "length" for max_tokens or a full context.
         seed: the seed that gives this answer again.
         stats: counts and times.
+        logprobs: one for each of the tokens; None unless asked for.
     """
 
     text: str
@@ -101,6 +119,7 @@ class Result:
     finish_reason: str
     seed: int
     stats: Stats
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Stream:
@@ -112,6 +131,7 @@ class Stream:
     Attributes:
         seed: the seed of this generation.
         text, tokens: what has come so far.
+        logprobs: of these tokens; None unless asked for.
         finish_reason: None until the generation is finished.
     """
 
@@ -120,6 +140,7 @@ class Stream:
         self.seed = seed
         self.text = ""
         self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] | None = [] if options.logprobs is not None else None
         self.finish_reason: str | None = None
         self._generator = generator
         self._prompt = prompt
@@ -147,17 +168,22 @@ class Stream:
             raise
         self.text += step.text
         self.tokens += step.tokens
+        logprobs = None
+        if self.logprobs is not None:
+            logprobs = [TokenLogprob(each.token, each.logprob, each.top) for each in step.logprobs]
+            self.logprobs += logprobs
         if step.finish_reason:
             self.finish_reason = step.finish_reason
             self.close()
             if not step.text and not step.tokens:
                 raise StopIteration
-        return Step(step.text, step.tokens, step.n_accepted)
+        return Step(step.text, step.tokens, step.n_accepted, logprobs)
 
     def close(self) -> None:
         """End the generation and free the Generator; harmless when it is over."""
         if self._state == "open":
             self._stats = Stats(**self._generator._core.stats)
+            self._generator._core.end()
             self._generator._release()
         self._state = "closed"
 

@@ -4,10 +4,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
 #include <span>
 #include <utility>
 #include <vector>
 
+void bind_options(nanobind::module_& m);    // what a caller can ask of a generation
 void bind_core(nanobind::module_& m);       // clocks, races, trees, layouts, verification: the core without a model file
 void bind_learning(nanobind::module_& m);   // what is learnt of a pair: ranks, margins, correction, costs
 void bind_generator(nanobind::module_& m);  // models and generation
@@ -16,9 +18,16 @@ using Floats = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_con
 
 inline std::span<const float> view(const Floats& a) { return {a.data(), a.size()}; }
 
+// A NumPy array that owns the values.
 template <class T>
 auto array(std::vector<T> values) {
   auto* owner = new std::vector<T>(std::move(values));
   const nanobind::capsule capsule(owner, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
   return nanobind::ndarray<nanobind::numpy, T, nanobind::ndim<1>>(owner->data(), {owner->size()}, capsule);
+}
+
+// The same with a copy of them.
+template <class T>
+auto to_numpy(std::span<const T> values) {
+  return array(std::vector<T>(values.begin(), values.end()));
 }

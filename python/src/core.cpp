@@ -19,6 +19,21 @@ namespace {
 
 using Table = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
+// A filter by a Python callable (history, tokens) -> [bool].
+class Filter : public TokenFilter {
+ public:
+  explicit Filter(nb::callable function) : function_(std::move(function)) {}
+
+  void filter(std::span<const Token> history, std::span<const Token> tokens, std::span<uint8_t> allowed) override {
+    const nb::object answer = function_(to_numpy(history), to_numpy(tokens));
+    const auto answers = nb::cast<std::vector<bool>>(answer);
+    std::copy(answers.begin(), answers.end(), allowed.begin());
+  }
+
+ private:
+  nb::callable function_;
+};
+
 std::vector<int32_t> all_nodes(const DraftTree& tree) {
   std::vector<int32_t> nodes(tree.size());
   for (int32_t i = 0; i < tree.size(); ++i) nodes[i] = i;
@@ -60,19 +75,6 @@ void bind_core(nb::module_& m) {
           },
           "block"_a, "An upper bound on -log(clock) of each token of a block but the one with the least clock; f32[128].");
 
-  nb::class_<SamplingOptions>(m, "SamplingOptions", "temperature, top_k, top_p and min_p, with llama.cpp's meaning and order.")
-      .def(
-          "__init__",
-          [](SamplingOptions* self, float temperature, int32_t top_k, float top_p, float min_p) {
-            new (self) SamplingOptions{temperature, top_k, top_p, min_p};
-            self->validate();
-          },
-          "temperature"_a = 1.0f, "top_k"_a = 0, "top_p"_a = 1.0f, "min_p"_a = 0.0f)
-      .def_ro("temperature", &SamplingOptions::temperature)
-      .def_ro("top_k", &SamplingOptions::top_k)
-      .def_ro("top_p", &SamplingOptions::top_p)
-      .def_ro("min_p", &SamplingOptions::min_p);
-
   m.def(
       "cutoff",
       [](const Floats& logits, const SamplingOptions& options) {
@@ -81,6 +83,34 @@ void bind_core(nb::module_& m) {
         return Truncation().cutoff(row, options);
       },
       "logits"_a, "options"_a, "The least logit that truncation keeps; logits: f32[n_vocab].");
+
+  m.def(
+      "select",
+      [](const Floats& logits, const SamplingOptions& options, double coin) {
+        Selection selection;
+        return to_numpy(selection.select(view(logits), options, coin));
+      },
+      "logits"_a, "options"_a, "coin"_a,
+      "The row with -infinity for tokens that truncation removes, XTC where coin <= xtc_probability; f32[n_vocab].");
+
+  m.def(
+      "uniform", [](uint64_t seed, uint32_t position, uint32_t domain) { return uniform(seed, position, static_cast<Domain>(domain), 0); }, "seed"_a,
+      "position"_a, "domain"_a, "A uniform variate in (0, 1).");
+
+  nb::class_<FilteredRace>(m, "FilteredRace", "Races among the tokens that a filter allows.")
+      .def(nb::init<>())
+      .def(
+          "winner",
+          [](FilteredRace& r, const Floats& logits, const SamplingOptions& options, const Clock& clock, const std::vector<bool>& allowed) {
+            size_t n_asked = 0;
+            const Allowed filter = [&](std::span<const Token> tokens, std::span<uint8_t> answers) {
+              n_asked += tokens.size();
+              for (size_t i = 0; i < tokens.size(); ++i) answers[i] = allowed[static_cast<size_t>(tokens[i])];
+            };
+            const Token winner = r.winner(view(logits), options, clock, filter);
+            return std::pair(winner, n_asked);
+          },
+          "logits"_a, "options"_a, "clock"_a, "allowed"_a, "The winner among allowed tokens, bool[n_vocab], and how many were asked about.");
 
   nb::class_<Race>(m, "Race", "Races over a row of logits, f32[n_vocab].")
       .def(nb::init<>())
@@ -194,7 +224,7 @@ void bind_core(nb::module_& m) {
         Verified verified;
         verify(
             tree, [&](int32_t node) { return model.logits(node); }, [](int32_t) { return std::span<const float>(); },
-            static_cast<uint32_t>(history.size()), coupling, verified);
+            [](int32_t) { return Allowed(); }, static_cast<uint32_t>(history.size()), coupling, verified);
         return std::pair(verified.path, verified.emitted);
       },
       "model"_a, "history"_a, "tree"_a, "options"_a, "seed"_a,
@@ -203,8 +233,15 @@ void bind_core(nb::module_& m) {
   nb::class_<Decoder>(m, "Decoder", "The decoding step over any two language models.")
       .def(nb::init<LanguageModel&, LanguageModel*>(), "target"_a, "draft"_a.none(), nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
       .def(
-          "start", [](Decoder& d, const std::vector<Token>& prompt, const GenerationOptions& options) { d.start(prompt, options); }, "prompt"_a,
-          "options"_a)
+          "start",
+          [](Decoder& d, const std::vector<Token>& prompt, const GenerationOptions& options, const nb::object& filter) {
+            Shaping shaping;
+            if (options.shaping.logits_processor) shaping.add(options.shaping.logits_processor);
+            if (!filter.is_none()) shaping.restrict_to(std::make_shared<Filter>(nb::borrow<nb::callable>(filter)));
+            d.start(prompt, options, std::move(shaping));
+          },
+          "prompt"_a, "options"_a, "filter"_a = nb::none(),
+          "The options' logits_processor shapes both models' rows here. filter: (history, tokens) -> which of the tokens may come.")
       .def(
           "step",
           [](Decoder& d, int32_t limit) {
@@ -219,6 +256,11 @@ void bind_core(nb::module_& m) {
             return std::pair(position.token, position.rank);
           },
           "One token and its rank in the draft's order.")
+      .def_prop_ro("logprobs",
+                   [](const Decoder& d) {
+                     const auto all = d.logprobs();
+                     return std::vector<TokenLogprob>(all.begin(), all.end());
+                   })
       .def_prop_ro("stats", [](Decoder& d) { return d.stats(); })
       .def_prop_ro("histogram", [](Decoder& d) { return d.histogram(); })
       .def_prop_ro("margins", [](Decoder& d) { return d.margins(); });

@@ -8,13 +8,13 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
-#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <thread>
 
 #include "bind.h"
 #include "ersd/llama/backend.h"
+#include "ersd/llama/samplers.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -67,12 +67,6 @@ nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   return d;
 }
 
-nb::ndarray<nb::numpy, float, nb::ndim<1>> copy(std::span<const float> row) {
-  auto* data = new float[row.size()];
-  std::copy(row.begin(), row.end(), data);
-  return {data, {row.size()}, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<float*>(p); })};
-}
-
 }  // namespace
 
 void bind_generator(nb::module_& m) {
@@ -87,37 +81,17 @@ void bind_generator(nb::module_& m) {
     }
   });
 
-  nb::class_<GenerationOptions>(m, "GenerationOptions", "Everything one generation is asked to do.")
-      .def(
-          "__init__",
-          [](GenerationOptions* self, int32_t max_tokens, float temperature, int32_t top_k, float top_p, float min_p, uint64_t seed,
-             std::vector<std::string> stop, const std::string& method, const std::optional<std::string>& strategy,
-             const std::variant<int32_t, std::string>& draft_nodes, int32_t draft_depth, bool adapt_draft) {
-            const auto* nodes = std::get_if<int32_t>(&draft_nodes);
-            if (nodes ? *nodes == kAuto : std::get<std::string>(draft_nodes) != "auto")
-              throw std::invalid_argument("draft_nodes must be between 1 and 256, or 'auto', got " +
-                                          (nodes ? std::to_string(*nodes) : "'" + std::get<std::string>(draft_nodes) + "'"));
-            const Method chosen = method_from(method);
-            new (self) GenerationOptions{max_tokens,
-                                         {temperature, top_k, top_p, min_p},
-                                         seed,
-                                         std::move(stop),
-                                         chosen,
-                                         strategy ? strategy_from(*strategy) : default_strategy(chosen),
-                                         nodes ? *nodes : kAuto,
-                                         adapt_draft,
-                                         draft_depth};
-            self->validate();
-          },
-          nb::kw_only(), "max_tokens"_a = -1, "temperature"_a = 0.8f, "top_k"_a = 40, "top_p"_a = 0.95f, "min_p"_a = 0.05f, "seed"_a = 0,
-          "stop"_a = std::vector<std::string>{}, "method"_a = "ersd", "strategy"_a = nb::none(), "draft_nodes"_a = "auto", "draft_depth"_a = 64,
-          "adapt_draft"_a = true);
-
   nb::class_<Stats>(m, "Stats", "Counts and times of one generation; see ersd.Stats.").def("to_dict", &to_dict);
+
+  nb::class_<TokenLogprob>(m, "TokenLogprob", "A token's log-probability, and the most probable tokens.")
+      .def_ro("token", &TokenLogprob::token)
+      .def_ro("logprob", &TokenLogprob::logprob)
+      .def_ro("top", &TokenLogprob::top);
 
   nb::class_<GenerationStep>(m, "GenerationStep")
       .def_ro("text", &GenerationStep::text)
       .def_ro("tokens", &GenerationStep::tokens)
+      .def_ro("logprobs", &GenerationStep::logprobs)
       .def_ro("n_accepted", &GenerationStep::n_accepted)
       .def_prop_ro("finish_reason", [](const GenerationStep& s) { return to_string(s.finish_reason); });
 
@@ -142,7 +116,20 @@ void bind_generator(nb::module_& m) {
             const std::string text = model.piece(token, special);
             return nb::bytes(text.data(), text.size());
           },
-          "token"_a, "special"_a = false);
+          "token"_a, "special"_a = false)
+      .def(
+          "shape",
+          [](const llama::Model& model, const GenerationOptions& options, const std::vector<Token>& history, size_t n_prompt, const Floats& row) {
+            Shaping shaping = llama::make_shaping(model, options.shaping, n_prompt, static_cast<int32_t>(history.size()));
+            const DraftTree tree(history.back());
+            const std::span<const Token> committed(history.data(), history.size() - 1);
+            auto shaped = shaping.target(committed, tree, 0, view(row));
+            FilteredRace race;
+            if (const Allowed allowed = shaping.allowed(committed, tree, 0)) shaped = race.mask(shaped, allowed);
+            return to_numpy(shaped);
+          },
+          "options"_a, "history"_a, "n_prompt"_a, "row"_a,
+          "A row of logits as the options shape it after these tokens, before truncation; f32[n_vocab].");
 
   nb::class_<Generator>(m, "Generator", "A target and perhaps a draft; see ersd.Generator.")
       .def(
@@ -170,14 +157,15 @@ void bind_generator(nb::module_& m) {
             return std::pair(position.token, position.rank);
           },
           NoGil())
+      .def("end", &Generator::end)
       .def("forget", &Generator::forget)
       .def("profile", &Generator::profile)
       .def_prop_ro("measured", &Generator::measured)
       .def("restore", &Generator::restore, "profile"_a)
       .def("forecast", &Generator::forecast, NoGil())
       .def_prop_ro("left", &Generator::left)
-      .def("target_row", [](const Generator& g) { return copy(g.target_row()); })
-      .def("draft_row", [](const Generator& g) { return copy(g.draft_row()); })
+      .def("target_row", [](const Generator& g) { return to_numpy(g.target_row()); })
+      .def("draft_row", [](const Generator& g) { return to_numpy(g.draft_row()); })
       .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
       .def_prop_ro("target", &Generator::target, nb::rv_policy::reference_internal)
       .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)

@@ -62,6 +62,7 @@ class Model {
   Token eos() const;
 
   llama_model* get() const { return model_.get(); }
+  const llama_vocab* vocab() const { return vocab_; }
 
  private:
   struct Free {

@@ -1,0 +1,35 @@
+// Rows shaped along the paths of a tree.
+#include "ersd/shaping.h"
+
+namespace ersd {
+
+std::span<const Token> Shaping::history(std::span<const Token> committed, const DraftTree& tree, int32_t node) {
+  history_.assign(committed.begin(), committed.end());
+  tree.path(node, path_);
+  for (const int32_t i : path_) history_.push_back(tree.token(i));
+  return history_;
+}
+
+std::span<const float> Shaping::target(std::span<const Token> committed, const DraftTree& tree, int32_t node, std::span<const float> logits) {
+  if (target_shapers_.empty() && shapers_.empty()) return logits;
+  row_.assign(logits.begin(), logits.end());
+  const auto before = history(committed, tree, node);
+  for (const auto* shapers : {&target_shapers_, &shapers_})
+    for (const auto& shaper : *shapers) shaper->shape(before, row_);
+  return row_;
+}
+
+void Shaping::draft(std::span<const Token> committed, const DraftTree& tree, int32_t node, std::span<float> logits) {
+  if (shapers_.empty()) return;
+  const auto before = history(committed, tree, node);
+  for (const auto& shaper : shapers_) shaper->shape(before, logits);
+}
+
+Allowed Shaping::allowed(std::span<const Token> committed, const DraftTree& tree, int32_t node) {
+  if (!filter_) return {};
+  return [this, before = history(committed, tree, node)](std::span<const Token> tokens, std::span<uint8_t> allowed) {
+    filter_->filter(before, tokens, allowed);
+  };
+}
+
+}  // namespace ersd

@@ -1,0 +1,87 @@
+"""Options on the default pair: no draft changes tokens or log-probabilities, plain sampling is the reference, and JSON is JSON."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import jsonschema
+import llama_cpp
+import pytest
+
+import samplers
+from ersd import Generator, models
+from test_options import EACH as TINY
+from test_options import FULL, STRATEGIES, combination, reference
+
+PROMPT = "<|im_start|>user\nDescribe a person as JSON, with name, age, tags and home.<|im_end|>\n<|im_start|>assistant\n"
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 20},
+        "age": {"type": "integer"},
+        "role": {"enum": ["admin", "user", "guest"]},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 10}, "maxItems": 3},
+        "home": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 15},
+                "zip": {"type": "string", "pattern": "^[0-9]{5}$"},
+                "at": {"anyOf": [{"type": "null"}, {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}]},
+            },
+            "required": ["city", "zip", "at"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["name", "age", "role", "tags", "home"],
+    "additionalProperties": False,
+}
+CASES = {
+    **{name: options for name, options in TINY.items() if name not in ("grammar", "grammar_cut")},
+    "grammar": {**FULL, "grammar": r'root ::= ([A-Z] [a-z]+ " is " [a-z ]{3,20} ".\n")+'},
+    "schema": {"response_format": {"type": "json_object", "schema": SCHEMA}},
+    **{f"random{seed}": combination(seed) for seed in range(20)},
+}
+for _options in CASES.values():
+    if "grammar" in _options and _options is not CASES["grammar"]:
+        _options["grammar"] = CASES["grammar"]["grammar"]
+
+
+@pytest.fixture(scope="module")
+def pair(target: Path) -> Generator:
+    """The default target and its twin."""
+    return Generator(target, models.twin(), n_ctx=512)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str) -> None:
+    """Each option alone, and twenty random combinations; two strategies by turns, so that each is met often."""
+    seed = sum(map(ord, name))
+    plain = pair.generate(PROMPT, max_tokens=20, seed=seed, method="ar", logprobs=2, **CASES[name])
+    for strategy in random.Random(name).sample(STRATEGIES, 2):
+        ours = pair.generate(PROMPT, max_tokens=20, seed=seed, strategy=strategy, draft_nodes=8, logprobs=2, **CASES[name])
+        assert ours.tokens == plain.tokens, strategy
+        assert ours.logprobs == plain.logprobs
+
+
+def test_plain_sampling_is_the_reference(target: Path) -> None:
+    """All options at once, over llama-cpp-python's logits and llama.cpp's samplers."""
+    ours, vocabulary = Generator(target, n_ctx=512, n_threads=1, type_k="f16"), samplers.Vocabulary(target)
+    llama = llama_cpp.Llama(str(target), n_ctx=512, n_threads=1, n_threads_batch=1, logits_all=True, flash_attn=True, verbose=False)
+    options = {
+        **{"temperature": 0.9, "top_k": 60, "typical_p": 0.95, "top_p": 0.9, "min_p": 0.02, "xtc_probability": 0.5, "xtc_threshold": 0.1},
+        **{"repeat_penalty": 1.2, "presence_penalty": 0.2, "dry_multiplier": 0.8, "logit_bias": {28: -2.0}},
+    }
+    prompt = ours.tokenize(PROMPT)
+    for more in ({}, {"grammar": CASES["grammar"]["grammar"]}):
+        tokens = ours.generate(prompt, max_tokens=25, seed=5, method="ar", **options, **more).tokens
+        assert tokens == reference(llama, vocabulary, prompt, len(tokens), 5, **options, **more)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_json_by_a_schema(pair: Generator, seed: int) -> None:
+    """Any temperature and draft: what is complete parses and validates, and it completes."""
+    result = pair.generate(PROMPT, max_tokens=300, seed=seed, draft_nodes=8, response_format=CASES["schema"]["response_format"], **FULL)
+    assert result.finish_reason == "stop"
+    jsonschema.validate(json.loads(result.text), SCHEMA)
