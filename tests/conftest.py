@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,30 @@ from ersd import Generator, Result, Stream, models
 class Drafting(Generator):
     """Drafts 16 nodes unless told otherwise: with "auto" it would depend on the machine whether anything is drafted at all."""
 
+    nodes = 16
+
     def stream(self, prompt: str | Sequence[int], **options: Any) -> Stream:
         """As the base, but for the default."""
-        return super().stream(prompt, **({"draft_nodes": 16} | options))
+        return super().stream(prompt, **({"draft_nodes": self.nodes} | options))
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Result:
         """As the base, but for the default."""
-        return super().generate(prompt, **({"draft_nodes": 16} | options))
+        return super().generate(prompt, **({"draft_nodes": self.nodes} | options))
+
+
+@contextlib.contextmanager
+def ctrl_c(seconds: float) -> Iterator[None]:
+    """KeyboardInterrupt in what stands inside, which it ends, if that lasts so long."""
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,18 +25,30 @@ def vocabulary(n_words: int = 256) -> tuple[list[bytes], list[float], list[int]]
 
 
 def write_llama(
-    path: Path, *, seed: int = 0, noise: float = 0.0, n_layers: int = 2, n_words: int = 256, swap: bool = False, ends: bool = False
+    path: Path,
+    *,
+    seed: int = 0,
+    noise: float = 0.0,
+    n_layers: int = 2,
+    n_words: int = 256,
+    swap: bool = False,
+    ends: bool = False,
+    chat_template: str | list[dict[str, str]] = "",
+    n_files: int = 1,
+    fim: tuple[int, int, int] | None = None,
 ) -> Path:
     """A llama-architecture model in Q8_0 with random weights.
 
     noise > 0 perturbs the weights of the same seed: a draft that resembles the model without noise. swap exchanges two words.
-    Unless it ends, the end token is too improbable to come up.
+    Unless it ends, the end token is too improbable to come up. Of several files, all but the last begin with the same number of tensors.
+    fim: the tokens before the beginning, the end and the middle of a text whose middle is to be filled in.
     """
     tokens, scores, kinds = vocabulary(n_words)
     if swap:
         tokens[300], tokens[301] = tokens[301], tokens[300]
     rng, disturb = np.random.default_rng(seed), np.random.default_rng(seed + 1000)
-    writer = gguf.GGUFWriter(str(path), "llama")
+    n_tensors = 9 * n_layers + 3
+    writer = gguf.GGUFWriter(str(path), "llama", split_max_tensors=-(-n_tensors // n_files) if n_files > 1 else 0)
     writer.add_context_length(4096)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(n_layers)
@@ -46,6 +58,10 @@ def write_llama(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(WIDTH // HEADS)
     _add_tokenizer(writer, tokens, scores, kinds)
+    if chat_template:
+        writer.add_chat_template(chat_template)
+    for part, token in zip(("pre", "suf", "mid"), fim or (), strict=False):
+        writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", token)
 
     def matrix(name: str, rows: int, columns: int, scale: float) -> None:
         weights = rng.normal(size=(rows, columns)) * scale
@@ -66,6 +82,22 @@ def write_llama(
         matrix(f"blk.{i}.ffn_down.weight", WIDTH, FEED_FORWARD, FEED_FORWARD**-0.5)
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
     matrix("output.weight", len(tokens), WIDTH, 0.35)
+    _finish(writer)
+    return path
+
+
+def write_lora(path: Path, *, seed: int = 0, rank: int = 4, n_layers: int = 2, scale: float = 0.3) -> Path:
+    """A LoRA adapter with random matrices for the attention of write_llama's models."""
+    rng = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 8.0)
+    for i in range(n_layers):
+        for part in ("q", "v", "output"):
+            name = f"blk.{i}.attn_{part}.weight"
+            writer.add_tensor(f"{name}.lora_a", (rng.normal(size=(rank, WIDTH)) * scale).astype(np.float32))
+            writer.add_tensor(f"{name}.lora_b", (rng.normal(size=(WIDTH, rank)) * scale).astype(np.float32))
     _finish(writer)
     return path
 

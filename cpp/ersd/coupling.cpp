@@ -7,13 +7,13 @@ namespace ersd {
 
 Coupling::Selected Coupling::select(std::span<const float> logits, const SamplingOptions& options, uint32_t position, Selection& selection) const {
   if (!options.selects() || logits.empty()) return {logits, options};
-  return {selection.select(logits, options, uniform(seed_, position, Domain::kXtc, 0)), options.without_truncation()};
+  return {selection.select(logits, options, uniform(seed_, position + shift_, Domain::kXtc, 0)), options.without_truncation()};
 }
 
 std::span<const Token> Coupling::order(std::span<const float> draft, uint32_t position, size_t m) {
   if (rejects()) {
     const auto [row, options] = select(draft, options_, position, draft_selection_);
-    return rejection_.siblings(row, options, siblings(), seed_, position, m);
+    return rejection_.siblings(row, options, siblings(), seed_, position + shift_, m);
   }
   order_.clear();
   for (const Arrival& arrival : arrivals(draft, position, m)) order_.push_back(arrival.token);
@@ -22,15 +22,16 @@ std::span<const Token> Coupling::order(std::span<const float> draft, uint32_t po
 
 std::span<const Arrival> Coupling::arrivals(std::span<const float> draft, uint32_t position, size_t m) {
   const auto [row, options] = select(draft, draft_options(), position, draft_selection_);
-  return race_.arrivals(row, options, Clock(seed_, position), m);
+  return race_.arrivals(row, options, Clock(seed_, position + shift_), m);
 }
 
 Ranked Coupling::emit(std::span<const float> target, std::span<const float> draft, uint32_t position, const Allowed& allowed) {
   const bool lazy = allowed && !rejects() && !options_.selects();
   if (allowed && !lazy) target = filtered_race_.mask(target, allowed);
   const auto [row, options] = select(target, options_, position, target_selection_);
-  if (rejects()) return rejection_.sample(row, select(draft, options_, position, draft_selection_).logits, options, siblings(), seed_, position);
-  const Clock clock(seed_, position);
+  if (rejects())
+    return rejection_.sample(row, select(draft, options_, position, draft_selection_).logits, options, siblings(), seed_, position + shift_);
+  const Clock clock(seed_, position + shift_);
   const Token token = lazy ? filtered_race_.winner(row, options, clock, allowed) : race_.winner(row, options, clock).token;
   if (draft.empty()) return {token, -1};
   const auto [draft_row, draft_opts] = select(draft, draft_options(), position, draft_selection_);
@@ -57,7 +58,7 @@ void Coupling::restrict_draft(std::span<float> draft, uint32_t position, const A
     return take(order_);
   };
   if (rejects()) {
-    ask(race_.arrivals(draft, {0, 0, 1, 0}, Clock(seed_, position), kMostProbable));
+    ask(race_.arrivals(draft, {0, 0, 1, 0}, Clock(seed_, position + shift_), kMostProbable));
     return;
   }
   for (int round = 0; round < kRounds && ask(arrivals(draft, position, kFirst)); ++round) {

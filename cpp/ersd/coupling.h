@@ -29,7 +29,10 @@ class Coupling {
  public:
   static constexpr int32_t kRanks = Rejection::kMaxSiblings;  // later ranks are not told apart
 
-  void reset(Method method, const SamplingOptions& options, uint64_t seed) { method_ = method, options_ = options, seed_ = seed; }
+  void reset(Method method, const SamplingOptions& options, uint64_t seed) { method_ = method, options_ = options, seed_ = seed, shift_ = 0; }
+
+  // Positions given from now on count n tokens less than were generated: clocks of a text that lost its beginning do not come again.
+  void shift(int32_t n) { shift_ += static_cast<uint32_t>(n); }
 
   // The first m tokens to try at a position, by a row of the draft's logits; fewer where it has no more. Valid until the next call.
   std::span<const Token> order(std::span<const float> draft, uint32_t position, size_t m);
@@ -62,6 +65,7 @@ class Coupling {
   Method method_ = Method::kErsd;
   SamplingOptions options_;
   uint64_t seed_ = 0;
+  uint32_t shift_ = 0;
   Race race_;
   FilteredRace filtered_race_;
   Rejection rejection_;

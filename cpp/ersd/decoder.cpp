@@ -26,17 +26,37 @@ void Decoder::start(std::span<const Token> prompt, const GenerationOptions& opti
   tokens_.assign(prompt.begin(), prompt.end());
   const Stopwatch watch(stats_.prefill_ms);
   if (drafting() && automatic()) measure();
-  const auto prefill = [&](LanguageModel& model, bool now) {
-    model.rollback(0);
-    if (now) model.decode(history(), tree_, {});
-  };
-  prefill(target_, true);
   if (drafter_) {
     drafter_->correct(adapting() ? &learnt().correction : nullptr);
     drafter_->shape(&shaping_);
   }
   controller_.replan();
-  if (drafting()) prefill(drafter_->model(), nodes() > 0);
+  prefill();
+}
+
+void Decoder::prefill() {
+  // Each model knows what it holds, whatever ran before and wherever it broke off.
+  const auto keep_prefix = [&](LanguageModel& model) {
+    const auto held = model.cached(), wanted = history();
+    const auto parting = std::mismatch(held.begin(), held.end(), wanted.begin(), wanted.end()).first;
+    model.rollback(is_race(options_.method) ? static_cast<int32_t>(parting - held.begin()) : 0);
+  };
+  keep_prefix(target_);
+  stats_.cached_tokens = target_.n_cached();
+  target_.decode(history(), tree_, {});
+  if (!drafting()) return;
+  keep_prefix(drafter_->model());
+  if (nodes() > 0) drafter_->model().decode(history(), tree_, {});
+}
+
+void Decoder::shift(int32_t keep) {
+  const Stopwatch watch(stats_.prefill_ms);
+  const int32_t n = std::max((static_cast<int32_t>(tokens_.size()) - keep) / 2, 1), cached = static_cast<int32_t>(stats_.cached_tokens);
+  tokens_.erase(tokens_.begin() + keep, tokens_.begin() + keep + n);
+  coupling_.shift(n);
+  shaping_.shift(static_cast<size_t>(n));
+  prefill();
+  stats_.cached_tokens = cached;
 }
 
 void Decoder::forget() {

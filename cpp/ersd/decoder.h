@@ -22,7 +22,8 @@ class Decoder {
   // draft may be null: then every method is plain sampling by the same races. Both models must outlive the decoder.
   Decoder(LanguageModel& target, LanguageModel* draft);
 
-  // Forgets the last generation and decodes the prompt but its last token. prompt: i32[1 or more]. shaping: what options.shaping asks for.
+  // Forgets the last generation and decodes the prompt but its last token, and of that only what the caches do not hold. Rejection sampling,
+  // whose text depends on every bit of both models, reads the whole prompt. prompt: i32[1 or more]. shaping: what options.shaping asks for.
   void start(std::span<const Token> prompt, const GenerationOptions& options, Shaping shaping = {});
 
   // One target call; the tokens it gave, at least one and at most `limit` (1 or more). Valid until the next step.
@@ -37,6 +38,10 @@ class Decoder {
   Ranked observe();
   std::span<const float> target_row() const { return target_row_; }
   std::span<const float> draft_row() const { return drafter_->row(0); }
+
+  // Makes room in a full context: of the tokens after the first `keep` the older half is dropped, and the others are decoded anew where they now
+  // stand, as if they had been the prompt. Clocks go on counting.
+  void shift(int32_t keep);
 
   // Lets go of what shapes the generation; it must not go on.
   void end() { shaping_ = {}, options_.shaping = {}; }
@@ -72,6 +77,7 @@ class Decoder {
   int32_t nodes();
   TreeShape shape(int32_t k, int32_t max_depth) const;
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
+  void prefill();
   void draft(int32_t k, int32_t max_depth);
   void check();
   void learn();

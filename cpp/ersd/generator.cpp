@@ -2,6 +2,7 @@
 #include "ersd/generator.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "ersd/llama/backend.h"
 #include "ersd/llama/samplers.h"
@@ -11,7 +12,8 @@ namespace ersd {
 const char* to_string(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : reason == FinishReason::kLength ? "length" : ""; }
 
 Generator::Generator(const std::string& target_path, const std::string& draft_path, const Options& options, std::function<bool()> interrupted)
-    : target_(target_path, options.target) {
+    : target_(target_path, options.target), context_shift_(options.context_shift), n_keep_(options.n_keep) {
+  if (n_keep_ < -1) throw std::invalid_argument("n_keep must be at least 0, or -1 for the whole prompt, got " + std::to_string(n_keep_));
   llama::ContextOptions context = options.context;
   if (context.n_ctx == 0) context.n_ctx = std::min(target_.n_ctx_train(), 4096);
   if (!draft_path.empty()) {
@@ -51,7 +53,10 @@ void Generator::start(const std::vector<Token>& prompt, const GenerationOptions&
   draft_before_ = draft_ ? draft_context_->n_decoded() : 0;
   method_ = options.method;
   decoder_->start(prompt, options, llama::make_shaping(target_, options.shaping, prompt.size(), n_ctx()));
-  left_ = options.max_tokens < 0 ? decoder_->room() : std::min(options.max_tokens, decoder_->room());
+  const int32_t most = context_shift_ ? std::numeric_limits<int32_t>::max() : decoder_->room();
+  left_ = options.max_tokens < 0 ? most : std::min(options.max_tokens, most);
+  const auto n_prompt = static_cast<int32_t>(prompt.size());
+  keep_ = std::min({n_keep_ < 0 ? n_prompt : n_keep_ + (prompt.front() == target_.bos()), n_prompt, n_ctx() / 2});
   active_ = true;
   update_totals();
 }
@@ -64,7 +69,8 @@ GenerationStep Generator::step() {
     return step;
   }
   active_ = false;  // until this step has gone well
-  const auto tokens = decoder_->step(left_);
+  make_room();
+  const auto tokens = decoder_->step(std::min(left_, decoder_->room()));
   active_ = true;
   take(tokens, step);
   update_totals();
@@ -76,6 +82,7 @@ Ranked Generator::observe() {
     throw std::invalid_argument("ranks are those in a draft's order: they need a draft model and a method other than 'ar'");
   if (left() == 0) throw std::invalid_argument("the generation is over: start another");
   active_ = false;  // until this call has gone well
+  make_room();
   const Ranked position = decoder_->observe();
   active_ = --left_ > 0 && !target_.is_end(position.token);
   update_totals();
@@ -100,6 +107,32 @@ std::vector<Controller::Plan> Generator::forecast() {
   need_draft("a forecast");
   active_ = false;
   return decoder_->forecast();
+}
+
+void Generator::make_room() {
+  if (context_shift_ && decoder_->room() == 0) decoder_->shift(keep_);
+}
+
+void Generator::reset() {
+  active_ = false;
+  target_context_->rollback(0);
+  if (draft_) draft_context_->rollback(0);
+}
+
+Generator::State Generator::save() {
+  active_ = false;
+  return {target_context_->save(), draft_ ? draft_context_->save() : llama::Context::State{}};
+}
+
+void Generator::load(const State& state) {
+  reset();
+  try {
+    target_context_->load(state.target);
+    if (draft_) draft_context_->load(state.draft);
+  } catch (...) {
+    reset();
+    throw;
+  }
 }
 
 void Generator::take(std::span<const Token> tokens, GenerationStep& step) {

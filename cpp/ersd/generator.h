@@ -32,6 +32,8 @@ class Generator {
   struct Options {
     llama::ModelOptions target, draft;
     llama::ContextOptions context;  // of both; the draft's context is as long as the target's
+    bool context_shift = false;     // make room in a full context instead of ending there (Decoder::shift)
+    int32_t n_keep = 0;             // prompt tokens that a shift keeps, beside the beginning of sequence; -1: all; half the context at most
   };
 
   // draft_path: empty for plain sampling. interrupted: polled while models run; true ends the call with Interrupted.
@@ -69,6 +71,16 @@ class Generator {
 
   // Decoder::forecast(), with the options of the last generation, which is over then.
   std::vector<Controller::Plan> forecast();
+  // Empties both caches, so that the next prompt is read whole. A generation under way is over; so it is after save() and load().
+  void reset();
+
+  // What the caches hold, to be loaded into a Generator of the same models and types of cache: a prompt that begins with it need not be read
+  // again. load() throws std::invalid_argument as Context::load() does; both caches are empty then.
+  struct State {
+    llama::Context::State target, draft;  // draft: without tokens where there is none
+  };
+  State save();
+  void load(const State& state);
 
   bool active() const { return active_; }
   int32_t left() const { return active_ ? left_ : 0; }  // tokens that may still come
@@ -79,6 +91,7 @@ class Generator {
   int32_t n_threads() const { return target_context_->n_threads(); }
 
  private:
+  void make_room();
   void take(std::span<const Token> tokens, GenerationStep& step);
   void finish(FinishReason reason, GenerationStep& step);
   void update_totals();
@@ -93,6 +106,8 @@ class Generator {
   int64_t target_before_ = 0, draft_before_ = 0;  // tokens decoded before this generation
   Method method_ = Method::kErsd;
   int32_t left_ = 0;  // tokens that may still come
+  bool context_shift_;
+  int32_t n_keep_, keep_ = 0;  // as asked for; of this prompt
   bool active_ = false;
 };
 

@@ -87,6 +87,7 @@ struct Stats {
   std::vector<int64_t> nodes_histogram;                             // [k]: target calls that checked k drafted tokens
   double expected_tokens = 0, expected_ms = 0;                      // what the controller expected of all calls; 0 where costs are not known
   int64_t target_tokens = 0, draft_tokens = 0;                      // tokens that went through each model, the prompt included
+  int64_t cached_tokens = 0;                                        // prompt tokens that the target's cache held already
   double prefill_ms = 0, draft_ms = 0, target_ms = 0, race_ms = 0, total_ms = 0;
 
   double tokens_per_call() const { return target_calls ? static_cast<double>(generated) / static_cast<double>(target_calls) : 0; }

@@ -31,6 +31,9 @@ class TokenFilter {
 
   // Every history to come begins with this one.
   virtual void commit(std::span<const Token> /*history*/) {}
+
+  // Histories to come lack n tokens of what was committed.
+  virtual void shift(size_t /*n*/) {}
 };
 
 // A filter at one position; empty where all tokens may come.
@@ -58,6 +61,9 @@ class Shaping {
 
   void commit(std::span<const Token> history) {
     if (filter_) filter_->commit(history);
+  }
+  void shift(size_t n) {
+    if (filter_) filter_->shift(n);
   }
 
  private:

@@ -30,9 +30,9 @@ std::vector<Token> TableModel::visible(int32_t sequence, int32_t position) const
 }
 
 void TableModel::decode(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes) {
-  const Batch& batch = layout_.lay_out(history.subspan(n_cached_), n_cached_, tree, nodes, kMaxDraftNodes);
+  const Batch& batch = layout_.lay_out(history.subspan(cached_.size()), n_cached(), tree, nodes, kMaxDraftNodes);
   for (Cell& cell : cells_)  // what is committed is in every sequence
-    if (cell.position < n_cached_)
+    if (cell.position < n_cached())
       for (int32_t s = static_cast<int32_t>(cell.sequences.size()); s < batch.n_sequences; ++s) cell.sequences.push_back(s);
   for (const auto& copy : batch.copies)
     for (Cell& cell : cells_)
@@ -46,7 +46,7 @@ void TableModel::decode(std::span<const Token> history, const DraftTree& tree, s
     const int32_t at = batch.n_history + static_cast<int32_t>(i);
     rows_[nodes[i]] = row(visible(batch.sequence[batch.offset[at]], batch.position[at]));
   }
-  n_cached_ += batch.n_history;
+  cached_.assign(history.begin(), history.end());
   n_decoded_ += batch.size();
   ++n_calls_;
 }
@@ -56,19 +56,21 @@ std::span<const float> TableModel::logits(int32_t node) const { return rows_.at(
 void TableModel::commit(const DraftTree& tree, int32_t node) {
   while (node >= 0 && layout_.sequence(node) < 0) node = tree.parent(node);
   if (node >= 0) {
-    const int32_t sequence = layout_.sequence(node), end = n_cached_ + tree.depth(node) + 1;
+    const int32_t sequence = layout_.sequence(node), end = n_cached() + tree.depth(node) + 1;
     std::erase_if(cells_, [&](const Cell& cell) {
-      return cell.position >= n_cached_ &&
+      return cell.position >= n_cached() &&
              (cell.position >= end || std::find(cell.sequences.begin(), cell.sequences.end(), sequence) == cell.sequences.end());
     });
-    n_cached_ = end;
+    std::vector<int32_t> path;
+    tree.path(node, path);
+    for (const int32_t accepted : path) cached_.push_back(tree.token(accepted));
   }
-  rollback(n_cached_);
+  rollback(n_cached());
 }
 
 void TableModel::rollback(int32_t n) {
-  n_cached_ = std::min(n_cached_, n);
-  std::erase_if(cells_, [&](const Cell& cell) { return cell.position >= n_cached_; });
+  cached_.resize(static_cast<size_t>(std::min(n_cached(), n)));
+  std::erase_if(cells_, [&](const Cell& cell) { return cell.position >= n_cached(); });
   for (Cell& cell : cells_) cell.sequences.assign(1, 0);
   layout_.reset();
 }

@@ -17,7 +17,7 @@ class TableModel : public LanguageModel {
 
   int32_t n_vocab() const override { return n_vocab_; }
   int32_t n_ctx() const override { return n_ctx_; }
-  int32_t n_cached() const override { return n_cached_; }
+  std::span<const Token> cached() const override { return cached_; }
   void decode(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes) override;
   std::span<const float> logits(int32_t node) const override;
   void commit(const DraftTree& tree, int32_t node) override;
@@ -38,7 +38,8 @@ class TableModel : public LanguageModel {
   std::vector<Token> visible(int32_t sequence, int32_t position) const;
 
   std::vector<float> table_;
-  int32_t n_vocab_, n_ctx_, n_cached_ = 0;
+  int32_t n_vocab_, n_ctx_;
+  std::vector<Token> cached_;
   std::vector<Cell> cells_;
   std::vector<std::span<const float>> rows_;  // by node
   BatchLayout layout_;

@@ -9,7 +9,8 @@ from ersd import _loader as _loader  # loads llama.cpp; must come before everyth
 from ersd import models
 from ersd.generator import Generator, Position
 from ersd.options import Options
+from ersd.state import State
 from ersd.stream import Result, Stats, Step, Stream, TokenLogprob
 
 __version__ = _loader.VERSION
-__all__ = ["Generator", "Options", "Position", "Result", "Stats", "Step", "Stream", "TokenLogprob", "__version__", "models"]
+__all__ = ["Generator", "Options", "Position", "Result", "State", "Stats", "Step", "Stream", "TokenLogprob", "__version__", "models"]

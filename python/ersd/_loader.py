@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 VERSION = importlib.metadata.version("ersd")
 REQUIREMENT = "llama-cpp-python==0.3.36"
@@ -45,6 +47,17 @@ def _preload() -> None:
             if path.exists():
                 ctypes.CDLL(str(path))
                 break
+
+
+def llama_cpp_module(name: str) -> Any:
+    """A module of llama_cpp. Importing that package claims llama.cpp's log, so that it would print; here the log is taken back."""
+    claimed = "llama_cpp" not in sys.modules
+    module = importlib.import_module(f"llama_cpp.{name}")
+    if claimed:
+        from ersd import _core
+
+        _core.take_log()
+    return module
 
 
 _check_version()

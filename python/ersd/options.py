@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd import _core
+from ersd._loader import llama_cpp_module
 
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar
@@ -223,15 +224,14 @@ def _format_grammar(response_format: Mapping[str, Any]) -> str | None:
         raise ValueError(f"response_format must have the type 'text', 'json_object' or 'json_schema', got {kind!r}")
     if kind == "text":
         return None
-    from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
-
+    grammars = llama_cpp_module("llama_grammar")
     schema = response_format.get("schema") if kind == "json_object" else response_format.get("json_schema", {}).get("schema")
     if schema is None and kind == "json_schema":
         raise ValueError("response_format 'json_schema' must have its schema under ['json_schema']['schema']")
     if schema is None:
-        return str(JSON_GBNF)
+        return str(grammars.JSON_GBNF)
     try:
-        grammar = str(json_schema_to_gbnf(schema if isinstance(schema, str) else json.dumps(schema)))
+        grammar = str(grammars.json_schema_to_gbnf(schema if isinstance(schema, str) else json.dumps(schema)))
     except Exception as error:
         raise ValueError(f"response_format has a schema that llama-cpp-python cannot turn into a grammar: {error}") from error
     # Its strings may hold control characters, which JSON's may not; llama.cpp's own grammars say it so.

@@ -50,6 +50,7 @@ class Stats:
         expected_ms: the same of the time of all calls, to be held against total_ms - prefill_ms.
         target_tokens: tokens that went through the target, the prompt included.
         draft_tokens: the same for the draft.
+        cached_tokens: prompt tokens that needed no reading, as the target's cache held them from the call before.
         prefill_ms: reading the prompt, both models; the first time with ``draft_nodes="auto"`` also measuring what calls cost.
         draft_ms: calls of the draft.
         target_ms: calls of the target.
@@ -72,6 +73,7 @@ class Stats:
     expected_ms: float
     target_tokens: int
     draft_tokens: int
+    cached_tokens: int
     prefill_ms: float
     draft_ms: float
     target_ms: float

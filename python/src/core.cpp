@@ -211,7 +211,7 @@ void bind_core(nb::module_& m) {
           "tokens"_a, "The logits after these tokens; f32[n_vocab].")
       .def_prop_ro("n_decoded", &TableModel::n_decoded)
       .def_prop_ro("n_calls", &TableModel::n_calls)
-      .def_prop_ro("n_cached", &TableModel::n_cached);
+      .def_prop_ro("n_cached", [](const TableModel& t) { return t.n_cached(); });
 
   m.def(
       "verify",

@@ -58,6 +58,7 @@ nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   d["expected_ms"] = s.expected_ms;
   d["target_tokens"] = s.target_tokens;
   d["draft_tokens"] = s.draft_tokens;
+  d["cached_tokens"] = s.cached_tokens;
   d["prefill_ms"] = s.prefill_ms;
   d["draft_ms"] = s.draft_ms;
   d["target_ms"] = s.target_ms;
@@ -106,6 +107,7 @@ void bind_generator(nb::module_& m) {
       .def_prop_ro("can_branch", &llama::Model::can_branch)
       .def_prop_ro("bos", &llama::Model::bos)
       .def_prop_ro("eos", &llama::Model::eos)
+      .def_prop_ro("fim", &llama::Model::fim)
       .def("is_end", &llama::Model::is_end, "token"_a)
       .def("metadata", &llama::Model::metadata, "key"_a)
       .def("chat_prompt", &llama::Model::chat_prompt, "message"_a)
@@ -136,17 +138,23 @@ void bind_generator(nb::module_& m) {
           "__init__",
           [](Generator* self, const std::string& target, const std::string& draft, int32_t n_ctx, int32_t n_batch, int32_t n_threads,
              int32_t n_gpu_layers, int32_t draft_n_gpu_layers, int32_t main_gpu, int32_t split_mode, std::vector<float> tensor_split, bool use_mmap,
-             bool use_mlock, int32_t flash_attn, bool offload_kqv, std::string type_k, std::string type_v) {
+             bool use_mlock, int32_t flash_attn, bool offload_kqv, std::string type_k, std::string type_v, bool context_shift, int32_t n_keep,
+             std::string lora_path, float lora_scale) {
             Generator::Options options;
-            options.target = {n_gpu_layers, main_gpu, split_mode, std::move(tensor_split), use_mmap, use_mlock};
+            options.target = {n_gpu_layers, main_gpu, split_mode, std::move(tensor_split), use_mmap, use_mlock, {}, 1};
             options.draft = options.target;
             options.draft.n_gpu_layers = draft_n_gpu_layers;
+            options.target.lora_path = std::move(lora_path);
+            options.target.lora_scale = lora_scale;
             options.context = {n_ctx, n_batch, n_threads, flash_attn, std::move(type_k), std::move(type_v), offload_kqv, true};
+            options.context_shift = context_shift;
+            options.n_keep = n_keep;
             const nb::gil_scoped_release no_gil;
             new (self) Generator(target, draft, options, SignalPoll());
           },
           "target"_a, "draft"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_threads"_a, "n_gpu_layers"_a, "draft_n_gpu_layers"_a, "main_gpu"_a,
-          "split_mode"_a, "tensor_split"_a, "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a)
+          "split_mode"_a, "tensor_split"_a, "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a, "context_shift"_a,
+          "n_keep"_a, "lora_path"_a, "lora_scale"_a)
       .def("check_prompt", &Generator::check_prompt, "prompt"_a)
       .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
       .def("step", &Generator::step, NoGil())
@@ -163,6 +171,25 @@ void bind_generator(nb::module_& m) {
       .def_prop_ro("measured", &Generator::measured)
       .def("restore", &Generator::restore, "profile"_a)
       .def("forecast", &Generator::forecast, NoGil())
+      .def("reset", &Generator::reset)
+      .def(
+          "save",
+          [](Generator& g) {
+            const Generator::State state = g.save();
+            const auto bytes = [](const std::vector<uint8_t>& data) { return nb::bytes(data.data(), data.size()); };
+            return std::tuple(state.target.tokens, bytes(state.target.data), state.draft.tokens, bytes(state.draft.data));
+          },
+          "Tokens and bytes of the target's cache, then of the draft's.")
+      .def(
+          "load",
+          [](Generator& g, std::vector<Token> tokens, const nb::bytes& data, std::vector<Token> draft_tokens, const nb::bytes& draft_data) {
+            const auto copy = [](const nb::bytes& bytes) {
+              const auto* begin = reinterpret_cast<const uint8_t*>(bytes.c_str());
+              return std::vector<uint8_t>(begin, begin + bytes.size());
+            };
+            g.load({{std::move(tokens), copy(data)}, {std::move(draft_tokens), copy(draft_data)}});
+          },
+          "tokens"_a, "data"_a, "draft_tokens"_a, "draft_data"_a)
       .def_prop_ro("left", &Generator::left)
       .def("target_row", [](const Generator& g) { return to_numpy(g.target_row()); })
       .def("draft_row", [](const Generator& g) { return to_numpy(g.draft_row()); })
@@ -180,6 +207,7 @@ void bind_generator(nb::module_& m) {
         return found;
       },
       "The devices that llama.cpp found: (name, description, whether it is a GPU).");
+  m.def("take_log", &llama::start, "Takes llama.cpp's log back from whoever set it last.");
   m.def("set_verbose", &llama::set_verbose, "verbose"_a);
   m.def("quantize", &llama::quantize, "path"_a, "out_path"_a, "type"_a, "n_threads"_a = 0, NoGil());
 }

@@ -2,6 +2,9 @@
 #include "ersd/llama/context.h"
 
 #include <llama.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 #include <algorithm>
 #include <cctype>
@@ -11,6 +14,15 @@
 
 namespace ersd::llama {
 namespace {
+
+// Cores that this process may run on: fewer than there are under taskset and in containers, where more threads would wait for each other.
+int32_t usable_cores() {
+#ifdef __linux__
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
+#endif
+  return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+}
 
 constexpr int32_t kMaxSequences = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
 
@@ -45,8 +57,7 @@ Context::Context(const Model& model, const ContextOptions& options, std::functio
   params.n_ctx = static_cast<uint32_t>(n_ctx_ + kMaxDraftNodes);
   params.n_batch = params.n_ubatch = static_cast<uint32_t>(n_batch_);
   params.n_seq_max = static_cast<uint32_t>(max_sequences_);
-  params.n_threads = params.n_threads_batch =
-      options.n_threads > 0 ? options.n_threads : static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+  params.n_threads = params.n_threads_batch = options.n_threads > 0 ? options.n_threads : usable_cores();
   params.flash_attn_type = static_cast<llama_flash_attn_type>(options.flash_attn);
   params.kv_unified = true;
   params.swa_full = true;
@@ -64,6 +75,10 @@ Context::Context(const Model& model, const ContextOptions& options, std::functio
     throw std::runtime_error("llama.cpp could not make a context of " + std::to_string(n_ctx_) + " tokens for '" + model.path() + "'" +
                              (error.empty() ? "" : " (" + error + ")"));
   }
+  llama_adapter_lora* adapter = model.lora();
+  float scale = model.lora_scale();
+  if (adapter && llama_set_adapters_lora(context_.get(), &adapter, 1, &scale) != 0)
+    throw std::runtime_error("llama.cpp could not apply the LoRA adapter to '" + model.path() + "'");
   const auto poll = [](void* self) { return static_cast<Context*>(self)->interrupted_(); };
   if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
 }
@@ -103,30 +118,33 @@ void Context::share_prefix(int32_t n_sequences) {
 
 void Context::decode(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes) {
   // A long piece of history goes in calls of its own.
-  while (history.size() - static_cast<size_t>(n_cached_) + nodes.size() > static_cast<size_t>(nodes.empty() ? 0 : n_batch_)) {
-    const size_t n = std::min(history.size() - static_cast<size_t>(n_cached_), static_cast<size_t>(n_batch_));
-    Batch chunk;
-    const auto part = history.subspan(static_cast<size_t>(n_cached_), n);
-    chunk.token.assign(part.begin(), part.end());
-    chunk.n_history = static_cast<int32_t>(n);
-    chunk.offset.push_back(0);
-    for (size_t i = 0; i < n; ++i) {
-      chunk.position.push_back(n_cached_ + static_cast<int32_t>(i));
-      for (int32_t s = 0; s < n_shared_; ++s) chunk.sequence.push_back(s);
-      chunk.offset.push_back(static_cast<int32_t>(chunk.sequence.size()));
-    }
-    run(chunk, false);
-    n_cached_ += static_cast<int32_t>(n);
-    synced_ = n_cached_;
-  }
+  while (history.size() - cached_.size() + nodes.size() > static_cast<size_t>(nodes.empty() ? 0 : n_batch_))
+    read(history.subspan(cached_.size(), std::min(history.size() - cached_.size(), static_cast<size_t>(n_batch_))));
   if (nodes.empty()) return;
-  const Batch& batch = layout_.lay_out(history.subspan(static_cast<size_t>(n_cached_)), n_cached_, tree, nodes, max_sequences_);
+  const auto rest = history.subspan(cached_.size());
+  const Batch& batch = layout_.lay_out(rest, n_cached(), tree, nodes, max_sequences_);
   share_prefix(batch.n_sequences);
   llama_memory_t memory = llama_get_memory(context_.get());
   for (const auto& copy : batch.copies) llama_memory_seq_cp(memory, copy.from, copy.to, copy.begin, copy.end);
   n_tree_ += static_cast<int32_t>(nodes.size());
   run(batch, true);
-  n_cached_ += batch.n_history;
+  cached_.insert(cached_.end(), rest.begin(), rest.end());
+}
+
+// The next tokens of a history, in all sequences.
+void Context::read(std::span<const Token> tokens) {
+  Batch batch;
+  batch.token.assign(tokens.begin(), tokens.end());
+  batch.n_history = static_cast<int32_t>(tokens.size());
+  batch.offset.push_back(0);
+  for (int32_t i = 0; i < batch.n_history; ++i) {
+    batch.position.push_back(n_cached() + i);
+    for (int32_t s = 0; s < n_shared_; ++s) batch.sequence.push_back(s);
+    batch.offset.push_back(static_cast<int32_t>(batch.sequence.size()));
+  }
+  run(batch, false);
+  cached_.insert(cached_.end(), tokens.begin(), tokens.end());
+  synced_ = n_cached();
 }
 
 std::span<const float> Context::logits(int32_t node) const {
@@ -138,14 +156,14 @@ std::span<const float> Context::logits(int32_t node) const {
 void Context::commit(const DraftTree& tree, int32_t node) {
   while (node >= 0 && layout_.sequence(node) < 0) node = tree.parent(node);
   if (node < 0) return;
-  const int32_t sequence = layout_.sequence(node), begin = n_cached_, end = n_cached_ + tree.depth(node) + 1;
+  const int32_t sequence = layout_.sequence(node), begin = n_cached(), end = begin + tree.depth(node) + 1;
+  tree.path(node, path_);
   const bool branched = n_shared_ > 1 || n_tree_ > tree.depth(node) + 1;
   if (branched) {
     llama_memory_t memory = llama_get_memory(context_.get());
     for (int32_t s = 0; s < n_shared_; ++s) llama_memory_seq_rm(memory, s, s == sequence ? end : synced_, -1);
     if (ordered_cells_) {
       // Cells that follow each other from the first on are where plain decoding puts them.
-      tree.path(node, path_);
       int32_t in_place = 0;
       while (in_place < static_cast<int32_t>(path_.size()) && layout_.row(path_[in_place]) == layout_.row(0) + in_place) ++in_place;
       if (begin + in_place < end) line_up(sequence, begin + in_place, end);
@@ -153,7 +171,8 @@ void Context::commit(const DraftTree& tree, int32_t node) {
     for (int32_t s = 0; s < n_shared_; ++s)
       if (s != sequence) llama_memory_seq_cp(memory, sequence, s, synced_, end);
   }
-  n_cached_ = synced_ = end;
+  for (const int32_t accepted : path_) cached_.push_back(tree.token(accepted));
+  synced_ = end;
   n_tree_ = 0;
   layout_.reset();
 }
@@ -179,15 +198,43 @@ void Context::line_up(int32_t sequence, int32_t begin, int32_t end) {
 
 void Context::rollback(int32_t n) {
   llama_memory_t memory = llama_get_memory(context_.get());
-  if (n <= 0) {
+  n = std::clamp(n, 0, synced_);  // what is not yet in all sequences goes with the tree
+  // A recurrent state cannot be cut, only kept or dropped as a whole.
+  const bool cut = n > 0 && llama_memory_seq_rm(memory, max_sequences_ > 1 ? -1 : 0, n, -1) && llama_memory_seq_pos_max(memory, 0) == n - 1;
+  if (!cut) {
     llama_memory_clear(memory, false);
     n_shared_ = 1;
-  } else {
-    llama_memory_seq_rm(memory, -1, n, -1);
+    n = 0;
   }
-  n_cached_ = synced_ = std::min(n_cached_, std::max(n, 0));
+  cached_.resize(static_cast<size_t>(n));
+  synced_ = n;
   n_tree_ = 0;
   layout_.reset();
+}
+
+Context::State Context::save() {
+  rollback(n_cached());
+  State state{cached_, std::vector<uint8_t>(llama_state_seq_get_size(context_.get(), 0))};
+  state.data.resize(llama_state_seq_get_data(context_.get(), state.data.data(), state.data.size(), 0));
+  return state;
+}
+
+void Context::load(const State& state) {
+  rollback(0);
+  if (state.tokens.empty()) return;
+  const auto n = static_cast<int32_t>(state.tokens.size());
+  if (n > n_ctx_)
+    throw std::invalid_argument("the state has " + std::to_string(n) + " tokens, the context has room for " + std::to_string(n_ctx_) + " (n_ctx)");
+  take_error();
+  const bool loaded = llama_state_seq_set_data(context_.get(), state.data.data(), state.data.size(), 0) == state.data.size() &&
+                      llama_memory_seq_pos_max(llama_get_memory(context_.get()), 0) == n - 1;
+  if (!loaded) {
+    const std::string error = take_error();
+    rollback(0);
+    throw std::invalid_argument("the state is not one of this model with these types of cache" + (error.empty() ? "" : " (" + error + ")"));
+  }
+  cached_ = state.tokens;
+  synced_ = n;
 }
 
 }  // namespace ersd::llama

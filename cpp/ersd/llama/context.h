@@ -36,7 +36,7 @@ class Context : public LanguageModel {
 
   int32_t n_vocab() const override { return n_vocab_; }
   int32_t n_ctx() const override { return n_ctx_; }
-  int32_t n_cached() const override { return n_cached_; }
+  std::span<const Token> cached() const override { return cached_; }
   void decode(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes) override;
   std::span<const float> logits(int32_t node) const override;
   void commit(const DraftTree& tree, int32_t node) override;
@@ -45,8 +45,18 @@ class Context : public LanguageModel {
   int32_t n_threads() const;
   int64_t n_decoded() const { return n_decoded_; }  // tokens that went through the model, ever
 
+  // The cached tokens and llama.cpp's bytes of what it keeps of them.
+  struct State {
+    std::vector<Token> tokens;
+    std::vector<uint8_t> data;
+  };
+  State save();  // forgets an uncommitted tree
+  // Throws std::invalid_argument for a state of another model or of another kind of cache, or one longer than the context; the cache is empty then.
+  void load(const State& state);
+
  private:
   void run(const Batch& batch, bool with_logits);
+  void read(std::span<const Token> tokens);
   void share_prefix(int32_t n_sequences);
   void line_up(int32_t sequence, int32_t begin, int32_t end);
 
@@ -61,10 +71,10 @@ class Context : public LanguageModel {
   std::vector<int32_t> counts_;        // how many sequences it is in,
   std::vector<int32_t*> sequence_of_;  // and where they stand
   BatchLayout layout_;
+  std::vector<Token> cached_;  // committed tokens, by position
   std::vector<int32_t> path_;
   std::vector<uint8_t> cells_;  // cache cells on their way to their place
   int32_t n_vocab_, n_ctx_, n_batch_, max_sequences_;
-  int32_t n_cached_ = 0;  // committed positions
   int32_t n_shared_ = 1;  // sequences 0 to n_shared_ - 1 hold all positions below synced_
   int32_t synced_ = 0;
   int32_t n_tree_ = 0;  // nodes decoded since the last commit or rollback

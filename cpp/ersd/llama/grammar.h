@@ -25,6 +25,7 @@ class Grammar : public TokenFilter {
 
   void filter(std::span<const Token> history, std::span<const Token> tokens, std::span<uint8_t> allowed) override;
   void commit(std::span<const Token> history) override;
+  void shift(size_t n) override { n_committed_ -= n; }
 
  private:
   // What follows a token: nothing where the grammar refuses it.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -71,6 +72,16 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE) throw std::invalid_argument("'" + path + "' has no vocabulary, expected a text model");
   if (!llama_model_has_decoder(model_.get()) || llama_model_has_encoder(model_.get()) || llama_model_is_diffusion(model_.get()))
     throw std::invalid_argument("'" + path + "' (" + architecture() + ") does not generate text from left to right, expected a decoder-only model");
+  if (!options.lora_path.empty()) load_lora(options);
+}
+
+void Model::load_lora(const ModelOptions& options) {
+  if (!std::isfinite(options.lora_scale)) throw std::invalid_argument("lora_scale must be finite, got " + std::to_string(options.lora_scale));
+  check_file(options.lora_path);
+  take_error();
+  lora_ = llama_adapter_lora_init(model_.get(), options.lora_path.c_str());
+  lora_scale_ = options.lora_scale;
+  if (!lora_) throw std::invalid_argument("'" + options.lora_path + "' is not a LoRA adapter for '" + path_ + "'" + reason());
 }
 
 std::string Model::description() const {
@@ -100,6 +111,7 @@ bool Model::can_branch() const { return !llama_model_is_recurrent(model_.get()) 
 bool Model::is_end(Token token) const { return llama_vocab_is_eog(vocab_, token); }
 Token Model::bos() const { return llama_vocab_bos(vocab_); }
 Token Model::eos() const { return llama_vocab_eos(vocab_); }
+std::array<Token, 3> Model::fim() const { return {llama_vocab_fim_pre(vocab_), llama_vocab_fim_suf(vocab_), llama_vocab_fim_mid(vocab_)}; }
 
 std::string Model::chat_prompt(const std::string& message) const {
   const llama_chat_message user{"user", message.c_str()};

@@ -1,6 +1,7 @@
 // A GGUF file loaded by llama.cpp: its weights, its vocabulary, and what it can do.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -10,6 +11,7 @@
 
 #include "ersd/noise.h"
 
+struct llama_adapter_lora;
 struct llama_model;
 struct llama_vocab;
 
@@ -27,12 +29,14 @@ struct ModelOptions {
   std::vector<float> tensor_split;  // share of each GPU; empty: as llama.cpp finds best
   bool use_mmap = true;
   bool use_mlock = false;
+  std::string lora_path;  // an adapter, a GGUF file; empty for none
+  float lora_scale = 1;   // how much of it
 };
 
 class Model {
  public:
-  // Throws FileNotFound; std::invalid_argument for a file that is not GGUF, is cut short or is no text generator; std::runtime_error
-  // with llama.cpp's own words where it cannot load the file.
+  // Throws FileNotFound; std::invalid_argument for a file that is not GGUF, is cut short or is no text generator, and for an adapter that is not
+  // made for this model; std::runtime_error with llama.cpp's own words where it cannot load the file.
   Model(const std::string& path, const ModelOptions& options);
 
   const std::string& path() const { return path_; }
@@ -60,11 +64,17 @@ class Model {
   bool is_end(Token token) const;  // of the text or of the turn
   Token bos() const;               // -1 if there is none
   Token eos() const;
+  // What stands before the beginning, the end and the middle of a text whose middle is to be filled in; -1 for those that there are none of.
+  std::array<Token, 3> fim() const;
 
   llama_model* get() const { return model_.get(); }
   const llama_vocab* vocab() const { return vocab_; }
+  llama_adapter_lora* lora() const { return lora_; }  // null without one
+  float lora_scale() const { return lora_scale_; }
 
  private:
+  void load_lora(const ModelOptions& options);
+
   struct Free {
     void operator()(llama_model* model) const;
   };
@@ -72,6 +82,8 @@ class Model {
   std::unique_ptr<llama_model, Free> model_;
   const llama_vocab* vocab_ = nullptr;
   bool on_gpu_ = false;
+  llama_adapter_lora* lora_ = nullptr;  // freed with the model
+  float lora_scale_ = 1;
 };
 
 // Throws std::invalid_argument naming the first difference, unless a token id means the same text to both. As in llama.cpp, the sizes

@@ -1,0 +1,267 @@
+"""What stays in the caches from one call to the next: the text is that of an empty cache, and nothing that is held is read again."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import random
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ersd._core import Decoder, GenerationOptions, TableModel
+
+import oracles
+import tiny
+from conftest import Drafting, ctrl_c
+from ersd import Generator, models
+
+FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+CUT = {"temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+WAYS = [{"method": "ar"}, *({"strategy": s} for s in ("simple", "sequence", "batch", "tree", "adaptive")), {"method": "match"}]
+
+
+def common(a: list[int], b: list[int]) -> int:
+    """How many tokens two lists begin with together."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def prompts(rng: random.Random, n: int, n_vocab: int, length: int = 60) -> list[list[int]]:
+    """Prompts that repeat, extend, cut and change one another."""
+    made = [[rng.randrange(n_vocab) for _ in range(length)]]
+    while len(made) < n:
+        old = rng.choice(made[-3:])
+        cut = old[: rng.randint(1, len(old))]
+        made.append([*cut, *(rng.randrange(n_vocab) for _ in range(rng.choice([0, 0, 1, 2, 3, 40])))][: 3 * length])
+    return made
+
+
+def test_each_model_keeps_what_it_holds() -> None:
+    """Tokens are the oracle's whatever ran or failed before, and each model decodes just what its own cache does not begin with."""
+    rng = np.random.default_rng(3)
+    table = oracles.random_table(rng, 64, 70)
+    failing = table.copy()
+    failing[::9] = np.nan
+    draft_table = table + oracles.random_table(rng, 64, 70, spread=0.8)
+    target, draft = TableModel(failing), TableModel(draft_table)
+    decoder, draw = Decoder(target, draft), random.Random(4)
+    held: dict[str, list[int]] = {"target": [], "draft": []}
+    n_failed = n_kept = 0
+    for prompt in prompts(draw, 150, 70, 12):
+        way = draw.choice(WAYS)
+        options = GenerationOptions(**{"draft_nodes": 6, "seed": 1, **FULL, **way})
+        before = target.n_decoded, draft.n_decoded
+        decoder.start(prompt, options)
+        kept = common(held["target"], prompt[:-1])
+        assert decoder.stats.to_dict()["cached_tokens"] == kept
+        assert target.n_decoded - before[0] == len(prompt) - 1 - kept
+        n_kept += kept
+        drafts = way.get("method") != "ar"
+        if drafts:
+            assert draft.n_decoded - before[1] == len(prompt) - 1 - common(held["draft"], prompt[:-1])
+        truth, tokens = oracles.decode(table, prompt, 20, 1, **FULL), []
+        try:
+            for _ in range(draw.choice([0, 1, 4])):
+                tokens += decoder.step(5)
+        except RuntimeError:
+            n_failed += 1
+        assert tokens == truth[: len(tokens)]
+        seen = prompt + truth
+        held["target"] = seen[: target.n_cached]
+        if drafts:
+            held["draft"] = seen[: draft.n_cached]
+    assert n_failed > 20
+    assert n_kept > 400
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_target: Path, tiny_draft: Path) -> Generator:
+    """A pair whose prompts take several calls, and that nothing else uses."""
+    return Drafting(tiny_target, tiny_draft, n_ctx=512, n_batch=257, n_threads=1)
+
+
+@pytest.fixture(scope="module")
+def fresh(tiny_target: Path) -> Generator:
+    """The target alone, reset before every use."""
+    return Generator(tiny_target, n_ctx=512, n_threads=1)
+
+
+@pytest.mark.parametrize("round_", range(4))
+def test_text_does_not_depend_on_the_cache(pair: Generator, fresh: Generator, round_: int) -> None:
+    """Random prompts, methods, strategies and widths in turn, with closed streams, rank recordings and interruptions between them."""
+    draw = random.Random(round_)
+    for seed, prompt in enumerate(prompts(draw, 40, 515, 90)):
+        way, sampling = draw.choice(WAYS), draw.choice([FULL, CUT, {"temperature": 0.0}])
+        fresh.reset()
+        expected = fresh.generate(prompt, max_tokens=40, seed=seed, method="ar", **sampling)
+        assert expected.stats.cached_tokens == 0
+        ours = pair.generate(prompt, max_tokens=40, seed=seed, draft_nodes=draw.choice([1, 5, 30]), **sampling, **way)
+        assert ours.tokens == expected.tokens
+        between = draw.randrange(6)
+        if between == 0:
+            with pair.stream(prompt[: len(prompt) // 2 + 1], seed=seed, **FULL) as stream:
+                next(stream)
+        elif between == 1:
+            list(pair.ranks(prompt, max_tokens=5, seed=seed))
+        elif between == 2 and hasattr(signal, "setitimer"):
+            with ctrl_c(draw.choice([0.0005, 0.003, 0.02])):
+                pair.generate(prompt, max_tokens=300, seed=1, **FULL)
+        elif between == 3:
+            pair.generate(prompt, max_tokens=9, seed=seed, method="gsd")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Generator) -> None:
+    """As a conversation does after Ctrl-C: wherever the step broke off, prompt and answer so far are a prompt like any other."""
+    pair, draw = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1), random.Random(7)
+    for seed in range(60):
+        prompt = [1, *(draw.randrange(3, 515) for _ in range(20))]
+        stream = pair.stream(
+            prompt, max_tokens=300, seed=seed, draft_nodes=draw.choice([2, 8, 60]), strategy=draw.choice(["sequence", "tree"]), **FULL
+        )
+        with ctrl_c(draw.uniform(0.005, 0.08)):
+            for _ in stream:
+                pass
+        text = prompt + stream.tokens
+        fresh.reset()
+        ours = pair.generate(text, max_tokens=20, seed=seed, draft_nodes=30, strategy="tree", **FULL)
+        assert ours.tokens == fresh.generate(text, max_tokens=20, seed=seed, method="ar", **FULL).tokens
+
+
+def test_rejection_sampling_reads_the_whole_prompt(tiny_target: Path, tiny_draft: Path) -> None:
+    """A seed gives one text whatever ran before."""
+    prompt = [1, *range(300, 360)]
+    expected = (
+        Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1).generate(prompt, max_tokens=60, seed=3, method="gsd", **FULL).tokens
+    )
+    pair = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
+    for way in ({"method": "gsd"}, {"method": "ar"}, {"method": "gsd_iid"}, {"strategy": "tree"}):
+        pair.generate(prompt[: 20 + len(way)], max_tokens=30, seed=5, **FULL, **way)
+        result = pair.generate(prompt, max_tokens=60, seed=3, method="gsd", **FULL)
+        assert (result.tokens, result.stats.cached_tokens) == (expected, 0)
+
+
+def test_cached_tokens_counts_what_was_not_read(pair: Generator) -> None:
+    """The common beginning with prompt and answer, but never the prompt's last token, from which the answer starts."""
+    prompt = pair.tokenize("the rain of the " * 20)
+    pair.reset()
+    first = pair.generate(prompt, max_tokens=30, seed=1, **FULL)
+    assert first.stats.cached_tokens == 0
+    again = pair.generate(prompt, max_tokens=30, seed=1, **FULL)
+    assert again.stats.cached_tokens == len(prompt) - 1
+    assert again.tokens == first.tokens
+    turn = [*prompt, *first.tokens, 300, 301, 302]
+    assert pair.generate(turn, max_tokens=5, seed=1, **FULL).stats.cached_tokens == len(prompt) + 29
+    stats = pair.generate([*prompt[:7], 400, 401], max_tokens=5, seed=1, **FULL).stats
+    assert stats.cached_tokens == 7
+    assert stats.target_tokens == 1 + stats.target_calls + stats.drafted
+
+
+def test_recurrent_models_keep_their_state_or_begin_anew(folder: Path) -> None:
+    """A state that cannot be cut is kept for a prompt that goes on, else dropped; the text is that of an empty cache."""
+    path = tiny.write_mamba(folder / "mamba-cache.gguf")
+    kept, fresh = (Generator(path, n_ctx=256, n_threads=1) for _ in range(2))
+    answer = kept.generate([1, 300, 301], max_tokens=10, seed=1, **FULL).tokens
+    for prompt, cached in (([1, 300, 301, *answer, 302], 12), ([1, 300, 9], 0), ([1, 300, 9], 0)):
+        ours = kept.generate(prompt, max_tokens=10, seed=2, **FULL)
+        fresh.reset()
+        assert ours.tokens == fresh.generate(prompt, max_tokens=10, seed=2, **FULL).tokens
+        assert ours.stats.cached_tokens == cached
+
+
+def test_state_goes_to_another_generator(tiny_target: Path, tiny_draft: Path, pair: Generator) -> None:
+    """Pickled and loaded elsewhere, it spares the prompt in both models and leaves the text what it was."""
+    prompt = pair.tokenize("the rain of the " * 20)
+    expected = pair.generate(prompt, max_tokens=40, seed=2, **FULL)
+    state = pickle.loads(pickle.dumps(pair.save_state()))
+    assert state.tokens == [*prompt, *expected.tokens[:-1]]
+    other = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
+    other.load_state(state)
+    for way in WAYS:
+        result = other.generate(prompt, max_tokens=40, seed=2, **FULL, **way)
+        assert (result.tokens, result.stats.cached_tokens) == (expected.tokens, len(prompt) - 1)
+    other.load_state(state)
+    result = other.generate(prompt, max_tokens=40, seed=2, strategy="tree", **FULL)
+    assert result.stats.draft_tokens <= 1 + result.stats.drafted + result.stats.target_calls
+
+
+def test_states_that_do_not_fit_are_refused(folder: Path, tiny_target: Path, pair: Generator) -> None:
+    """Of other models, other types of cache, or longer than the context; what follows is right."""
+    prompt = pair.tokenize("the rain of the " * 20)
+    pair.generate(prompt, max_tokens=4, seed=2, **FULL)
+    state = pair.save_state()
+    with pytest.raises(ValueError, match="the state is of the models"):
+        Generator(tiny_target, n_ctx=512).load_state(state)
+    alone = Generator(tiny_target, n_ctx=512, n_threads=1)
+    alone.generate(prompt, max_tokens=4, seed=2)
+    state = alone.save_state()
+    with pytest.raises(ValueError, match=r"the state has \d+ tokens, the context has room for 64 \(n_ctx\)"):
+        Generator(tiny_target, n_ctx=64).load_state(state)
+    other = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f32")
+    with pytest.raises(ValueError, match="the state is not one of this model with these types of cache"):
+        other.load_state(state)
+    assert other.generate(prompt, max_tokens=4, seed=2).stats.cached_tokens == 0
+
+
+def test_context_shift_drops_the_older_half(tiny_target: Path) -> None:
+    """NumPy's races over llama-cpp-python's logits of the shortened text, with clocks that count on."""
+    import llama_cpp
+
+    ours = Generator(tiny_target, n_ctx=48, n_threads=1, type_k="f16", context_shift=True, n_keep=3)
+    prompt = ours.tokenize("the of and to")
+    result = ours.generate(prompt, max_tokens=130, seed=5, **FULL)
+    llama = llama_cpp.Llama(str(tiny_target), n_ctx=256, n_threads=1, n_threads_batch=1, logits_all=True, flash_attn=True, verbose=False)
+    tokens, position = list(prompt), len(prompt)
+    for token in result.tokens:
+        if len(tokens) == 48:
+            del tokens[4 : 4 + 22]  # behind the beginning of sequence and three tokens, half of 44
+        llama.reset()
+        llama.eval(tokens)
+        logits = np.asarray(llama.scores[llama.n_tokens - 1], dtype=np.float32)
+        assert token == oracles.winner(logits, oracles.clocks(5, position, len(logits)))
+        tokens.append(token)
+        position += 1
+    assert (len(result.tokens), result.finish_reason) == (130, "length")
+
+
+@pytest.mark.parametrize("way", WAYS[1:], ids=str)
+@pytest.mark.parametrize("n_keep", [0, 5, -1])
+def test_context_shift_is_the_same_for_every_draft(tiny_target: Path, tiny_draft: Path, way: dict, n_keep: int) -> None:
+    """It happens at the same token whatever was drafted, and without a limit the answer goes on."""
+    options = {"n_ctx": 64, "n_threads": 1, "context_shift": True, "n_keep": n_keep}
+    plain, pair = Generator(tiny_target, **options), Drafting(tiny_target, tiny_draft, **options)
+    expected = plain.generate("the of", max_tokens=200, seed=8, **FULL)
+    ours = pair.generate("the of", max_tokens=200, seed=8, **FULL, **way)
+    assert ours.tokens == expected.tokens
+    assert ours.stats.accepted > 0
+    with pair.stream("the of", max_tokens=None, seed=8, **FULL) as endless:
+        for _ in range(150):
+            next(endless)
+
+
+def test_a_full_context_ends_the_answer_unless_asked(tiny_target: Path) -> None:
+    """As ever without context_shift; a prompt that does not fit is refused with and without."""
+    for shift in (False, True):
+        generator = Generator(tiny_target, n_ctx=32, n_threads=1, context_shift=shift)
+        with pytest.raises(ValueError, match=r"the prompt has 40 tokens, the context of 32 \(n_ctx\) has room for 31"):
+            generator.generate([300] * 40)
+        assert len(generator.generate([300] * 20, max_tokens=50, seed=1, **FULL).tokens) == (50 if shift else 12)
+    with pytest.raises(ValueError, match="n_keep must be at least 0, or -1 for the whole prompt, got -2"):
+        Generator(tiny_target, n_keep=-2)
+
+
+def test_default_pair_with_and_without_cache(target: Path) -> None:
+    """A conversation on real models: every turn equals the one from empty caches."""
+    pair, fresh = Generator(target, models.twin(), n_ctx=1024), Generator(target, n_ctx=1024)
+    text, n_cached = "<|im_start|>system\nYou are terse.<|im_end|>\n", 0
+    for turn, question in enumerate(["Name three colours.", "And three animals?", "Which of them is largest?"]):
+        text += f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+        way = [{"strategy": "tree", "draft_nodes": 8}, {"strategy": "adaptive", "draft_nodes": 16}, {"method": "ar"}][turn]
+        ours = pair.generate(text, max_tokens=24, seed=turn, **way)
+        fresh.reset()
+        plain = fresh.generate(text, max_tokens=24, seed=turn, method="ar")
+        assert ours.tokens == plain.tokens
+        assert ours.stats.cached_tokens > n_cached or turn == 0
+        n_cached = ours.stats.cached_tokens
+        text += ours.text + "<|im_end|>\n"

@@ -1,0 +1,249 @@
+"""``ersd chat`` as someone at a terminal sees it, through a pseudo-terminal, and as a pipe does."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tiny
+from conftest import Drafting
+from ersd import Generator, Step
+from ersd.terminal import _Colours
+
+TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+OPTIONS = ["-t", "1", "-s", "5", "-n", "12", "-k", "8", "--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
+SAMPLING = {"max_tokens": 12, "seed": 5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+COLOUR = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> tuple[Path, Path]:
+    """Tiny models with a chat template."""
+    target, draft = (tiny.write_llama(folder / f"terminal{noise}.gguf", noise=noise, chat_template=TEMPLATE) for noise in (0, 0.15))
+    return target, draft
+
+
+@pytest.fixture(scope="module")
+def answers(pair: tuple[Path, Path]) -> Generator:
+    """The same pair, to know what must come."""
+    return Drafting(*pair, n_ctx=2048, n_threads=1)
+
+
+def command(pair: tuple[Path, Path], *more: str) -> list[str]:
+    """``ersd chat`` with both models."""
+    return [sys.executable, "-m", "ersd", "chat", "-m", str(pair[0]), "-md", str(pair[1]), *OPTIONS, *more]
+
+
+class Terminal:
+    """A program at a pseudo-terminal."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        """Start it; Ctrl-C reaches it as at a real terminal."""
+        import pty
+
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ.update(TERM="dumb", PYTHONIOENCODING="utf-8")
+            os.execv(arguments[0], arguments)
+        self.seen = ""
+        self.status: int | None = None
+
+    def until(self, pattern: str, seconds: float = 60) -> str:
+        """What is written up to and with this pattern, since the last call."""
+        end = time.monotonic() + seconds
+        while not (match := re.search(pattern, self.seen)):
+            assert time.monotonic() < end, f"no {pattern!r} in {self.seen!r}"
+            if not self._read():
+                assert re.search(pattern, self.seen), f"ended without {pattern!r}: {self.seen!r}"
+        found, self.seen = self.seen[: match.end()], self.seen[match.end() :]
+        return found
+
+    def type(self, text: str) -> None:
+        """Keys."""
+        os.write(self.fd, text.encode())
+
+    def ends(self) -> int:
+        """Its exit status, once it is over."""
+        end = time.monotonic() + 60
+        while self._read():
+            assert time.monotonic() < end, f"still there: {self.seen!r}"
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.status
+
+    def _read(self) -> bool:
+        if not select.select([self.fd], [], [], 0.2)[0]:
+            return True
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:  # the program is gone
+            return False
+        self.seen += data.decode("utf-8", "replace").replace("\r\n", "\n")
+        return bool(data)
+
+    def close(self) -> None:
+        """End it if it has not."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@contextlib.contextmanager
+def terminal(arguments: list[str]) -> Iterator[Terminal]:
+    """A program at a pseudo-terminal, past its greeting."""
+    pytest.importorskip("pty")
+    opened = Terminal(arguments)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def test_a_pipe_gets_answers_and_nothing_else(pair: tuple[Path, Path], answers: Generator) -> None:
+    """A message a line, with the history before it; no prompts, colours or status lines."""
+    run = subprocess.run(
+        command(pair, "--system", "short", "--show-draft"), input="the rain\n\nin the\n", capture_output=True, encoding="utf-8", timeout=120
+    )
+    talk = [{"role": "system", "content": "short"}, {"role": "user", "content": "the rain"}]
+    first = answers.chat(talk, **SAMPLING).text
+    talk += [{"role": "assistant", "content": first}, {"role": "user", "content": "in the"}]
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"{first}\n{answers.chat(talk, **SAMPLING).text}\n", "")
+
+
+def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generator) -> None:
+    """Greeting, history, another answer, commands, lines that go on, a status line after every answer, and the end."""
+    talk = [{"role": "user", "content": "the rain"}]
+    first = answers.chat(talk, **SAMPLING).text
+    with terminal(command(pair)) as screen:
+        greeting = COLOUR.sub("", screen.until("> "))
+        assert "terminal0.gguf, draft terminal0.15.gguf. /help lists the commands." in greeting
+        screen.type("the rain\n")
+        shown = COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
+        assert first in shown
+        assert re.search(r"\[12 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call, \d+ prompt tokens cached, seed 5\]", shown)
+        screen.type("/regen\n")
+        assert first in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
+        screen.type("in \\\nthe\n")
+        more = [*talk, {"role": "assistant", "content": first}, {"role": "user", "content": "in \nthe"}]
+        assert answers.chat(more, **SAMPLING).text in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
+        screen.type("/reset\n")
+        screen.until("> ")
+        screen.type("the rain\n")
+        assert first in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
+        screen.type("/system short\n")
+        screen.until("> ")
+        screen.type("the rain\n")
+        told = answers.chat([{"role": "system", "content": "short"}, *talk], **SAMPLING).text
+        assert told in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
+        screen.type("/what\n")
+        assert "no command /what; there are" in screen.until(r"answer\..*\n.*> ")
+        screen.type("/exit\n")
+        assert screen.ends() == 0
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(pair: tuple[Path, Path]) -> None:
+    """The next message is answered; at the prompt a hint comes, and the second Ctrl-C in a row, or Ctrl-D, leaves."""
+    endless = [*command(pair), "-n", "-1", "-c", "100000"]
+    with terminal(endless) as screen:
+        screen.until("> ")
+        for _ in range(2):
+            screen.type("the rain\n")
+            screen.until("the rain\n.{40}")
+            screen.type("\x03")
+            assert "seed 5, stopped]" in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
+        screen.type("\x03")
+        screen.until(r"\(Ctrl-C again, Ctrl-D or /exit to leave\).*\n.*> ")
+        screen.type("/help\n")
+        screen.until(r"/reset .*\n(.*\n)*.*answer\..*\n.*> ")
+        screen.type("\x03")  # after something else it is the first again
+        screen.until(r"to leave\).*\n.*> ")
+        screen.type("\x03")
+        assert screen.ends() == 0
+    with terminal(command(pair)) as screen:
+        screen.until("> ")
+        screen.type("\x04")
+        assert screen.ends() == 0
+        assert "Traceback" not in screen.seen
+
+
+def test_drafted_tokens_are_coloured(pair: tuple[Path, Path], answers: Generator) -> None:
+    """The text is that without colours, and some of it is cyan; without --show-draft nothing is."""
+    text = answers.chat([{"role": "user", "content": "the rain"}], **SAMPLING).text
+    for more in (["--show-draft"], []):
+        with terminal(command(pair, *more)) as screen:
+            screen.until("> ")
+            screen.type("the rain\n")
+            shown = screen.until(r"\]\S*\n.*> ")
+            assert text in COLOUR.sub("", shown)
+            assert ("\x1b[36m" in shown) == bool(more)
+            screen.type("/exit\n")
+            assert screen.ends() == 0
+
+
+def test_colours_are_those_of_the_tokens(answers: Generator) -> None:
+    """Character by character, also where text comes later than its tokens, as with stop strings and characters of several tokens."""
+    n_cyan = 0
+    for seed in range(30):
+        colours, painted, owners = _Colours(answers), "", []
+        characters = codecs.getincrementaldecoder("utf-8")("replace")
+        with answers.stream("日本", max_tokens=60, seed=seed, temperature=1.0, top_k=0, stop=["of", "日本"]) as stream:
+            for step in stream:
+                painted += colours.paint(step)
+                for i, token in enumerate(step.tokens):
+                    owners += [i < step.n_accepted] * len(characters.decode(answers.target.piece(token)))
+        assert COLOUR.sub("", painted) == stream.text
+        cyan = "".join(re.findall("\x1b\\[36m(.*?)\x1b\\[0m", painted, re.DOTALL))
+        assert cyan == "".join(character for character, drafted in zip(stream.text, owners, strict=False) if drafted)
+        n_cyan += len(cyan)
+    assert n_cyan > 100
+    colours, tokens = _Colours(answers), answers.tokenize("the in", add_special=False)
+    first, rest = answers.detokenize(tokens[:1]), answers.detokenize(tokens[1:])
+    assert colours.paint(Step("", tokens[:1], 1)) == ""
+    assert colours.paint(Step(first + rest, tokens[1:], 0)) == f"\x1b[36m{first}\x1b[0m{rest}"
+
+
+def test_errors_do_not_end_a_conversation(pair: tuple[Path, Path], generator: Generator) -> None:
+    """A message that does not fit is refused and forgotten; in a pipe it is an error; a model without a template is one at once."""
+    small = [*command(pair), "-c", "64"]
+    with terminal(small) as screen:
+        screen.until("> ")
+        screen.type("the rain " * 40 + "\n")
+        assert "ersd: the prompt has" in screen.until(r"to generate.*\n.*> ")
+        screen.type("the\n")
+        screen.until(r"12 tokens, .*\]\S*\n.*> ")
+        screen.type("/bye\n")
+        assert screen.ends() == 0
+    run = subprocess.run(small, input="the rain " * 40, capture_output=True, encoding="utf-8", timeout=120)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith("ersd: the prompt has")
+    bare = [sys.executable, "-m", "ersd", "chat", "-m", generator.target.path]
+    run = subprocess.run(bare, input="hi", capture_output=True, encoding="utf-8", timeout=120)
+    assert run.returncode == 1
+    assert "has no chat template" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_a_full_context_is_said(pair: tuple[Path, Path]) -> None:
+    """With what helps; with --context-shift the answer goes on."""
+    with terminal([*command(pair), "-c", "48", "-n", "-1"]) as screen:
+        screen.until("> ")
+        screen.type("the\n")
+        assert "the context is full: /reset begins anew]" in screen.until(r"\]\S*\n.*> ")
+        screen.type("/exit\n")
+        assert screen.ends() == 0
+    run = subprocess.run(
+        [*command(pair), "-c", "48", "-n", "100", "--context-shift"], input="the", capture_output=True, encoding="utf-8", timeout=120
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(run.stdout) > 100
