@@ -9,6 +9,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 import pytest
+from scipy import stats
 
 import oracles
 import samplers
@@ -97,18 +98,19 @@ def test_every_option_changes_the_text(generator: Generator, name: str) -> None:
 @pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
 @pytest.mark.parametrize("name", ["repeat_penalty", "grammar", "typical_p", "xtc", "logits_processor", "dry"])
 def test_rejection_sampling_is_exact_with_options(generator: Generator, method: str, name: str) -> None:
-    """The first two tokens of many answers are distributed as method "ar" gives them."""
-    options, n, counts = EACH[name] | {"temperature": 0.4}, 600, []
+    """The first and the second token of many answers are each distributed as method "ar" gives them."""
+    options, n, answers = EACH[name] | {"temperature": 0.4}, 600, []
     for m in ("ar", method):
-        answers = [generator.generate("the of the", max_tokens=2, seed=s, method=m, draft_nodes=4, **options).tokens for s in range(n)]
-        counts.append([tuple(answer[:1]) for answer in answers])
-    common = [token for token in set(counts[0] + counts[1]) if (counts[0] + counts[1]).count(token) >= 30]
-    table = np.array([[c.count(token) for token in common] + [sum(x not in common for x in c)] for c in counts])
-    table = table[:, table.sum(0) > 0]
-    if table.shape[1] > 1:
-        from scipy import stats
-
-        assert stats.chi2_contingency(table).pvalue > 1e-4
+        answers.append(
+            [generator.generate("the of the", max_tokens=2, seed=s, method=m, draft_nodes=4, **options).tokens for s in range(n)]
+        )
+    for place in (0, 1):
+        counts = [[tuple(answer[place : place + 1]) for answer in each] for each in answers]
+        common = [token for token in set(counts[0] + counts[1]) if (counts[0] + counts[1]).count(token) >= 30]
+        table = np.array([[c.count(token) for token in common] + [sum(x not in common for x in c)] for c in counts])
+        table = table[:, table.sum(0) > 0]
+        if table.shape[1] > 1:
+            assert stats.chi2_contingency(table).pvalue > 1e-4
 
 
 def reference(llama: llama_cpp.Llama, vocabulary: samplers.Vocabulary, prompt: list[int], n: int, seed: int, **given) -> list[int]:
@@ -235,6 +237,29 @@ def test_processors_see_each_position_once_and_in_order(generator: Generator) ->
         tokens = generator.generate("the of", max_tokens=30, seed=4, method=method, logits_processor=chain, **FULL).tokens
         assert tokens == generator.generate("the of", max_tokens=30, seed=4, **{**FULL, "temperature": 0.5}).tokens
     assert seen["ar"] == seen["ersd"][: len(seen["ar"])]
+
+
+def test_a_processor_fails_where_plain_decoding_meets_it(generator: Generator) -> None:
+    """A failure behind the end of an answer is none, wherever the draft had looked already; before it, it comes with the next step."""
+    given = {"max_tokens": 60, "seed": 9, **FULL}
+    plain = generator.generate("the", method="ar", **given)
+    stop = next(plain.text[i : i + 3] for i in range(20, len(plain.text)) if plain.text.find(plain.text[i : i + 3]) == i)
+    expected = generator.generate("the", method="ar", stop=stop, **given)
+    reached = len(generator.tokenize("the")) + len(expected.tokens)  # tokens before the first position that plain decoding does not meet
+
+    def fail(ids, scores, last: int):
+        if len(ids) >= last:
+            raise LookupError("too far")
+        return scores
+
+    for strategy in STRATEGIES:
+        way = {"strategy": strategy, "draft_nodes": 20, "stop": stop, **given}
+        ours = generator.generate("the", logits_processor=lambda ids, scores: fail(ids, scores, reached), **way)
+        assert (ours.tokens, ours.text) == (expected.tokens, expected.text)
+        with generator.stream("the", logits_processor=lambda ids, scores: fail(ids, scores, reached - 3), **way) as stream:
+            with pytest.raises(LookupError, match="too far"):
+                list(stream)
+            assert stream.tokens == expected.tokens[:-3]
 
 
 def test_a_failing_processor_leaves_the_generator_usable(generator: Generator) -> None:

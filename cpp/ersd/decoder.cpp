@@ -2,6 +2,7 @@
 #include "ersd/decoder.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "ersd/stopwatch.h"
 
@@ -20,6 +21,7 @@ Decoder::Decoder(LanguageModel& target, LanguageModel* draft) : target_(target) 
 void Decoder::start(std::span<const Token> prompt, const GenerationOptions& options, Shaping shaping) {
   options_ = options;
   shaping_ = std::move(shaping);
+  verified_.failure = nullptr;
   if (!is_race(options.method)) learnt() = {};
   coupling_.reset(options.method, options.sampling, options.seed);
   stats_ = {};
@@ -116,6 +118,7 @@ TreeShape Decoder::shape(int32_t k, int32_t max_depth) const {
 }
 
 std::span<const Token> Decoder::step(int32_t limit) {
+  if (verified_.failure) std::rethrow_exception(std::exchange(verified_.failure, nullptr));
   double ms = 0;
   int32_t k = 0;
   {

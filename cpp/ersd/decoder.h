@@ -44,7 +44,7 @@ class Decoder {
   void shift(int32_t keep);
 
   // Lets go of what shapes the generation; it must not go on.
-  void end() { shaping_ = {}, options_.shaping = {}; }
+  void end() { shaping_ = {}, options_.shaping = {}, verified_.failure = nullptr; }
 
   // How many of the next tokens the context can still take.
   int32_t room() const { return target_.n_ctx() - static_cast<int32_t>(tokens_.size()); }

@@ -1,8 +1,6 @@
 // The walk along accepted nodes.
 #include "ersd/verify.h"
 
-#include <stdexcept>
-
 namespace ersd {
 
 void verify(const DraftTree& tree, const Rows& target, const Rows& draft, const Filters& filters, uint32_t position, Coupling& coupling,
@@ -10,15 +8,17 @@ void verify(const DraftTree& tree, const Rows& target, const Rows& draft, const 
   verified.path.clear();
   verified.emitted.clear();
   verified.rank.clear();
+  verified.failure = nullptr;
   for (int32_t node = 0; node >= 0; node = tree.child(node, verified.emitted.back())) {
     Ranked token;
     try {
       const auto row = target(node);
       const Allowed allowed = filters(node);
       token = coupling.emit(row, draft(node), ++position, allowed);
-    } catch (const std::runtime_error&) {
+    } catch (...) {
       if (node == 0) throw;
-      break;  // no token is left at a drafted one: an answer that ends before it is none the worse
+      verified.failure = std::current_exception();  // an answer that ends before it is none the worse
+      break;
     }
     verified.path.push_back(node);
     verified.emitted.push_back(token.token);

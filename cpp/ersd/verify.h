@@ -1,6 +1,7 @@
 // Verification: walk from the root to the target's token for as long as it was drafted.
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <span>
 #include <vector>
@@ -13,6 +14,7 @@ namespace ersd {
 struct Verified {
   std::vector<int32_t> path;   // the accepted nodes from the root on: [0, ...]
   std::vector<Token> emitted;  // the target's token at each of them: path.size() tokens, the last of them not drafted
+  std::exception_ptr failure;  // why the walk broke off at a drafted node, which plain decoding would meet in its next step; else null
   std::vector<int32_t> rank;   // its rank in the draft's order there; -1 where the draft was not run
 };
 

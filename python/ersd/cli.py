@@ -42,8 +42,12 @@ def _add_context(add: Callable[..., Any]) -> None:
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
 
 
-def _add_shift(add: Callable[..., Any]) -> None:
-    """What happens when the context is full."""
+def _add_writing(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
+    """All that `_writer` and `options_from` read."""
+    add = parser.add_argument
+    _add_models(add)
+    _add_context(add)
+    add_options(parser, max_tokens=max_tokens)
     add("--context-shift", action="store_true", help="go on when the context is full, with its newer half")
     add("--keep", type=int, default=0, help="prompt tokens that a context shift keeps; -1: all")
 
@@ -54,12 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     generate = commands.add_parser("generate", help="generate text from a prompt", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = generate.add_argument
-    _add_models(add)
-    _add_context(add)
     add("words", nargs="*", metavar="PROMPT", help="the prompt; - reads it from standard input")
     add("-p", "--prompt", help="the prompt")
-    add_options(generate)
-    _add_shift(add)
+    _add_writing(generate, max_tokens=128)
     add("--logprobs", type=int, default=None, metavar="N", help="with --json: log-probabilities of tokens and of the N best")
     add("--json", action="store_true", help="print one JSON object instead of text")
     chat = commands.add_parser(
@@ -69,12 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = chat.add_argument
-    _add_models(add)
-    _add_context(add)
     add("--system", help="what the model is told before the conversation")
     add("--show-draft", action="store_true", help="colour drafted tokens")
-    add_options(chat, max_tokens=-1)
-    _add_shift(add)
+    _add_writing(chat, max_tokens=-1)
     tune = commands.add_parser(
         "tune",
         help="what drafting is worth for a pair of models on this machine",

@@ -28,7 +28,7 @@ def _bias(text: str) -> tuple[int, float]:
     raise argparse.ArgumentTypeError(f"expected a token and its bias, as 15043+1 or 15043-1, got '{text}'")
 
 
-def add_options(parser: argparse.ArgumentParser, *, max_tokens: int = 128) -> None:
+def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
     """Add the flags that `options_from` reads."""
     add = parser.add_argument
     add("-n", "--max-tokens", type=int, default=max_tokens, help="tokens to generate; -1: until the context is full")
