@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -209,6 +210,19 @@ def test_grammar_shapes_the_answer(generator: Generator) -> None:
         result = generator.generate("the", max_tokens=200, seed=seed, grammar='root ::= " "? [a-c]{3,9} "."', **FULL)
         assert re.fullmatch(r" ?[a-c]{3,9}\.", result.text)
         assert result.finish_reason == "stop"
+
+
+def test_what_a_grammar_does_not_hold_is_said(generator: Generator, recwarn: pytest.WarningsRecorder) -> None:
+    """Keywords anywhere in the schema, where the caller stands; a property of that name, or a value, is no keyword."""
+    named = {"type": "object", "properties": {"minimum": {"enum": ["not"]}}, "required": ["minimum"]}
+    answer = generator.generate("the", max_tokens=60, seed=1, response_format={"type": "json_object", "schema": named}, **FULL)
+    assert json.loads(answer.text) == {"minimum": "not"}
+    assert not recwarn.list
+    bounded = {"type": "array", "items": {"anyOf": [{"type": "integer", "maximum": 9}, {"type": "null"}]}, "uniqueItems": True}
+    for schema in (bounded, json.dumps(bounded)):
+        with pytest.warns(UserWarning, match="not held to maximum, uniqueItems of its schema") as warned:
+            generator.generate("the", max_tokens=5, response_format={"type": "json_object", "schema": schema})
+        assert warned[0].filename == __file__
 
 
 def test_json_strings_hold_no_control_characters(generator: Generator) -> None:

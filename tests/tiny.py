@@ -141,8 +141,9 @@ def write_mamba(path: Path, *, seed: int = 0) -> Path:
     return path
 
 
-def prune_layers(source: Path, path: Path, removed: range) -> Path:
-    """A copy of a model without some of its layers: a bad draft for it."""
+def prune_layers(source: Path, path: Path, removed: range, *, shuffled: bool = False) -> Path:
+    """A copy of a model without some of its layers: a bad draft for it. With the rows of all matrices shuffled, one that knows nothing."""
+    rng = np.random.default_rng(0)
     reader = gguf.GGUFReader(str(source))
     arch = reader.fields["general.architecture"].contents()
     writer = gguf.GGUFWriter(str(path), arch)
@@ -160,6 +161,8 @@ def prune_layers(source: Path, path: Path, removed: range) -> Path:
             if int(layer) in removed:
                 continue
             name = f"blk.{kept.index(int(layer))}.{rest}"
+        if shuffled and len(tensor.shape) > 1:
+            data = rng.permutation(data)
         writer.add_tensor(name, data, raw_dtype=tensor.tensor_type)
     _finish(writer)
     return path

@@ -6,7 +6,8 @@ import difflib
 import inspect
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import numpy as np
@@ -56,7 +57,8 @@ class Options(TypedDict, total=False):
         ignore_eos: never end by an end token.
         grammar: GBNF, text or a ``llama_cpp.LlamaGrammar``, that the answer must match by its rule "root".
         response_format: ``{"type": "json_object"}``, with a JSON schema under "schema" if wished, or ``{"type": "json_schema",
-            "json_schema": {"schema": ...}}``: a grammar for it. ``{"type": "text"}`` for anything.
+            "json_schema": {"schema": ...}}``: a grammar for it. ``{"type": "text"}`` for anything. A warning names the keywords of a schema
+            that llama-cpp-python's grammar does not hold the answer to, like "minimum".
         logits_processor: callables ``(input_ids, scores) -> scores``, applied first, i32[n] and f32[n_vocab]. They see the target's
             verified positions, once each and in order, never drafts. Slow beside the options above.
         mirostat_mode: 0; others are refused.
@@ -230,12 +232,55 @@ def _format_grammar(response_format: Mapping[str, Any]) -> str | None:
         raise ValueError("response_format 'json_schema' must have its schema under ['json_schema']['schema']")
     if schema is None:
         return str(grammars.JSON_GBNF)
+    schema = json.loads(schema) if isinstance(schema, str) else schema
+    if ignored := sorted(_NOT_HELD & set(_keywords(schema))):
+        warnings.warn(
+            f"the answer is not held to {', '.join(ignored)} of its schema: llama-cpp-python's grammars do not have it", stacklevel=6
+        )
     try:
-        grammar = str(grammars.json_schema_to_gbnf(schema if isinstance(schema, str) else json.dumps(schema)))
+        grammar = str(grammars.json_schema_to_gbnf(json.dumps(schema)))
     except Exception as error:
         raise ValueError(f"response_format has a schema that llama-cpp-python cannot turn into a grammar: {error}") from error
     # Its strings may hold control characters, which JSON's may not; llama.cpp's own grammars say it so.
     return grammar.replace(r'char ::= [^"\\] |', r'char ::= [^"\\\x7F\x00-\x1F] |')
+
+
+# Keywords of JSON Schema that llama_cpp.llama_grammar passes over.
+_NOT_HELD = frozenset(
+    [
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "uniqueItems",
+        "contains",
+        "minContains",
+        "maxContains",
+        "minProperties",
+        "maxProperties",
+        "patternProperties",
+        "propertyNames",
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "not",
+        "if",
+        "then",
+        "else",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    ]
+)
+
+
+def _keywords(schema: Any) -> Iterator[str]:
+    """The keywords of a JSON schema and of the schemas in it; names of properties are none."""
+    for key, value in schema.items() if isinstance(schema, Mapping) else ():
+        yield key
+        within = value.values() if key in ("properties", "$defs", "definitions") else value if isinstance(value, list) else [value]
+        for each in within if key not in ("const", "enum", "default", "examples") else ():
+            yield from _keywords(each)
 
 
 def _processor(processors: LogitsProcessor | Sequence[LogitsProcessor] | None) -> LogitsProcessor | None:
