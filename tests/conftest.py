@@ -44,6 +44,12 @@ def ctrl_c(seconds: float) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def listening() -> None:
+    """SIGINT reaches the tests' processes also where the runner was started in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own, in their processes too: profiles and the twin that a user has are neither used nor touched."""
     with pytest.MonkeyPatch.context() as patch:

@@ -6,6 +6,7 @@ import itertools
 import os
 from pathlib import Path
 
+import llama_cpp
 import pytest
 
 from ersd import Generator, models
@@ -56,3 +57,15 @@ def test_the_twin_is_accepted_and_the_answer_reads_well(target: Path) -> None:
     result = Generator(target, models.twin(), n_ctx=512).generate("The capital of France is", max_tokens=12, temperature=0, draft_nodes=16)
     assert result.text.startswith(" Paris")
     assert result.stats.tokens_per_call > 2
+
+
+@pytest.mark.parametrize(("type_k", "type_v", "flash_attn"), [("f32", "f32", False), ("q8_0", "q8_0", True), ("f16", "f16", False)])
+def test_types_of_cache_are_llama_cpps(target: Path, type_k: str, type_v: str, flash_attn: bool) -> None:
+    """The tokens of llama-cpp-python with the same types and the same attention; a draft shares them and is accepted."""
+    types = {"type_k": getattr(llama_cpp, f"GGML_TYPE_{type_k.upper()}"), "type_v": getattr(llama_cpp, f"GGML_TYPE_{type_v.upper()}")}
+    llama = llama_cpp.Llama(str(target), n_ctx=256, n_threads=1, n_threads_batch=1, flash_attn=flash_attn, verbose=False, **types)
+    generator = Generator(target, models.twin(), n_ctx=256, n_threads=1, type_k=type_k, type_v=type_v, flash_attn=flash_attn)
+    prompt = generator.tokenize("The capital of France is")
+    expected = list(itertools.islice(llama.generate(prompt, temp=0.0), 16))
+    assert generator.generate(prompt, max_tokens=16, temperature=0, method="ar").tokens == expected
+    assert generator.generate(prompt, max_tokens=16, temperature=0, draft_nodes=8).stats.tokens_per_call > 1.5
