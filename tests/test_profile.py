@@ -124,6 +124,7 @@ def test_costs_of_another_machine_are_left_out(
         ({"rank_weights": np.ones(3)}, "cannot be used"),
         ({"rank_weights": -np.ones(65)}, "weights of ranks must be finite and not negative"),
         ({"target_ms": np.full(11, np.nan)}, "costs must be positive"),
+        ({"draft_ms": np.zeros(11)}, "costs must be those of target and draft, or of neither"),
         ({"margin_coefficients": np.full(5, np.nan)}, "coefficients between -10 and 10"),
         ({"margin_coefficients": np.full(5, 11.0)}, "coefficients between -10 and 10"),
         ({"margin_information": -np.eye(5)}, "positive definite"),

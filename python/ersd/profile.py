@@ -91,6 +91,8 @@ def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> _core.Profile:
         cost = _core.CostCurve()
         cost.set(arrays[f"{name}_ms"].tolist())
         setattr(profile, name, cost)
+    if any(profile.target.points) != any(profile.draft.points):
+        raise ValueError("costs must be those of target and draft, or of neither")
     profile.ranks = _core.RankHistogram(arrays["rank_weights"].tolist())
     profile.margins = _core.MarginModel(arrays["margin_coefficients"].tolist(), arrays["margin_information"].tolist())
     correction = _core.Correction()

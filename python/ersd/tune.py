@@ -91,13 +91,15 @@ def tune(generator: Generator, prompts: Sequence[str | Sequence[int]] = (), **op
     if len(prompts) < 2:
         raise ValueError("tuning needs at least 2 prompts, got 1")
     options = {"max_tokens": 64, "seed": 1} | options
-    generator._core.restore(_core.Profile())  # costs are measured anew
-    generator.forget()
-    generator._core.forecast()
+    with generator._busy():
+        generator._core.restore(_core.Profile())  # costs are measured anew
+        generator._core.forget()
+        generator._core.forecast()
     taught = [generator.generate(prompt, **options | {"draft_nodes": 16}).stats.rank_histogram for prompt in prompts[::2]]
     ranks = np.sum(taught[len(taught) // 2 :], axis=0)
-    forecasts = [Forecast(plan.nodes, plan.tokens, plan.ms) for plan in generator._core.forecast()]
-    learnt = generator._core.profile()
+    with generator._busy():
+        forecasts = [Forecast(plan.nodes, plan.tokens, plan.ms) for plan in generator._core.forecast()]
+        learnt = generator._core.profile()
     plain, auto, nodes = _measure(generator, prompts[1::2], options)
     return Tuning(
         learnt.target.points,
