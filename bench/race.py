@@ -4,8 +4,8 @@ cmake -S . -B build -DCMAKE_PREFIX_PATH=$(python -c "import sysconfig; print(sys
 cmake --build build --target race_bench
 python bench/race.py build/bench/librace_bench.so [--model gemma.gguf] [--passes 40]
 
-Rows are recorded from the model over bench/prompts: those of least, median and greatest entropy are "peaked", "typical" and "flat"; "constant" is a
-row of equal logits. Other vocabularies are made of these rows: drawn from them with replacement, their greatest logits kept.
+Rows are recorded from the model over bench/prompts: those of least, median and greatest entropy are "peaked", "typical" and "flat"; "constant"
+is a row of equal logits. Other vocabularies are made of these rows: drawn from them with replacement, their greatest logits kept.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Bench {
 extern "C" double race_bench(int what, const float* rows, size_t n_rows, size_t n_vocab, size_t repeats) {
   static Bench bench;
   static uint32_t position = 0;
-  static volatile double sink;
+  [[maybe_unused]] static volatile double sink;
   std::chrono::nanoseconds spent{0};
   for (size_t r = 0; r < n_rows; ++r) {
     const std::span row(rows + r * n_vocab, n_vocab);

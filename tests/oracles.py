@@ -22,28 +22,50 @@ def philox(counter, key):
     return a, b, c, d
 
 
-def exponential(high, low):
-    """-log(1 - u) with u of (0, 1) from the upper 53 of 64 bits."""
-    u = (((high << SHIFT | low) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return -np.log1p(-u)
+def uniform(high, low):
+    """Of (0, 1), from the upper 52 of 64 bits."""
+    return ((high << SHIFT | low) >> np.uint64(12)).astype(np.float64) * 2.0**-52 + 2.0**-53
 
 
-def minima(seed, position, n_blocks):
+def exponential(high, low, log=np.log):
+    """-log(1 - u); 1 - u is exact."""
+    return -log(1 - uniform(high, low))
+
+
+def bits(seed, position, stream, n):
+    """64 random bits for each index below n, as high and low words; positions broadcast: u64[..., n] each."""
+    index = np.arange(n)
+    a, b, c, d = philox((index // 2, np.asarray(position)[..., None], 0, stream), (seed & 0xFFFFFFFF, seed >> 32))
+    return np.where(index % 2, c, a), np.where(index % 2, d, b)
+
+
+def minima(seed, position, n_blocks, log=np.log):
     """The least clock of each block and the token that has it; positions broadcast: f64[..., n_blocks], i64[..., n_blocks]."""
-    blocks = np.arange(n_blocks)
-    words = philox((blocks, np.asarray(position)[..., None], 0, 0), (seed & 0xFFFFFFFF, seed >> 32))
-    return exponential(words[0], words[1]) / BLOCK, blocks * BLOCK + (words[2] % np.uint64(BLOCK)).astype(np.int64)
+    high, low = bits(seed, position, 0, n_blocks)
+    return exponential(high, low, log) / BLOCK, np.arange(n_blocks) * BLOCK + (low % np.uint64(BLOCK)).astype(np.int64)
 
 
-def clocks(seed, position, n):
+def clocks(seed, position, n, log=np.log):
     """The clocks of tokens 0 to n - 1; f64[n]."""
     n_blocks = -(-n // BLOCK)
-    value, place = minima(seed, position, n_blocks)
-    index, key = np.arange(n_blocks * BLOCK // 4), (seed & 0xFFFFFFFF, seed >> 32)
-    high, low = (np.stack(philox((index, position, 0, stream), key), axis=1).ravel() for stream in (1, 2))
-    out = np.repeat(value, BLOCK) + exponential(high, low)
+    value, place = minima(seed, position, n_blocks, log)
+    out = np.repeat(value, BLOCK) + exponential(*bits(seed, position, 1, n_blocks * BLOCK), log)
     out[place] = value
     return out[:n]
+
+
+def fdlibm_log(x):
+    """Fdlibm's logarithm, by operations that NumPy rounds exactly: the same bits on every machine."""
+    fraction, exponent = np.frexp(x)
+    low = fraction < float.fromhex("0x1.6a09ep-1")
+    fraction, k = np.where(low, 2 * fraction, fraction), (exponent - low).astype(np.float64)
+    f = fraction - 1
+    s, half_square = f / (2 + f), 0.5 * f * f
+    z = s * s
+    w = z * z
+    even = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01))
+    odd = z * (6.666666666666735130e-01 + w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01)))
+    return s * (half_square + (odd + even)) + k * 1.90821492927058770002e-10 - half_square + f + k * 6.93147180369123816490e-01
 
 
 @lru_cache(maxsize=4096)

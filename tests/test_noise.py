@@ -18,12 +18,12 @@ KNOWN = [
 
 # Pinned: seed, position, token, clock. A change of any of them changes every text of that seed.
 GOLDEN = [
-    (0, 0, 0, 0.20112711922900642),
-    (0, 1, 127, 0.23753232753933037),
-    (1, 3, 1000, 0.8106837282500625),
-    (2**32, 3, 1000, 0.4731875618835898),
-    (7, 4096, 49151, 0.009566609454919052),
-    (2**64 - 1, 2**32 - 1, 262143, 1.6858870188529191),
+    (0, 0, 0, 0.2011271190053605),
+    (0, 1, 127, 0.9081765625395911),
+    (1, 3, 1000, 4.424495839985325),
+    (2**32, 3, 1000, 2.3773098155089465),
+    (7, 4096, 49151, 2.681248454590486),
+    (2**64 - 1, 2**32 - 1, 262143, 1.1028106997084102),
 ]
 
 
@@ -48,14 +48,19 @@ def test_philox_known_answers(counter, key, expected):
 @pytest.mark.parametrize(("seed", "position", "token", "clock"), GOLDEN)
 def test_golden_clocks(seed, position, token, clock):
     """Clocks are the same on every machine and for ever."""
-    assert Clock(seed, position)(token) == pytest.approx(clock, rel=1e-14)
+    assert Clock(seed, position)(token) == clock
 
 
 @pytest.mark.parametrize("n", [1, 127, 128, 129, 1000, 49152, 262144])
 @pytest.mark.parametrize(("seed", "position"), [(0, 0), (5, 1), (2**32, 77), (2**64 - 1, 2**32 - 1), (0x123456789ABCDEF0, 4095)])
 def test_clocks_equal_oracle(n, seed, position):
-    """Every clock is the oracle's."""
-    np.testing.assert_allclose(Clock(seed, position).clocks(n), oracles.clocks(seed, position, n), rtol=1e-14)
+    """Every clock is the oracle's, and bit for bit the one whose logarithm is fdlibm's; the vectorised sweeps give the same bits."""
+    clocks = Clock(seed, position).clocks(n)
+    np.testing.assert_allclose(clocks, oracles.clocks(seed, position, n), rtol=1e-15)
+    np.testing.assert_array_equal(clocks, oracles.clocks(seed, position, n, oracles.fdlibm_log))
+    tokens = np.random.default_rng(n).permutation(n)[:5000]
+    for some in (tokens, tokens[:3]):
+        np.testing.assert_array_equal(Clock(seed, position).swept(some)[0], clocks[some])
 
 
 def test_clocks_are_pure():
@@ -129,28 +134,24 @@ def test_blocks_seeds_and_positions_are_uncorrelated():
 
 
 def test_block_bounds():
-    """They hold the noise of all blocks and positions between them, closely where it is large, and name the leader."""
+    """They hold the noise of all blocks from above, closely where it is large, and name the leader."""
     n_blocks, positions = 2048, np.arange(300)
     value, place = oracles.minima(3, positions, n_blocks)
     noise = -np.log(value)
     bounds = [Clock(3, position).bounds(n_blocks) for position in positions]
-    greatest, least, leader = (np.stack(rows) for rows in zip(*bounds, strict=True))
+    greatest, leader = (np.stack(rows) for rows in zip(*bounds, strict=True))
     assert (greatest - noise).min() >= 0
-    assert (noise - least).min() >= 0
-    assert (greatest - least)[noise > 9].max() < 0.02
+    assert (greatest - noise)[(noise > 9) & (noise < 15)].max() < 0.07
     np.testing.assert_array_equal(leader, place)
     for ours, theirs in zip(Clock(3, 7).bounds(5), bounds[7], strict=True):
         np.testing.assert_array_equal(ours, theirs[:5])
 
 
 def test_token_bounds():
-    """They bound the noise of every token but the leader's from above, and closely where it is large."""
-    for position in range(200):
-        clock = Clock(8, position)
-        for index in (0, 1, 383, 2047):
-            clocks = np.array([clock(index * oracles.BLOCK + i) for i in range(oracles.BLOCK)])
-            others = clocks > clocks.min()
-            assert np.count_nonzero(~others) == 1
-            slack = clock.token_bounds(index)[others] + np.log(clocks[others])
-            assert slack.min() >= 0
-            assert slack[clocks[others] < 0.01].max(initial=0) < 0.01
+    """They hold the noise of every token from above, and closely where it is large."""
+    tokens = np.arange(262_144)
+    for position in range(20):
+        clocks, bounds = Clock(8, position).swept(tokens)
+        slack = bounds + np.log(clocks)
+        assert slack.min() >= 0
+        assert slack[(clocks < 1e-3) & (clocks > 1e-5)].max() < 0.08

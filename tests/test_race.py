@@ -46,6 +46,21 @@ def test_winner_and_arrivals_equal_brute_force(race, n, shape):
         assert_arrivals(race, logits, int(rng.integers(2**63)), i, m, temperature=float(rng.choice(TEMPERATURES)), **truncation)
 
 
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+def test_scores_to_the_bit(race, temperature):
+    """Order and scores are those of the scalar definition bit for bit, however many tokens were raced side by side."""
+    rng = np.random.default_rng(3)
+    for position in range(20):
+        logits = oracles.random_row(rng, 5000, "normal")
+        clock = oracles.clocks(9, position, 5000, oracles.fdlibm_log)
+        expected = logits.astype(np.float64) / float(np.float32(temperature)) - oracles.fdlibm_log(clock)
+        order = np.argsort(-expected, kind="stable")
+        for m in (1, 9, 300):
+            tokens, scores = race.arrivals(logits, SamplingOptions(temperature=temperature), Clock(9, position), m)
+            np.testing.assert_array_equal(tokens, order[:m])
+            np.testing.assert_array_equal(scores, expected[tokens])
+
+
 def test_every_place_can_win(race):
     """The first and the last token of blocks, and of a last block that is short, win where they must."""
     for n in (127, 128, 129, 300):

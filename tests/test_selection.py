@@ -60,7 +60,7 @@ def test_coin_of_xtc():
     for position in range(400):
         token = coupling.emit(row, np.array([], np.float32), position)[0]
         words = oracles.philox((0, position, 4, 0), (77, 0))
-        coin = (((int(words[0]) << 32 | int(words[1])) >> 11) + 0.5) * 2.0**-53
+        coin = (((int(words[0]) << 32 | int(words[1])) >> 12) + 0.5) * 2.0**-52
         assert uniform(77, position, 4) == coin
         acted.append(coin <= 0.4)
         assert token != 0 or not acted[-1]
@@ -120,5 +120,5 @@ def test_support_is_that_of_llama_cpp(recorded, options):
         ours = select(row, SamplingOptions(**given, **more), 0.5) > -np.inf
         theirs = samplers.truncate(row, **options) > -np.inf
         weights.append(oracles.softmax(row)[ours != theirs].sum())
-    assert np.max(weights) < (3e-3 if rough else 1e-12), weights
+    assert np.max(weights) < (5e-3 if rough else 1e-12), weights
     assert np.mean(np.equal(weights, 0)) > 0.5

@@ -1,9 +1,9 @@
-// Clocks by Philox4x32-10, and the two vectorised sweeps that bound them.
+// Clocks by Philox4x32-10: the reference, token by token, and the vectorised sweeps that are held to it.
 #include "ersd/noise.h"
 
 #include <bit>
-#include <cmath>
 
+#include "ersd/logarithm.h"
 #include "ersd/simd.h"
 
 namespace ersd {
@@ -11,83 +11,99 @@ namespace {
 
 constexpr uint32_t kMul0 = 0xD2511F53, kMul1 = 0xCD9E8D57;    // Philox's multipliers
 constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;  // and key increments
+constexpr uint32_t kBlock = Clock::kBlock, kCounters = 32;
 
-inline void philox_rounds(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d, uint32_t k0, uint32_t k1) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = static_cast<uint64_t>(kMul0) * a, p1 = static_cast<uint64_t>(kMul1) * c;
-    a = static_cast<uint32_t>(p1 >> 32) ^ b ^ k0;
-    c = static_cast<uint32_t>(p0 >> 32) ^ d ^ k1;
-    b = static_cast<uint32_t>(p1);
-    d = static_cast<uint32_t>(p0);
-    k0 += kWeyl0;
-    k1 += kWeyl1;
+struct Philox {
+  uint32_t k0, k1, position, domain, stream;
+};
+
+// Words stay in lanes of 64 bits, whose upper halves are not cleared: what multiplies takes the lower ones alone.
+inline void philox_rounds(uint64_t& a, uint64_t& b, uint64_t& c, uint64_t& d, uint32_t k0, uint32_t k1) {
+#if defined(__GNUC__)
+#pragma GCC unroll 10
+#endif
+  for (uint32_t round = 0; round < 10; ++round) {
+    const uint64_t p0 = static_cast<uint64_t>(kMul0) * static_cast<uint32_t>(a), p1 = static_cast<uint64_t>(kMul1) * static_cast<uint32_t>(c);
+    a = (p1 >> 32) ^ b ^ (k0 + round * kWeyl0);
+    c = (p0 >> 32) ^ d ^ (k1 + round * kWeyl1);
+    b = p1;
+    d = p0;
   }
 }
 
-// In (0, 1) from 53 of 64 bits, never 0 nor 1.
+// The 64 bits of an index: a half of the words of its counter.
+inline void draw(const Philox& p, uint32_t index, uint32_t& high, uint32_t& low) {
+  uint64_t a = index / 2, b = p.position, c = p.domain, d = p.stream;
+  philox_rounds(a, b, c, d, p.k0, p.k1);
+  high = static_cast<uint32_t>(index % 2 ? c : a);
+  low = static_cast<uint32_t>(index % 2 ? d : b);
+}
+
+// In (0, 1) from the upper 52 of 64 bits, never 0 nor 1, and exact, as is 1 minus it.
 inline double unit(uint32_t high, uint32_t low) {
-  const uint64_t bits = (static_cast<uint64_t>(high) << 32 | low) >> 11;
-  return (static_cast<double>(bits) + 0.5) * 0x1p-53;
+  const uint64_t bits = (static_cast<uint64_t>(high) << 32 | low) >> 12;
+  return std::bit_cast<double>(bits | 0x3FF0000000000000) - (1 - 0x1p-53);
 }
 
 // -log(1 - u): small u, small clock, so that the clocks that win are the finely resolved ones.
-inline double exponential(uint32_t high, uint32_t low) { return -std::log1p(-unit(high, low)); }
+inline double exponential(uint32_t high, uint32_t low) { return -logarithm(1 - unit(high, low)); }
 
-// log2(x) within 1e-5 for normal x > 0, and -127 for 0: the exponent, and a Chebyshev fit of log2(1 + m) / m for the mantissa.
-inline float log2_fast(float x) {
-  const uint32_t bits = std::bit_cast<uint32_t>(x);
-  const float exponent = static_cast<float>(static_cast<int32_t>(bits >> 23) - 127);
-  const float m = std::bit_cast<float>((bits & 0x007FFFFF) | 0x3F800000) - 1.0f;  // [0, 1)
-  return exponent + m * (1.4426815f + m * (-0.72035877f + m * (0.46865888f + m * (-0.30163801f + m * (0.1444711f - m * 0.033822046f)))));
+// At least -log(x), x >= 0 normal or 0: between powers of 2 the logarithm lies above its chord, by 0.06 at most. For 0 it is 88, which is more than
+// that of any clock. The margin covers rounding.
+inline float noise_above(float x) { return 0.69314718f * (127 - 0x1p-23f * static_cast<float>(std::bit_cast<int32_t>(x))) + 2e-5f; }
+
+// At most the uniform variate of these bits.
+inline float unit_below(uint32_t high) { return static_cast<float>(static_cast<int32_t>(high >> 8)) * 0x1p-24f; }
+
+// At most the least clock of a block: -log(1 - u) / B by the first terms of its series.
+inline float minimum_below(uint32_t high) {
+  const float u = unit_below(high);
+  return u * (1 + u * (0.5f + u * (0.333333f + u * 0.25f))) * (1.0f / kBlock);
 }
 
-constexpr float kLn2 = 0.69314718f;
+// n_counters: a multiple of kCounters.
+ERSD_VECTORISED void sweep_blocks(const Philox& p, uint32_t n_counters, uint32_t* high, uint32_t* low, float* noise) {
+  for (uint32_t start = 0; start < n_counters; start += kCounters) {
+    uint32_t words[4][kCounters];
+    for (uint32_t i = 0; i < kCounters; ++i) {
+      uint64_t a = start + i, b = p.position, c = p.domain, d = p.stream;
+      philox_rounds(a, b, c, d, p.k0, p.k1);
+      words[0][i] = static_cast<uint32_t>(a), words[1][i] = static_cast<uint32_t>(b);
+      words[2][i] = static_cast<uint32_t>(c), words[3][i] = static_cast<uint32_t>(d);
+    }
+    for (uint32_t i = 0; i < kCounters; ++i) {
+      high[2 * (start + i)] = words[0][i], high[2 * (start + i) + 1] = words[2][i];
+      low[2 * (start + i)] = words[1][i], low[2 * (start + i) + 1] = words[3][i];
+    }
+  }
+  for (uint32_t i = 0; i < 2 * n_counters; ++i) noise[i] = noise_above(minimum_below(high[i]));
+}
 
-ERSD_VECTORISED void sweep_bounds(uint32_t k0, uint32_t k1, uint32_t position, uint32_t domain, uint32_t stream, int32_t n, float* greatest,
-                                  float* least, Token* leader) {
-  for (int32_t start = 0; start < n; start += kLanes) {
-    uint32_t a[kLanes], b[kLanes], c[kLanes], d[kLanes];
-    float high[kLanes], low[kLanes];
-    for (int i = 0; i < kLanes; ++i) {
-      a[i] = static_cast<uint32_t>(start + i), b[i] = position, c[i] = domain, d[i] = stream;
-      philox_rounds(a[i], b[i], c[i], d[i], k0, k1);
-      // minimum = -log1p(-u) / B lies between u / B and, for u <= 0.5, (u + u^2) / B; u is known to 31 bits.
-      // For 0 the upper bound is log(B) + 31 log(2) + 88, more than any clock reaches. The margins cover log2_fast and rounding.
-      const float u = static_cast<float>(static_cast<int32_t>(a[i] >> 1)) * 0x1p-31f, v = u + 0x1p-30f;
-      high[i] = kLn2 * (7.0f - log2_fast(u)) + 5e-5f;
-      low[i] = v <= 0.5f ? kLn2 * (7.0f - log2_fast(v + v * v)) - 5e-5f : -1e30f;
-    }
-    for (int i = 0; i < kLanes && start + i < n; ++i) {
-      greatest[start + i] = high[i];
-      least[start + i] = low[i];
-      leader[start + i] = (start + i) * Clock::kBlock + static_cast<Token>(c[i] % Clock::kBlock);
-    }
+ERSD_VECTORISED void sweep_tokens(const Philox& p, const Token* tokens, size_t n, const uint32_t* block_high, const uint32_t* block_low,
+                                  uint32_t* high, uint32_t* low, float* noise) {
+  for (size_t i = 0; i < n; ++i) draw(p, static_cast<uint32_t>(tokens[i]), high[i], low[i]);
+  for (size_t i = 0; i < n; ++i) {
+    const auto token = static_cast<uint32_t>(tokens[i]), block = token / kBlock;
+    const float minimum = minimum_below(block_high[block]), above = unit_below(high[i]);
+    noise[i] = noise_above(minimum + (block_low[block] % kBlock == token % kBlock ? 0.0f : above));
   }
 }
 
-// clock >= minimum + u, and u >= word * 2^-32.
-ERSD_VECTORISED void sweep_block(uint32_t k0, uint32_t k1, uint32_t position, uint32_t domain, uint32_t stream, uint32_t first, float minimum,
-                                 float* out) {
-  constexpr int kDraws = Clock::kBlock / 4;
-  uint32_t words[4][kDraws];
-  for (int i = 0; i < kDraws; ++i) {
-    uint32_t a = first + static_cast<uint32_t>(i), b = position, c = domain, d = stream;
-    philox_rounds(a, b, c, d, k0, k1);
-    words[0][i] = a, words[1][i] = b, words[2][i] = c, words[3][i] = d;
+ERSD_VECTORISED void sweep_clocks(const Token* tokens, size_t n, const uint32_t* block_high, const uint32_t* block_low, const uint32_t* high,
+                                  const uint32_t* low, double* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const auto token = static_cast<uint32_t>(tokens[i]), block = token / kBlock;
+    const double minimum = exponential(block_high[block], block_low[block]) / kBlock, above = exponential(high[i], low[i]);
+    out[i] = minimum + (block_low[block] % kBlock == token % kBlock ? 0.0 : above);
   }
-  float bounds[4][kDraws];
-  for (int j = 0; j < 4; ++j)
-    for (int i = 0; i < kDraws; ++i)
-      bounds[j][i] = -kLn2 * log2_fast(minimum + static_cast<float>(static_cast<int32_t>(words[j][i] >> 1)) * 0x1p-31f) + 5e-5f;
-  for (int i = 0; i < kDraws; ++i)
-    for (int j = 0; j < 4; ++j) out[4 * i + j] = bounds[j][i];
 }
 
 }  // namespace
 
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
-  philox_rounds(counter[0], counter[1], counter[2], counter[3], key[0], key[1]);
-  return counter;
+  uint64_t a = counter[0], b = counter[1], c = counter[2], d = counter[3];
+  philox_rounds(a, b, c, d, key[0], key[1]);
+  return {static_cast<uint32_t>(a), static_cast<uint32_t>(b), static_cast<uint32_t>(c), static_cast<uint32_t>(d)};
 }
 
 double uniform(uint64_t seed, uint32_t position, Domain domain, uint32_t index) {
@@ -95,32 +111,31 @@ double uniform(uint64_t seed, uint32_t position, Domain domain, uint32_t index) 
   return unit(bits[0], bits[1]);
 }
 
-std::array<uint32_t, 4> Clock::draw(uint32_t index, Stream stream) const { return philox({index, position_, domain_, stream}, key_); }
-
-Clock::Minimum Clock::minimum(int32_t block) const {
-  const auto bits = draw(static_cast<uint32_t>(block), kMinimum);
-  return {exponential(bits[0], bits[1]) / kBlock, block * kBlock + static_cast<Token>(bits[2] % kBlock)};
+double Clock::operator()(Token token) const {
+  const auto t = static_cast<uint32_t>(token);
+  uint32_t block_high, block_low, high, low;
+  draw({key_[0], key_[1], position_, domain_, kBlocks}, t / kBlock, block_high, block_low);
+  const double minimum = exponential(block_high, block_low) / kBlock;
+  if (block_low % kBlock == t % kBlock) return minimum;
+  draw({key_[0], key_[1], position_, domain_, kTokens}, t, high, low);
+  return minimum + exponential(high, low);
 }
 
-double Clock::operator()(Token token, const Minimum& minimum) const {
-  if (token == minimum.token) return minimum.value;
-  const auto index = static_cast<uint32_t>(token) / 4, word = static_cast<uint32_t>(token) % 4;
-  return minimum.value + exponential(draw(index, kHigh)[word], draw(index, kLow)[word]);
+void Clock::draw_blocks(size_t n_blocks, Draws& blocks) const {
+  const size_t n_counters = (n_blocks + 2 * kCounters - 1) / (2 * kCounters) * kCounters;
+  blocks.resize(2 * n_counters);
+  sweep_blocks({key_[0], key_[1], position_, domain_, kBlocks}, static_cast<uint32_t>(n_counters), blocks.high.data(), blocks.low.data(),
+               blocks.noise.data());
 }
 
-double Clock::operator()(Token token) const { return (*this)(token, minimum(token / kBlock)); }
-
-void Clock::bound(size_t n_blocks, Bounds& bounds) const {
-  bounds.greatest.resize(n_blocks);
-  bounds.least.resize(n_blocks);
-  bounds.leader.resize(n_blocks);
-  sweep_bounds(key_[0], key_[1], position_, domain_, kMinimum, static_cast<int32_t>(n_blocks), bounds.greatest.data(), bounds.least.data(),
-               bounds.leader.data());
+void Clock::draw_tokens(std::span<const Token> tokens, const Draws& blocks, Draws& draws) const {
+  draws.resize(tokens.size());
+  sweep_tokens({key_[0], key_[1], position_, domain_, kTokens}, tokens.data(), tokens.size(), blocks.high.data(), blocks.low.data(),
+               draws.high.data(), draws.low.data(), draws.noise.data());
 }
 
-void Clock::noise_bounds(int32_t block, const Minimum& minimum, std::span<float, kBlock> out) const {
-  sweep_block(key_[0], key_[1], position_, domain_, kHigh, static_cast<uint32_t>(block) * (kBlock / 4), static_cast<float>(minimum.value),
-              out.data());
+void Clock::clocks(std::span<const Token> tokens, const Draws& blocks, const Draws& draws, std::span<double> out) {
+  sweep_clocks(tokens.data(), tokens.size(), blocks.high.data(), blocks.low.data(), draws.high.data(), draws.low.data(), out.data());
 }
 
 }  // namespace ersd

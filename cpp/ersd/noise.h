@@ -27,9 +27,9 @@ double uniform(uint64_t seed, uint32_t position, Domain domain, uint32_t index);
 
 // All clocks of one position.
 //
-// The clocks of a block of B = 128 tokens are drawn from their minimum downwards, which gives the same i.i.d. Exp(1) variates as
-// drawing them one by one: the minimum is Exp(B), its place is uniform, and by memorylessness every other clock is the minimum
-// plus a fresh Exp(1). So one draw bounds a whole block, and a race can pass over the blocks that cannot win (race.h).
+// The clocks of a block of B tokens are drawn from their minimum downwards, which gives the same i.i.d. Exp(1) variates as drawing them
+// one by one: the minimum is Exp(B), its place is uniform, and by memorylessness every other clock is the minimum plus a fresh Exp(1).
+// So one draw bounds a whole block, and a race can pass over the blocks that cannot win (race.h).
 class Clock {
  public:
   static constexpr int32_t kBlock = 128;
@@ -37,34 +37,32 @@ class Clock {
   Clock(uint64_t seed, uint32_t position, Domain domain = Domain::kRace)
       : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, position_(position), domain_(static_cast<uint32_t>(domain)) {}
 
-  // The clock of a token, > 0. Pure and thread safe; defined for every token >= 0, whatever the vocabulary.
+  // The clock of a token, > 0. Pure and thread safe; defined for every token >= 0, whatever the vocabulary. The same bits on every machine.
   double operator()(Token token) const;
 
-  // The least clock of a block (tokens block * 128 to block * 128 + 127) and the token that has it.
-  struct Minimum {
-    double value;
-    Token token;
+  // 64 random bits each, in two arrays, and what they say of the noise, -log(clock), before any logarithm is taken.
+  struct Draws {
+    std::vector<uint32_t> high, low;  // u32[n]
+    std::vector<float> noise;         // f32[n]: at least the noise, and within 0.07 where a token or block may win by it
+    void resize(size_t n) { high.resize(n), low.resize(n), noise.resize(n); }
   };
-  Minimum minimum(int32_t block) const;
 
-  // The clock of a token whose block's minimum is known already.
-  double operator()(Token token, const Minimum& minimum) const;
+  // The draws of blocks 0 to n_blocks - 1 and the noise of their least clocks.
+  void draw_blocks(size_t n_blocks, Draws& blocks) const;
 
-  // What is known of every block at once, without a logarithm each. Arrays of n_blocks.
-  struct Bounds {
-    std::vector<float> greatest;  // f32: at least -log(minimum(b).value), and near it where that is large
-    std::vector<float> least;     // f32: at most that, and as near where it is large; -1e30 where it is small
-    std::vector<Token> leader;    // i32: minimum(b).token
-  };
-  void bound(size_t n_blocks, Bounds& bounds) const;
+  // The token that has the least clock of its block.
+  static Token leader(const Draws& blocks, size_t block) {
+    return static_cast<Token>(block) * kBlock + static_cast<Token>(blocks.low[block] % kBlock);
+  }
 
-  // out[i] >= -log(clock) of the tokens of one block, but for the one that has the minimum; f32[128].
-  void noise_bounds(int32_t block, const Minimum& minimum, std::span<float, kBlock> out) const;
+  // The draws of tokens, whose blocks' are given.
+  void draw_tokens(std::span<const Token> tokens, const Draws& blocks, Draws& draws) const;
+
+  // Their clocks, bit for bit those of operator(); f64[tokens.size()].
+  static void clocks(std::span<const Token> tokens, const Draws& blocks, const Draws& draws, std::span<double> out);
 
  private:
-  // Streams keep the draws of one position apart.
-  enum Stream : uint32_t { kMinimum = 0, kHigh = 1, kLow = 2 };
-  std::array<uint32_t, 4> draw(uint32_t index, Stream stream) const;
+  enum Stream : uint32_t { kBlocks = 0, kTokens = 1 };  // keep the draws of one position apart
 
   std::array<uint32_t, 2> key_;
   uint32_t position_, domain_;

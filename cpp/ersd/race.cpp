@@ -3,41 +3,45 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
 #include <stdexcept>
 #include <string>
 
+#include "ersd/logarithm.h"
+#include "ersd/places.h"
 #include "ersd/simd.h"
 
 namespace ersd {
 namespace {
 
-constexpr int32_t kFew = 2;  // tokens that are raced sooner than bounded
-constexpr float kNone = -std::numeric_limits<float>::infinity();
+constexpr float kLowest = std::numeric_limits<float>::lowest();
+constexpr size_t kScouted = 7;  // blocks that are looked into first, beside m
+constexpr size_t kScouts = 4;   // tokens that are looked at in each of them, beside the leader
+constexpr size_t kFew = 32;     // tokens that are raced sooner than bounded
 
-// bounds[i] += x[i] / temperature, rounded up: the margin covers float arithmetic. Masked logits may be as low as floats go.
-ERSD_VECTORISED void add_scaled(std::span<const float> x, float temperature, std::span<float> bounds) {
-  const float rate = 1 / temperature, least = 0.9f * std::numeric_limits<float>::lowest() * std::min(temperature, 1.0f);
+// bounds[i] = x[i] / temperature + noise[i], rounded up: the margin covers float arithmetic. Masked logits may be as low as floats go.
+ERSD_VECTORISED void bound_scores(std::span<const float> x, float temperature, const float* noise, float* bounds) {
+  const float rate = 1 / temperature, least = 0.9f * kLowest * std::min(temperature, 1.0f);
   for (size_t i = 0; i < x.size(); ++i) {
     const float scaled = (x[i] > least ? x[i] : least) * rate;
-    bounds[i] += scaled + 3e-7f * std::abs(scaled);
+    bounds[i] = scaled + 3e-7f * std::abs(scaled) + noise[i];
   }
 }
 
-// The places of logits that are at least this, in order; returns how many. i32[logits.size()]
-ERSD_VECTORISED int32_t places(std::span<const float> logits, float least, int32_t* out) {
-  int32_t n = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    out[n] = static_cast<int32_t>(i);
-    n += logits[i] >= least;
-  }
-  return n;
+// scores[i] = logit / temperature - log(clock), in place of the clocks.
+ERSD_VECTORISED void scores(const float* logits, const Token* tokens, size_t n, double temperature, double* clocks) {
+  for (size_t i = 0; i < n; ++i) clocks[i] = static_cast<double>(logits[tokens[i]]) / temperature - logarithm(clocks[i]);
 }
 
-double race_score(float logit, float temperature, double clock) { return logit / static_cast<double>(temperature) - std::log(clock); }
+double race_score(float logit, float temperature, double clock) { return logit / static_cast<double>(temperature) - logarithm(clock); }
 
 bool before(const Arrival& a, const Arrival& b) { return a.score > b.score || (a.score == b.score && a.token < b.token); }
+
+// A float that is at most this, by a margin that covers the rounding of bounds.
+float below(double x) {
+  x = std::min<double>(x, -kLowest);
+  x -= 1e-6 * std::abs(x);
+  return x < kLowest ? -std::numeric_limits<float>::infinity() : static_cast<float>(x);
+}
 
 }  // namespace
 
@@ -57,85 +61,125 @@ std::span<const Arrival> Race::arrivals(std::span<const float> logits, const Sam
 size_t Race::rank(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, Token token, size_t m) {
   if (token < 0 || static_cast<size_t>(token) >= logits.size() || !(logits[token] > kNone)) return m;
   const double score = options.temperature > 0 ? race_score(logits[token], options.temperature, clock(token)) : logits[token];
-  run(logits, options, clock, m, score);
+  run(logits, options, clock, m, below(score));
   size_t n_before = 0;
   bool arrived = false;
   for (const Arrival& a : arrivals_) n_before += before(a, {token, score}), arrived |= a.token == token;
   return arrived ? n_before : m;
 }
 
-void Race::run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, double floor) {
+void Race::run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, float floor) {
   row_.read(logits);
-  const float cutoff = truncation_.cutoff(row_, options);
-  const auto maxima = row_.maxima();
   arrivals_.clear();
-  floor_ = floor;
-  block_bounds_.assign(maxima.begin(), maxima.end());
+  if (m == 0 || !(row_.maximum() > kNone)) return;
+  const float cutoff = std::max(truncation_.cutoff(row_, options), kLowest);
+  bound(options, clock, cutoff);
+  const float promising = reached_by(block_bounds_, m + kScouted);
+  float guess = floor;
+  if (promising > floor) {
+    scout(options.temperature, cutoff, promising);
+    race(options, clock, floor);
+    // The m-th score of these is a floor; one further up is a guess that holds where m tokens turn out to reach it.
+    const auto score = [&](size_t n) {
+      if (n == 0 || arrivals_.size() < n) return floor;
+      keep_first(n);
+      return std::max(floor, below(std::ranges::max_element(arrivals_, before)->score));
+    };
+    floor = score(m);
+    guess = std::max(floor, score(m * 2 / 3));
+  }
+  while (true) {
+    arrivals_.clear();
+    collect(options.temperature, cutoff, guess);
+    race(options, clock, guess);
+    if (arrivals_.size() >= m || guess == floor) break;
+    guess = floor;
+  }
+  keep_first(m);
+}
+
+// What is known of the blocks: no noise at temperature 0; bounds of -infinity where nothing is kept.
+void Race::bound(const SamplingOptions& options, const Clock& clock, float cutoff) {
+  const auto maxima = row_.maxima();
+  block_bounds_.resize(maxima.size());
   if (options.temperature > 0) {
-    clock.bound(maxima.size(), bounds_);
-    find_floor(options.temperature, m, cutoff);
-    block_bounds_ = bounds_.greatest;
-    add_scaled(maxima, options.temperature, block_bounds_);
+    clock.draw_blocks(maxima.size(), blocks_);
+    bound_scores(maxima, options.temperature, blocks_.noise.data(), block_bounds_.data());
+  } else {
+    blocks_.resize(maxima.size());
+    std::ranges::fill(blocks_.noise, 0.0f);
+    std::copy(maxima.begin(), maxima.end(), block_bounds_.begin());
   }
-  for (size_t b = 0; b < maxima.size() && m > 0; ++b)
-    if (block_bounds_[b] >= last(m) && maxima[b] >= cutoff && maxima[b] > kNone) visit(static_cast<int32_t>(b), options, clock, m, cutoff);
+  for (size_t b = 0; b < maxima.size(); ++b) block_bounds_[b] = maxima[b] >= cutoff ? block_bounds_[b] : kNone;
 }
 
-// The leaders of m blocks are m tokens: the least of their m greatest scores is one that every arrival reaches.
-void Race::find_floor(float temperature, size_t m, float cutoff) {
-  scores_.clear();
-  for (size_t b = 0; b < bounds_.leader.size(); ++b) {
-    const auto leader = static_cast<size_t>(bounds_.leader[b]);
-    if (leader >= row_.logits().size()) continue;
-    const float logit = row_.logits()[leader], scaled = std::min(logit / temperature, std::numeric_limits<float>::max());
-    if (logit >= cutoff && logit > kNone) scores_.push_back(bounds_.least[b] + (scaled - 3e-7f * std::abs(scaled)));
+// Of the blocks whose bounds reach this: the token with the least clock, and the first few whose logits would reach it with that clock.
+void Race::scout(float temperature, float cutoff, float promising) {
+  reached_.resize(block_bounds_.size() + kLanes);
+  const size_t n_reached = places(block_bounds_, promising, 0, reached_.data());
+  tokens_.resize(n_reached * (kScouts + 1) + Clock::kBlock + kLanes);
+  size_t n = 0;
+  for (const int32_t b : std::span(reached_).first(n_reached)) {
+    const Token leader = Clock::leader(blocks_, static_cast<size_t>(b)), first = b * Clock::kBlock;
+    if (static_cast<size_t>(leader) < row_.logits().size() && row_.logits()[leader] >= cutoff) tokens_[n++] = leader;
+    const size_t end = n + std::min(kScouts, places(row_.block(b), least_logit(temperature, cutoff, promising, b), first, tokens_.data() + n));
+    const auto twice = std::find(tokens_.begin() + static_cast<ptrdiff_t>(n), tokens_.begin() + static_cast<ptrdiff_t>(end), leader);
+    n = end;
+    if (twice != tokens_.begin() + static_cast<ptrdiff_t>(end)) *twice = tokens_[--n];
   }
-  if (m == 0 || scores_.size() < m) return;
-  const auto nth = scores_.begin() + static_cast<ptrdiff_t>(m) - 1;
-  std::nth_element(scores_.begin(), nth, scores_.end(), std::greater<>());
-  if (*nth > std::numeric_limits<float>::lowest()) floor_ = std::max<double>(floor_, *nth);
+  tokens_.resize(n);
 }
 
-void Race::visit(int32_t block, const SamplingOptions& options, const Clock& clock, size_t m, float cutoff) {
-  const auto logits = row_.block(block);
-  const Token first = block * Clock::kBlock;
-  const auto kept = [&](float logit) { return logit >= cutoff && logit > kNone; };
+// The least logit with which a token of a block may reach a score, as far as the block's least clock says.
+float Race::least_logit(float temperature, float cutoff, float score, int32_t block) const {
+  return std::max(cutoff, temperature > 0 ? below((static_cast<double>(score) - blocks_.noise[block]) * temperature) : score);
+}
+
+// The kept tokens whose scores may reach the floor, as far as the noise of their blocks says.
+void Race::collect(float temperature, float cutoff, float floor) {
+  reached_.resize(block_bounds_.size() + kLanes);
+  const size_t n_reached = places(block_bounds_, std::max(floor, kLowest), 0, reached_.data());
+  tokens_.resize(n_reached * Clock::kBlock + kLanes);
+  size_t n = 0;
+  for (const int32_t b : std::span(reached_).first(n_reached))
+    n += places(row_.block(b), least_logit(temperature, cutoff, floor, b), b * Clock::kBlock, tokens_.data() + n);
+  tokens_.resize(n);
+}
+
+// Adds the tokens to the arrivals, without those that cannot reach the floor.
+void Race::race(const SamplingOptions& options, const Clock& clock, float floor) {
+  const float* logits = row_.logits().data();
   if (options.temperature == 0) {
-    for (size_t i = 0; i < logits.size(); ++i)
-      if (kept(logits[i])) offer({first + static_cast<Token>(i), logits[i]}, m);
+    for (const Token token : tokens_) arrivals_.push_back({token, logits[token]});
     return;
   }
-  // The token with the block's least clock, and those whose logit makes up for a clock no less than that: most blocks have neither.
-  const auto leader = static_cast<size_t>(bounds_.leader[block] - first);
-  const float noise = bounds_.greatest[block];
-  const double lowest = (last(m) - noise) * options.temperature;
-  int32_t place[Clock::kBlock];
-  const int32_t n = places(logits, static_cast<float>(lowest - 1e-6 * std::abs(lowest)), place);
-  if (n == 0) return;
-  const auto minimum = clock.minimum(block);
-  const auto race = [&](size_t i) {
-    const Token token = first + static_cast<Token>(i);
-    offer({token, race_score(logits[i], options.temperature, clock(token, minimum))}, m);
-  };
-  if (n > kFew) {
-    clock.noise_bounds(block, minimum, token_bounds_);
-    if (leader < logits.size()) token_bounds_[leader] = noise;
-    add_scaled(logits, options.temperature, token_bounds_);
-  }
-  for (int32_t j = 0; j < n; ++j) {
-    const auto i = static_cast<size_t>(place[j]);
-    if ((n <= kFew || token_bounds_[i] >= last(m)) && kept(logits[i])) race(i);
-  }
+  clock.draw_tokens(tokens_, blocks_, draws_);
+  if (tokens_.size() > kFew) drop_late(options.temperature, floor);
+  clocks_.resize(tokens_.size());
+  Clock::clocks(tokens_, blocks_, draws_, clocks_);
+  scores(logits, tokens_.data(), tokens_.size(), options.temperature, clocks_.data());
+  for (size_t i = 0; i < tokens_.size(); ++i)
+    if (clocks_[i] >= floor) arrivals_.push_back({tokens_[i], clocks_[i]});
 }
 
-void Race::offer(Arrival arrival, size_t m) {
-  if (arrivals_.size() == m) {
-    if (!before(arrival, arrivals_.front())) return;
-    std::pop_heap(arrivals_.begin(), arrivals_.end(), before);
-    arrivals_.pop_back();
+// By what the draws say of the tokens' own noise.
+void Race::drop_late(float temperature, float floor) {
+  bounds_.resize(tokens_.size());
+  reached_.resize(tokens_.size() + kLanes);
+  for (size_t i = 0; i < tokens_.size(); ++i) bounds_[i] = row_.logits()[tokens_[i]];
+  bound_scores(bounds_, temperature, draws_.noise.data(), bounds_.data());
+  const size_t n = places(bounds_, floor, 0, reached_.data());
+  for (size_t i = 0; i < n; ++i) {
+    const auto from = static_cast<size_t>(reached_[i]);
+    tokens_[i] = tokens_[from], draws_.high[i] = draws_.high[from], draws_.low[i] = draws_.low[from];
   }
-  arrivals_.push_back(arrival);
-  std::push_heap(arrivals_.begin(), arrivals_.end(), before);
+  tokens_.resize(n);
+}
+
+void Race::keep_first(size_t m) {
+  if (arrivals_.size() <= m) return;
+  std::nth_element(arrivals_.begin(), arrivals_.begin() + static_cast<ptrdiff_t>(m) - 1, arrivals_.end(), before);
+  arrivals_.resize(m);
 }
 
 }  // namespace ersd

@@ -2,8 +2,6 @@
 // samples without replacement. E / p is least where logit / T - log E is greatest, so nothing has to be normalised.
 #pragma once
 
-#include <algorithm>
-#include <array>
 #include <limits>
 #include <span>
 #include <vector>
@@ -20,8 +18,9 @@ struct Arrival {
 
 // Runs races; holds only working memory, which it keeps from one to the next. One thread at a time.
 //
-// A pass over the logits finds the maximum of each block; with the bounds on its noise (Clock::bound) that says which blocks can still
-// arrive, and clocks are computed in those alone. The result is that of computing every clock: no bound is approximate.
+// A pass over the logits finds the maximum of each block; with the noise of the block's least clock that says how early any of its tokens can
+// arrive. In the blocks that promise most, a few tokens each are raced; the m-th of these sets a floor; then every token that might reach it is
+// raced. The result is that of computing every clock: no bound is approximate.
 class Race {
  public:
   // The token of the highest score; the lowest of equal ones. Throws std::runtime_error where no logit is above -infinity.
@@ -34,24 +33,27 @@ class Race {
   size_t rank(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, Token token, size_t m);
 
  private:
-  static constexpr double kNoFloor = -std::numeric_limits<double>::infinity();
+  static constexpr float kNone = -std::numeric_limits<float>::infinity();
 
-  // floor: a score below which nothing is of interest.
-  void run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, double floor = kNoFloor);
-  void find_floor(float temperature, size_t m, float cutoff);
-  void visit(int32_t block, const SamplingOptions& options, const Clock& clock, size_t m, float cutoff);
-  void offer(Arrival arrival, size_t m);
-  // The score that it takes to be among the first m, as far as it is known.
-  double last(size_t m) const { return arrivals_.size() == m ? std::max(floor_, arrivals_.front().score) : floor_; }
+  // floor: a score below which nothing is of interest. Leaves the first m arrivals, in any order.
+  void run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, float floor = kNone);
+  void bound(const SamplingOptions& options, const Clock& clock, float cutoff);
+  float least_logit(float temperature, float cutoff, float score, int32_t block) const;
+  void scout(float temperature, float cutoff, float promising);
+  void collect(float temperature, float cutoff, float floor);
+  void drop_late(float temperature, float floor);
+  void race(const SamplingOptions& options, const Clock& clock, float floor);
+  void keep_first(size_t m);
 
   Row row_;
   Truncation truncation_;
-  Clock::Bounds bounds_;                           // the noise of each block
-  std::vector<float> block_bounds_;                // f32[n_blocks]: no token of the block scores more
-  std::array<float, Clock::kBlock> token_bounds_;  // f32[128]: the same for the tokens of one block
-  std::vector<float> scores_;                      // lower bounds of the leaders' scores
-  std::vector<Arrival> arrivals_;                  // a heap while the race runs, the least on top
-  double floor_ = 0;                               // a score that every arrival of interest reaches
+  Clock::Draws blocks_, draws_;      // of the row's blocks; of tokens_
+  std::vector<float> block_bounds_;  // f32[n_blocks]: no token of the block scores more
+  std::vector<int32_t> reached_;     // blocks that promise enough
+  std::vector<Token> tokens_;        // to be raced
+  std::vector<float> bounds_;        // f32[tokens_.size()]: the same for tokens
+  std::vector<double> clocks_;       // f64[tokens_.size()]
+  std::vector<Arrival> arrivals_;
 };
 
 }  // namespace ersd

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "ersd/noise.h"
+#include "ersd/places.h"
 #include "ersd/simd.h"
 
 namespace ersd {
@@ -87,6 +88,22 @@ ERSD_VECTORISED double lane_sum(const float* x, size_t n) {
   return total;
 }
 
+ERSD_VECTORISED uint32_t count(std::span<const float> x, float least) {
+  uint32_t n = 0;
+  for (const float value : x) n += value >= least;
+  return n;
+}
+
+ERSD_VECTORISED float greatest_of(const float* x, size_t n) {
+  Lanes m, next;
+  for (int i = 0; i < kLanes; ++i) m[i] = kNone;
+  size_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) load(x + j, next), keep_greater(next, m);
+  float greatest_one = greatest(m);
+  for (; j < n; ++j) greatest_one = x[j] > greatest_one ? x[j] : greatest_one;
+  return greatest_one;
+}
+
 [[noreturn]] void refuse(const char* option, const char* expected, double got) {
   std::array<char, 32> number{};
   std::snprintf(number.data(), number.size(), "%g", got);
@@ -108,7 +125,7 @@ void Row::read(std::span<const float> logits) {
   logits_ = logits;
   maxima_.resize((logits.size() + kBlock - 1) / kBlock);
   block_maxima(logits.data(), logits.size(), maxima_.data());
-  maximum_ = maxima_.empty() ? kNone : *std::max_element(maxima_.begin(), maxima_.end());
+  maximum_ = greatest_of(maxima_.data(), maxima_.size());
 }
 
 std::span<const float> Row::block(int32_t b) const {
@@ -116,19 +133,16 @@ std::span<const float> Row::block(int32_t b) const {
   return logits_.subspan(start, std::min<size_t>(kBlock, logits_.size() - start));
 }
 
-void Truncation::gather(const Row& row, size_t n) {
-  // At least n tokens reach the n-th greatest block maximum, and none of the n greatest lies below it.
-  float least = kNone;
-  if (n <= row.maxima().size()) {
-    scratch_.assign(row.maxima().begin(), row.maxima().end());
-    std::nth_element(scratch_.begin(), scratch_.begin() + static_cast<ptrdiff_t>(n) - 1, scratch_.end(), std::greater<>());
-    least = scratch_[n - 1];
-  }
+void Truncation::gather(const Row& row, float least) {
+  least = std::max(least, std::numeric_limits<float>::lowest());
   candidates_.clear();
-  for (size_t b = 0; b < row.maxima().size(); ++b) {
-    if (row.maxima()[b] < least || row.maxima()[b] == kNone) continue;
-    for (float logit : row.block(static_cast<int32_t>(b)))
-      if (logit >= least && logit > kNone) candidates_.push_back(logit);
+  places_.resize(row.maxima().size() + kLanes);
+  found_.resize(kBlock + kLanes);
+  const size_t n_blocks = places(row.maxima(), least, 0, places_.data());
+  for (const int32_t b : std::span(places_).first(n_blocks)) {
+    const auto block = row.block(b);
+    const size_t n_found = places(block, least, 0, found_.data());
+    for (size_t i = 0; i < n_found; ++i) candidates_.push_back(block[static_cast<size_t>(found_[i])]);
   }
 }
 
@@ -136,7 +150,10 @@ float Truncation::top_k_p(const Row& row, const SamplingOptions& options) {
   const size_t n = row.logits().size();
   const bool has_k = options.top_k > 0 && static_cast<size_t>(options.top_k) < n;
   if (!has_k && options.top_p >= 1) return kNone;
-  gather(row, has_k ? static_cast<size_t>(options.top_k) : n);
+  // At least k tokens reach what k block maxima reach, and none of the k greatest lies below it.
+  const float least = reached_by(row.maxima(), has_k ? static_cast<size_t>(options.top_k) : n);
+  if (least == row.maximum()) return least;
+  gather(row, least);
   auto begin = candidates_.begin(), end = candidates_.end();
   if (has_k && candidates_.size() > static_cast<size_t>(options.top_k)) {
     end = begin + options.top_k;
@@ -163,6 +180,27 @@ float Truncation::top_k_p(const Row& row, const SamplingOptions& options) {
     begin = below;
   }
   return *begin;
+}
+
+float reached_by(std::span<const float> x, size_t k) {
+  if (k > x.size()) return kNone;
+  float high = greatest_of(x.data(), x.size());
+  if (count(x, high) >= k) return high;
+  // In widening steps down from the greatest, then by halves, as far as that pays.
+  float low = high = std::min(high, std::numeric_limits<float>::max());
+  uint32_t n = 0;
+  for (float step = 1; n < k && low > kNone; step *= 2) {
+    high = low;
+    low = high - step;
+    n = count(x, low);
+  }
+  for (int i = 0; i < 12 && n > k + k / 4 && low > kNone; ++i) {
+    const float middle = low + (high - low) / 2;
+    const uint32_t reached = count(x, middle);
+    (reached >= k ? low : high) = middle;
+    if (reached >= k) n = reached;
+  }
+  return low;
 }
 
 double sum(std::span<const float> weights) { return lane_sum(weights.data(), weights.size()); }

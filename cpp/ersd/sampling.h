@@ -55,10 +55,14 @@ class Truncation {
 
  private:
   float top_k_p(const Row& row, const SamplingOptions& options);
-  void gather(const Row& row, size_t n);  // the n greatest logits, and some more, into candidates_
+  void gather(const Row& row, float least);  // the logits that are at least this into candidates_
 
-  std::vector<float> candidates_, scratch_;
+  std::vector<float> candidates_;
+  std::vector<int32_t> places_, found_;  // blocks that hold candidates; candidates within one
 };
+
+// A value that at least k of x reach, and not many more where they differ; -infinity where x has fewer. NaN counts as -infinity.
+float reached_by(std::span<const float> x, size_t k);
 
 // The sum of weights that are not negative, within 1e-5 of it.
 double sum(std::span<const float> weights);

@@ -60,20 +60,25 @@ void bind_core(nb::module_& m) {
       .def(
           "bounds",
           [](const Clock& c, size_t n_blocks) {
-            Clock::Bounds bounds;
-            c.bound(n_blocks, bounds);
-            return std::tuple(array(std::move(bounds.greatest)), array(std::move(bounds.least)), array(std::move(bounds.leader)));
+            Clock::Draws blocks;
+            c.draw_blocks(n_blocks, blocks);
+            std::vector<Token> leaders(n_blocks);
+            for (size_t b = 0; b < n_blocks; ++b) leaders[b] = Clock::leader(blocks, b);
+            blocks.noise.resize(n_blocks);
+            return std::pair(array(std::move(blocks.noise)), array(std::move(leaders)));
           },
-          "n_blocks"_a,
-          "Upper and lower bounds on -log(least clock) of each block of 128 tokens, and the token that has it; f32, f32, i32[n_blocks].")
+          "n_blocks"_a, "An upper bound on -log(least clock) of each block, and the token that has it; f32, i32[n_blocks].")
       .def(
-          "token_bounds",
-          [](const Clock& c, int32_t block) {
-            std::vector<float> out(Clock::kBlock);
-            c.noise_bounds(block, c.minimum(block), std::span<float, Clock::kBlock>(out));
-            return array(std::move(out));
+          "swept",
+          [](const Clock& c, const std::vector<Token>& tokens) {
+            Clock::Draws blocks, draws;
+            c.draw_blocks(static_cast<size_t>(std::ranges::max(tokens)) / Clock::kBlock + 1, blocks);
+            c.draw_tokens(tokens, blocks, draws);
+            std::vector<double> clocks(tokens.size());
+            Clock::clocks(tokens, blocks, draws, clocks);
+            return std::pair(array(std::move(clocks)), array(std::move(draws.noise)));
           },
-          "block"_a, "An upper bound on -log(clock) of each token of a block but the one with the least clock; f32[128].");
+          "tokens"_a, "The clocks of tokens, by the vectorised sweeps, and upper bounds on -log(clock); f64, f32[tokens].");
 
   m.def(
       "cutoff",

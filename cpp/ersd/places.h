@@ -1,0 +1,14 @@
+// Which values of a row reach a limit: what leaves vector code for a list of a few places.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace ersd {
+
+// Writes offset + i for each x[i] >= least, in order, NaN being less than all; returns how many. out: i32[x.size() + 16], what follows them
+// arbitrary.
+size_t places(std::span<const float> x, float least, int32_t offset, int32_t* out);
+
+}  // namespace ersd
