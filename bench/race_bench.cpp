@@ -75,18 +75,17 @@ class Bench {
 
 }  // namespace
 
-// Nanoseconds per row of one pass over rows, f32[n_rows, n_vocab], `repeats` times each before the next one: 1 leaves the caches to the other rows.
-extern "C" double race_bench(int what, const float* rows, size_t n_rows, size_t n_vocab, size_t repeats) {
+// Nanoseconds of each row in one pass over rows, f32[n_rows, n_vocab], `repeats` times each before the next one: 1 leaves the caches to the other
+// rows. The races of a row are the same in every pass. ns: f64[n_rows]
+extern "C" void race_bench(int what, const float* rows, size_t n_rows, size_t n_vocab, size_t repeats, double* ns) {
   static Bench bench;
-  static uint32_t position = 0;
   [[maybe_unused]] static volatile double sink;
-  std::chrono::nanoseconds spent{0};
   for (size_t r = 0; r < n_rows; ++r) {
     const std::span row(rows + r * n_vocab, n_vocab);
-    if (repeats > 1) sink = bench.run(static_cast<What>(what), row, ++position);
+    const auto position = static_cast<uint32_t>(r * repeats);
+    if (repeats > 1) sink = bench.run(static_cast<What>(what), row, position);
     const auto started = std::chrono::steady_clock::now();
-    for (size_t i = 0; i < repeats; ++i) sink = bench.run(static_cast<What>(what), row, ++position);
-    spent += std::chrono::steady_clock::now() - started;
+    for (size_t i = 0; i < repeats; ++i) sink = bench.run(static_cast<What>(what), row, position + static_cast<uint32_t>(i));
+    ns[r] = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started).count() / static_cast<double>(repeats);
   }
-  return static_cast<double>(spent.count()) / static_cast<double>(n_rows * repeats);
 }

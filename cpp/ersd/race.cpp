@@ -16,6 +16,7 @@ namespace {
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr size_t kScouted = 7;  // blocks that are looked into first, beside m
 constexpr size_t kScouts = 4;   // tokens that are looked at in each of them, beside the leader
+constexpr size_t kKept = 10;    // tokens that are raced one by one
 constexpr size_t kFew = 32;     // tokens that are raced sooner than bounded
 
 // bounds[i] = x[i] / temperature + noise[i], rounded up: the margin covers float arithmetic. Masked logits may be as low as floats go.
@@ -73,6 +74,7 @@ void Race::run(std::span<const float> logits, const SamplingOptions& options, co
   arrivals_.clear();
   if (m == 0 || !(row_.maximum() > kNone)) return;
   const float cutoff = std::max(truncation_.cutoff(row_, options), kLowest);
+  if (options.temperature > 0 && cutoff > kLowest && race_kept(options, clock, cutoff)) return keep_first(m);
   bound(options, clock, cutoff);
   const float promising = reached_by(block_bounds_, m + kScouted);
   float guess = floor;
@@ -96,6 +98,20 @@ void Race::run(std::span<const float> logits, const SamplingOptions& options, co
     guess = floor;
   }
   keep_first(m);
+}
+
+// Where truncation keeps a few tokens, no block has to be bounded. Returns whether that is so.
+bool Race::race_kept(const SamplingOptions& options, const Clock& clock, float cutoff) {
+  reached_.resize(row_.maxima().size() + kLanes);
+  const size_t n_reached = places(row_.maxima(), cutoff, 0, reached_.data());
+  if (n_reached > kKept) return false;
+  tokens_.resize(n_reached * Clock::kBlock + kLanes);
+  size_t n = 0;
+  for (const int32_t b : std::span(reached_).first(n_reached)) n += places(row_.block(b), cutoff, b * Clock::kBlock, tokens_.data() + n);
+  if (n > kKept) return false;
+  for (const Token token : std::span(tokens_).first(n))
+    arrivals_.push_back({token, race_score(row_.logits()[token], options.temperature, clock(token))});
+  return true;
 }
 
 // What is known of the blocks: no noise at temperature 0; bounds of -infinity where nothing is kept.

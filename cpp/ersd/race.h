@@ -37,6 +37,7 @@ class Race {
 
   // floor: a score below which nothing is of interest. Leaves the first m arrivals, in any order.
   void run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, float floor = kNone);
+  bool race_kept(const SamplingOptions& options, const Clock& clock, float cutoff);
   void bound(const SamplingOptions& options, const Clock& clock, float cutoff);
   float least_logit(float temperature, float cutoff, float score, int32_t block) const;
   void scout(float temperature, float cutoff, float promising);
