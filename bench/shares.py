@@ -30,7 +30,9 @@ def main() -> None:
             step = stats.total_ms - stats.prefill_ms
             outside.append(100 * (1 - (stats.target_ms + stats.draft_ms) / step))
             races.append(100 * stats.race_ms / step)
-        print(f"{name}: outside llama_decode {statistics.median(outside):.2f} %, of that races {statistics.median(races):.2f} % of a step", flush=True)
+        print(
+            f"{name}: outside llama_decode {statistics.median(outside):.2f} % of a step, races {statistics.median(races):.2f} %", flush=True
+        )
 
 
 if __name__ == "__main__":

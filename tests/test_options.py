@@ -212,8 +212,9 @@ def test_grammar_shapes_the_answer(generator: Generator) -> None:
         assert result.finish_reason == "stop"
 
 
-def test_what_a_grammar_does_not_hold_is_said(generator: Generator, recwarn: pytest.WarningsRecorder) -> None:
+def test_what_a_grammar_does_not_hold_is_said(tiny_target: Path, recwarn: pytest.WarningsRecorder) -> None:
     """Keywords anywhere in the schema, where the caller stands; a property of that name, or a value, is no keyword."""
+    generator = Generator(tiny_target, n_ctx=256, n_threads=1)
     named = {"type": "object", "properties": {"minimum": {"enum": ["not"]}}, "required": ["minimum"]}
     answer = generator.generate("the", max_tokens=60, seed=1, response_format={"type": "json_object", "schema": named}, **FULL)
     assert json.loads(answer.text) == {"minimum": "not"}
