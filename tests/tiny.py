@@ -141,8 +141,11 @@ def write_mamba(path: Path, *, seed: int = 0) -> Path:
     return path
 
 
-def prune_layers(source: Path, path: Path, removed: range, *, shuffled: bool = False) -> Path:
-    """A copy of a model without some of its layers: a bad draft for it. With the rows of all matrices shuffled, one that knows nothing."""
+def prune_layers(source: Path, path: Path, removed: range, *, shuffled: bool = False, n_idle: int = 0) -> Path:
+    """A copy of a model without some of its layers: a bad draft for it. With the rows of all matrices shuffled, one that knows nothing.
+
+    Idle layers, copies of the last one, add nothing to what it says: a target that costs more and agrees with its small self.
+    """
     rng = np.random.default_rng(0)
     reader = gguf.GGUFReader(str(source))
     arch = reader.fields["general.architecture"].contents()
@@ -153,9 +156,14 @@ def prune_layers(source: Path, path: Path, removed: range, *, shuffled: bool = F
         kind = field.types[0]
         writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
     kept = [i for i in range(reader.fields[f"{arch}.block_count"].contents()) if i not in removed]
-    writer.add_block_count(len(kept))
+    writer.add_block_count(len(kept) + n_idle)
     for tensor in reader.tensors:
         name, data = tensor.name, tensor.data
+        if name.startswith(f"blk.{kept[-1]}."):
+            rest = name.split(".", 2)[2]
+            idle = np.zeros_like(data) if rest in ("attn_output.weight", "ffn_down.weight") else data
+            for i in range(n_idle):
+                writer.add_tensor(f"blk.{len(kept) + i}.{rest}", idle, raw_dtype=tensor.tensor_type)
         if name.startswith("blk."):
             _, layer, rest = name.split(".", 2)
             if int(layer) in removed:
