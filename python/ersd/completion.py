@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 
     from ersd.generator import Generator
 
+# Parameters that `stream` takes too, or that _options knows what to do with.
+_OPTIONS = frozenset(
+    [
+        "max_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "repeat_penalty",
+        "frequency_penalty",
+        "presence_penalty",
+        "tfs_z",
+        "mirostat_mode",
+        "logit_bias",
+        "grammar",
+        "response_format",
+        "logits_processor",
+        "logprobs",
+        "seed",
+        "stop",
+    ]
+)
+
 StoppingCriteria = Callable[[npt.NDArray[np.intc], npt.NDArray[np.single]], bool]
 
 __all__ = ["create_chat_completion", "create_chat_completion_openai_v1", "create_completion"]
@@ -82,26 +106,8 @@ def create_completion(
         ValueError, TypeError: as `stream`; a parameter that cannot be honoured.
     """
     _refuse(echo and logprobs is not None, "echo and logprobs exclude each other: the tokens of a prompt have no log-probabilities here")
-    given = _options(
-        **options,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        min_p=min_p,
-        typical_p=typical_p,
-        logprobs=logprobs,
-        stop=stop,
-        frequency_penalty=frequency_penalty,
-        presence_penalty=presence_penalty,
-        repeat_penalty=repeat_penalty,
-        top_k=top_k,
-        seed=seed,
-        tfs_z=tfs_z,
-        mirostat_mode=mirostat_mode,
-        logits_processor=_stopping(self, stopping_criteria, logits_processor),
-        grammar=grammar,
-        logit_bias=logit_bias,
-    )
+    logits_processor = _stopping(self, stopping_criteria, logits_processor)
+    given = _options(**options, **{name: value for name, value in locals().items() if name in _OPTIONS})
     text = prompt if isinstance(prompt, str) else self.detokenize(prompt)
     tokens = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
     if suffix is not None:
@@ -166,24 +172,8 @@ def create_chat_completion(
         grammar = _grammar_of(tool)
     given = _options(
         **options,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        min_p=min_p,
-        typical_p=typical_p,
+        **{name: value for name, value in locals().items() if name in _OPTIONS - {"logprobs"}},
         logprobs=(top_logprobs or 0) if logprobs else None,
-        stop=stop,
-        frequency_penalty=frequency_penalty,
-        presence_penalty=presence_penalty,
-        repeat_penalty=repeat_penalty,
-        top_k=top_k,
-        seed=seed,
-        tfs_z=tfs_z,
-        mirostat_mode=mirostat_mode,
-        logits_processor=logits_processor,
-        grammar=grammar,
-        logit_bias=logit_bias,
-        response_format=response_format,
     )
     prompt = apply_chat_template(self, messages, tools=tools, tool_choice=tool_choice)
     choice = Chat(self, model) if tool is None else ToolCall(self, model, tool["name"])
