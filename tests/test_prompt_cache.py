@@ -123,6 +123,7 @@ def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Ge
         with ctrl_c(draw.uniform(0.005, 0.08)):
             for _ in stream:
                 pass
+        stream.close()  # it is open yet if the interruption came between two steps
         text = prompt + stream.tokens
         fresh.reset()
         ours = pair.generate(text, max_tokens=20, seed=seed, draft_nodes=30, strategy="tree", **FULL)

@@ -70,7 +70,8 @@ class Terminal:
         return found
 
     def type(self, text: str) -> None:
-        """Keys."""
+        """Keys, as late as a person's: Python misses a Ctrl-C between readline's prompt and its wait for the next key."""
+        time.sleep(0.2)
         os.write(self.fd, text.encode())
 
     def ends(self) -> int:
