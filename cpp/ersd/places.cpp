@@ -1,6 +1,7 @@
 // The one place where the compiler's own vectorisation does not reach: a list of places needs an instruction that compresses.
 #include "ersd/places.h"
 
+#include <array>
 #include <bit>
 #include <cstring>
 
@@ -16,7 +17,7 @@ namespace {
 #ifdef ERSD_CLONES
 __attribute__((target("arch=x86-64-v4"))) size_t find_places(const float* x, size_t size, float least, int32_t offset, int32_t* out) {
   const __m512 limit = _mm512_set1_ps(least);
-  const __m512i step = _mm512_set1_epi32(kLanes);
+  const __m512i step = _mm512_set1_epi32(16);
   __m512i place = _mm512_add_epi32(_mm512_set1_epi32(offset), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
   size_t n = 0, i = 0;
   const auto add = [&](__mmask16 there) __attribute__((target("arch=x86-64-v4"), always_inline)) {
@@ -25,8 +26,37 @@ __attribute__((target("arch=x86-64-v4"))) size_t find_places(const float* x, siz
     n += static_cast<size_t>(std::popcount(static_cast<uint32_t>(reached)));
     place = _mm512_add_epi32(place, step);
   };
-  for (; i + kLanes <= size; i += kLanes) add(0xFFFF);
+  for (; i + 16 <= size; i += 16) add(0xFFFF);
   if (i < size) add(static_cast<__mmask16>((1u << (size - i)) - 1));
+  return n;
+}
+
+// For each mask of 8 lanes the lanes that are in it, in order.
+constexpr auto kCompressed = [] {
+  std::array<std::array<uint8_t, 8>, 256> lanes{};
+  for (uint32_t mask = 0; mask < 256; ++mask)
+    for (uint8_t lane = 0, n = 0; lane < 8; ++lane)
+      if (mask >> lane & 1) lanes[mask][n++] = lane;
+  return lanes;
+}();
+
+__attribute__((target("arch=x86-64-v3"))) size_t find_places(const float* x, size_t size, float least, int32_t offset, int32_t* out) {
+  const __m256 limit = _mm256_set1_ps(least);
+  size_t n = 0, i = 0;
+  const auto add = [&](uint32_t reached, size_t at) __attribute__((target("arch=x86-64-v3"), always_inline)) {
+    const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kCompressed[reached].data())));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + n), _mm256_add_epi32(lanes, _mm256_set1_epi32(offset + static_cast<int32_t>(at))));
+    n += static_cast<size_t>(std::popcount(reached));
+  };
+  for (; i + 32 <= size; i += 32) {
+    __m256 reached[4];
+    for (size_t j = 0; j < 4; ++j) reached[j] = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 8 * j), limit, _CMP_GE_OQ);
+    const __m256 any = _mm256_or_ps(_mm256_or_ps(reached[0], reached[1]), _mm256_or_ps(reached[2], reached[3]));
+    if (_mm256_testz_ps(any, any)) continue;
+    for (size_t j = 0; j < 4; ++j) add(static_cast<uint32_t>(_mm256_movemask_ps(reached[j])), i + 8 * j);
+  }
+  for (; i < size; ++i)
+    if (x[i] >= least) out[n++] = offset + static_cast<int32_t>(i);
   return n;
 }
 

@@ -7,8 +7,10 @@
 
 namespace ersd {
 
-// Writes offset + i for each x[i] >= least, in order, NaN being less than all; returns how many. out: i32[x.size() + 16], what follows them
-// arbitrary.
+constexpr size_t kPlacesSlack = 16;
+
+// Writes offset + i for each x[i] >= least, in order, NaN being less than all; returns how many. out: i32[x.size() + kPlacesSlack], what
+// follows them arbitrary.
 size_t places(std::span<const float> x, float least, int32_t offset, int32_t* out);
 
 }  // namespace ersd

@@ -102,10 +102,10 @@ void Race::run(std::span<const float> logits, const SamplingOptions& options, co
 
 // Where truncation keeps a few tokens, no block has to be bounded. Returns whether that is so.
 bool Race::race_kept(const SamplingOptions& options, const Clock& clock, float cutoff) {
-  reached_.resize(row_.maxima().size() + kLanes);
+  reached_.resize(row_.maxima().size() + kPlacesSlack);
   const size_t n_reached = places(row_.maxima(), cutoff, 0, reached_.data());
   if (n_reached > kKept) return false;
-  tokens_.resize(n_reached * Clock::kBlock + kLanes);
+  tokens_.resize(n_reached * Clock::kBlock + kPlacesSlack);
   size_t n = 0;
   for (const int32_t b : std::span(reached_).first(n_reached)) n += places(row_.block(b), cutoff, b * Clock::kBlock, tokens_.data() + n);
   if (n > kKept) return false;
@@ -131,9 +131,9 @@ void Race::bound(const SamplingOptions& options, const Clock& clock, float cutof
 
 // Of the blocks whose bounds reach this: the token with the least clock, and the first few whose logits would reach it with that clock.
 void Race::scout(float temperature, float cutoff, float promising) {
-  reached_.resize(block_bounds_.size() + kLanes);
+  reached_.resize(block_bounds_.size() + kPlacesSlack);
   const size_t n_reached = places(block_bounds_, promising, 0, reached_.data());
-  tokens_.resize(n_reached * (kScouts + 1) + Clock::kBlock + kLanes);
+  tokens_.resize(n_reached * (kScouts + 1) + Clock::kBlock + kPlacesSlack);
   size_t n = 0;
   for (const int32_t b : std::span(reached_).first(n_reached)) {
     const Token leader = Clock::leader(blocks_, static_cast<size_t>(b)), first = b * Clock::kBlock;
@@ -153,9 +153,9 @@ float Race::least_logit(float temperature, float cutoff, float score, int32_t bl
 
 // The kept tokens whose scores may reach the floor, as far as the noise of their blocks says.
 void Race::collect(float temperature, float cutoff, float floor) {
-  reached_.resize(block_bounds_.size() + kLanes);
+  reached_.resize(block_bounds_.size() + kPlacesSlack);
   const size_t n_reached = places(block_bounds_, std::max(floor, kLowest), 0, reached_.data());
-  tokens_.resize(n_reached * Clock::kBlock + kLanes);
+  tokens_.resize(n_reached * Clock::kBlock + kPlacesSlack);
   size_t n = 0;
   for (const int32_t b : std::span(reached_).first(n_reached))
     n += places(row_.block(b), least_logit(temperature, cutoff, floor, b), b * Clock::kBlock, tokens_.data() + n);
@@ -181,7 +181,7 @@ void Race::race(const SamplingOptions& options, const Clock& clock, float floor)
 // By what the draws say of the tokens' own noise.
 void Race::drop_late(float temperature, float floor) {
   bounds_.resize(tokens_.size());
-  reached_.resize(tokens_.size() + kLanes);
+  reached_.resize(tokens_.size() + kPlacesSlack);
   for (size_t i = 0; i < tokens_.size(); ++i) bounds_[i] = row_.logits()[tokens_[i]];
   bound_scores(bounds_, temperature, draws_.noise.data(), bounds_.data());
   const size_t n = places(bounds_, floor, 0, reached_.data());

@@ -19,10 +19,10 @@ ERSD_VECTORISED double subtract(std::span<float> residual, double sum, std::span
   double total = 0;
   for (size_t start = 0; start < draft.size(); start += 4096) {
     const size_t end = std::min(draft.size(), start + 4096);
-    float partial[kLanes] = {};
+    float partial[kSums] = {};
     size_t j = start;
-    for (; j + kLanes <= end; j += kLanes)
-      for (int i = 0; i < kLanes; ++i) {
+    for (; j + kSums <= end; j += kSums)
+      for (int i = 0; i < kSums; ++i) {
         const float rest = residual[j + i] * scale - draft[j + i] * draft_scale;
         residual[j + i] = rest > 0 ? rest : 0;
         partial[i] += residual[j + i];

@@ -22,22 +22,31 @@ constexpr float kNone = -std::numeric_limits<float>::infinity();
 constexpr int32_t kBlock = Clock::kBlock;
 constexpr size_t kChunk = 4096;  // terms that are summed in float
 
-ERSD_VECTORISED void block_maxima(const float* x, size_t n, float* out) {
-  size_t block = 0;
-  for (; (block + 1) * kBlock <= n; ++block) {
-    Lanes m[2], next;
-    for (Lanes& lanes : m)
-      for (int i = 0; i < kLanes; ++i) lanes[i] = kNone;
-    for (int j = 0; j < kBlock; j += 2 * kLanes) {
-      load(x + block * kBlock + j, next), keep_greater(next, m[0]);
-      load(x + block * kBlock + j + kLanes, next), keep_greater(next, m[1]);
-    }
-    keep_greater(m[1], m[0]);
-    out[block] = greatest(m[0]);
+// The greatest of each lane of a block.
+inline void block_maximum(const float* x, Lanes& out) {
+  Lanes m[2], next;
+  for (Lanes& lanes : m)
+    for (int i = 0; i < kLanes; ++i) lanes[i] = kNone;
+  for (int j = 0; j < kBlock; j += 2 * kLanes) {
+    load(x + j, next), keep_greater(next, m[0]);
+    load(x + j + kLanes, next), keep_greater(next, m[1]);
   }
-  float m = kNone;
-  for (size_t j = block * kBlock; j < n; ++j) m = x[j] > m ? x[j] : m;
-  if (block * kBlock < n) out[block] = m;
+  keep_greater(m[1], m[0]);
+  out = m[0];
+}
+
+ERSD_VECTORISED void block_maxima(const float* x, size_t n, float* out) {
+  Lanes m[kLanes];
+  size_t block = 0;
+  for (; (block + kLanes) * kBlock <= n; block += kLanes) {
+    for (int k = 0; k < kLanes; ++k) block_maximum(x + (block + k) * kBlock, m[k]);
+    greatest_of_each(m);
+    store(m[0], out + block);
+  }
+  for (; (block + 1) * kBlock <= n; ++block) block_maximum(x + block * kBlock, m[0]), out[block] = greatest(m[0]);
+  float last = kNone;
+  for (size_t j = block * kBlock; j < n; ++j) last = x[j] > last ? x[j] : last;
+  if (block * kBlock < n) out[block] = last;
 }
 
 // exp(x) within 2e-7 relatively, at least 2^-126: 2^i * 2^f with a polynomial for 2^f. x <= 0.
@@ -55,10 +64,10 @@ ERSD_VECTORISED double sum_exp(const float* x, size_t n, float maximum) {
   double total = 0;
   for (size_t start = 0; start < n; start += kChunk) {
     const size_t end = std::min(n, start + kChunk);
-    float sum[kLanes] = {};
+    float sum[kSums] = {};
     size_t j = start;
-    for (; j + kLanes <= end; j += kLanes)
-      for (int i = 0; i < kLanes; ++i) sum[i] += exp_fast(x[j + i] - maximum);
+    for (; j + kSums <= end; j += kSums)
+      for (int i = 0; i < kSums; ++i) sum[i] += exp_fast(x[j + i] - maximum);
     for (; j < end; ++j) sum[0] += exp_fast(x[j] - maximum);
     for (float s : sum) total += s;
   }
@@ -78,10 +87,10 @@ ERSD_VECTORISED double lane_sum(const float* x, size_t n) {
   double total = 0;
   for (size_t start = 0; start < n; start += kChunk) {
     const size_t end = std::min(n, start + kChunk);
-    float partial[kLanes] = {};
+    float partial[kSums] = {};
     size_t j = start;
-    for (; j + kLanes <= end; j += kLanes)
-      for (int i = 0; i < kLanes; ++i) partial[i] += x[j + i];
+    for (; j + kSums <= end; j += kSums)
+      for (int i = 0; i < kSums; ++i) partial[i] += x[j + i];
     for (; j < end; ++j) partial[0] += x[j];
     for (float p : partial) total += p;
   }
@@ -136,8 +145,8 @@ std::span<const float> Row::block(int32_t b) const {
 void Truncation::gather(const Row& row, float least) {
   least = std::max(least, std::numeric_limits<float>::lowest());
   candidates_.clear();
-  places_.resize(row.maxima().size() + kLanes);
-  found_.resize(kBlock + kLanes);
+  places_.resize(row.maxima().size() + kPlacesSlack);
+  found_.resize(kBlock + kPlacesSlack);
   const size_t n_blocks = places(row.maxima(), least, 0, places_.data());
   for (const int32_t b : std::span(places_).first(n_blocks)) {
     const auto block = row.block(b);
