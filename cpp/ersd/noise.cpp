@@ -1,10 +1,16 @@
 // Clocks by Philox4x32-10: the reference, token by token, and the vectorised sweeps that are held to it.
 #include "ersd/noise.h"
 
+#include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "ersd/logarithm.h"
 #include "ersd/simd.h"
+
+#ifdef ERSD_CLONES
+#include <immintrin.h>
+#endif
 
 namespace ersd {
 namespace {
@@ -61,16 +67,64 @@ inline float minimum_below(uint32_t high) {
   return u * (1 + u * (0.5f + u * (0.333333f + u * 0.25f))) * (1.0f / kBlock);
 }
 
+// The four words of each of kCounters counters, which differ in their index; index: u32[kCounters], words: u32[4, kCounters].
+inline void philox_loop(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
+  for (uint32_t i = 0; i < kCounters; ++i) {
+    uint64_t a = index[i], b = p.position, c = p.domain, d = p.stream;
+    philox_rounds(a, b, c, d, p.k0, p.k1);
+    words[0][i] = static_cast<uint32_t>(a), words[1][i] = static_cast<uint32_t>(b);
+    words[2][i] = static_cast<uint32_t>(c), words[3][i] = static_cast<uint32_t>(d);
+  }
+}
+
+#ifdef ERSD_CLONES
+__attribute__((target("arch=x86-64-v4"))) void philox_each(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
+  philox_loop(p, index, words);
+}
+
+// GCC makes shifts and additions of multiplications by a constant where there is an instruction for exactly these.
+__attribute__((target("arch=x86-64-v3"))) void philox_each(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
+  constexpr uint32_t kSide = 4;  // vectors side by side, as each round waits for the one before
+  const __m256i mul0 = _mm256_set1_epi64x(kMul0), mul1 = _mm256_set1_epi64x(kMul1);
+  for (uint32_t i = 0; i < kCounters; i += 4 * kSide) {
+    __m256i a[kSide], b[kSide], c[kSide], d[kSide];  // of four counters each
+    for (uint32_t s = 0; s < kSide; ++s) {
+      a[s] = _mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index + i + 4 * s)));
+      b[s] = _mm256_set1_epi64x(p.position), c[s] = _mm256_set1_epi64x(p.domain), d[s] = _mm256_set1_epi64x(p.stream);
+    }
+#pragma GCC unroll 10
+    for (uint32_t round = 0; round < 10; ++round) {
+      const __m256i k0 = _mm256_set1_epi64x(p.k0 + round * kWeyl0), k1 = _mm256_set1_epi64x(p.k1 + round * kWeyl1);
+      for (uint32_t s = 0; s < kSide; ++s) {
+        const __m256i p0 = _mm256_mul_epu32(a[s], mul0), p1 = _mm256_mul_epu32(c[s], mul1);
+        a[s] = _mm256_xor_si256(_mm256_srli_epi64(p1, 32), _mm256_xor_si256(b[s], k0));
+        c[s] = _mm256_xor_si256(_mm256_srli_epi64(p0, 32), _mm256_xor_si256(d[s], k1));
+        b[s] = p1, d[s] = p0;
+      }
+    }
+    const auto write = [&](const __m256i* word, uint32_t* out) __attribute__((target("arch=x86-64-v3"), always_inline)) {
+      for (uint32_t s = 0; s < kSide; s += 2) {
+        const __m256 lower = _mm256_shuffle_ps(_mm256_castsi256_ps(word[s]), _mm256_castsi256_ps(word[s + 1]), 0b10'00'10'00);
+        const __m256i in_order = _mm256_permute4x64_epi64(_mm256_castps_si256(lower), 0b11'01'10'00);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i + 4 * s), in_order);
+      }
+    };
+    write(a, words[0]), write(b, words[1]), write(c, words[2]), write(d, words[3]);
+  }
+}
+
+__attribute__((target("default")))
+#endif
+void philox_each(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
+  philox_loop(p, index, words);
+}
+
 // n_counters: a multiple of kCounters.
 ERSD_VECTORISED void sweep_blocks(const Philox& p, uint32_t n_counters, uint32_t* high, uint32_t* low, float* noise) {
+  uint32_t index[kCounters], words[4][kCounters];
   for (uint32_t start = 0; start < n_counters; start += kCounters) {
-    uint32_t words[4][kCounters];
-    for (uint32_t i = 0; i < kCounters; ++i) {
-      uint64_t a = start + i, b = p.position, c = p.domain, d = p.stream;
-      philox_rounds(a, b, c, d, p.k0, p.k1);
-      words[0][i] = static_cast<uint32_t>(a), words[1][i] = static_cast<uint32_t>(b);
-      words[2][i] = static_cast<uint32_t>(c), words[3][i] = static_cast<uint32_t>(d);
-    }
+    for (uint32_t i = 0; i < kCounters; ++i) index[i] = start + i;
+    philox_each(p, index, words);
     for (uint32_t i = 0; i < kCounters; ++i) {
       high[2 * (start + i)] = words[0][i], high[2 * (start + i) + 1] = words[2][i];
       low[2 * (start + i)] = words[1][i], low[2 * (start + i) + 1] = words[3][i];
@@ -79,13 +133,25 @@ ERSD_VECTORISED void sweep_blocks(const Philox& p, uint32_t n_counters, uint32_t
   for (uint32_t i = 0; i < 2 * n_counters; ++i) noise[i] = noise_above(minimum_below(high[i]));
 }
 
+// high, low, noise have room for a multiple of kCounters.
 ERSD_VECTORISED void sweep_tokens(const Philox& p, const Token* tokens, size_t n, const uint32_t* block_high, const uint32_t* block_low,
                                   uint32_t* high, uint32_t* low, float* noise) {
-  for (size_t i = 0; i < n; ++i) draw(p, static_cast<uint32_t>(tokens[i]), high[i], low[i]);
-  for (size_t i = 0; i < n; ++i) {
-    const auto token = static_cast<uint32_t>(tokens[i]), block = token / kBlock;
-    const float minimum = minimum_below(block_high[block]), above = unit_below(high[i]);
-    noise[i] = noise_above(minimum + (block_low[block] % kBlock == token % kBlock ? 0.0f : above));
+  uint32_t token[kCounters], index[kCounters], words[4][kCounters], least[kCounters], leader[kCounters], mine[kCounters], rest[kCounters];
+  float bound[kCounters];
+  for (size_t start = 0; start < n; start += kCounters) {
+    if (n - start >= kCounters)
+      std::memcpy(token, tokens + start, sizeof(token));
+    else
+      for (uint32_t i = 0; i < kCounters; ++i) token[i] = static_cast<uint32_t>(tokens[std::min(start + i, n - 1)]);
+    for (uint32_t i = 0; i < kCounters; ++i) index[i] = token[i] / 2;
+    for (uint32_t i = 0; i < kCounters; ++i) least[i] = block_high[token[i] / kBlock], leader[i] = block_low[token[i] / kBlock];
+    philox_each(p, index, words);
+    for (uint32_t i = 0; i < kCounters; ++i) {
+      const uint32_t odd = 0 - token[i] % 2, other = (leader[i] ^ token[i]) % kBlock ? ~0u : 0u;
+      mine[i] = (words[0][i] & ~odd) | (words[2][i] & odd), rest[i] = (words[1][i] & ~odd) | (words[3][i] & odd);
+      bound[i] = noise_above(minimum_below(least[i]) + unit_below(mine[i] & other));
+    }
+    std::memcpy(high + start, mine, sizeof(mine)), std::memcpy(low + start, rest, sizeof(rest)), std::memcpy(noise + start, bound, sizeof(bound));
   }
 }
 
@@ -123,13 +189,13 @@ double Clock::operator()(Token token) const {
 
 void Clock::draw_blocks(size_t n_blocks, Draws& blocks) const {
   const size_t n_counters = (n_blocks + 2 * kCounters - 1) / (2 * kCounters) * kCounters;
-  blocks.resize(2 * n_counters);
+  blocks.fit(2 * n_counters);
   sweep_blocks({key_[0], key_[1], position_, domain_, kBlocks}, static_cast<uint32_t>(n_counters), blocks.high.data(), blocks.low.data(),
                blocks.noise.data());
 }
 
 void Clock::draw_tokens(std::span<const Token> tokens, const Draws& blocks, Draws& draws) const {
-  draws.resize(tokens.size());
+  draws.fit((tokens.size() + kCounters - 1) / kCounters * kCounters);
   sweep_tokens({key_[0], key_[1], position_, domain_, kTokens}, tokens.data(), tokens.size(), blocks.high.data(), blocks.low.data(),
                draws.high.data(), draws.low.data(), draws.noise.data());
 }

@@ -42,9 +42,11 @@ class Clock {
 
   // 64 random bits each, in two arrays, and what they say of the noise, -log(clock), before any logarithm is taken.
   struct Draws {
-    std::vector<uint32_t> high, low;  // u32[n]
-    std::vector<float> noise;         // f32[n]: at least the noise, and within 0.07 where a token or block may win by it
-    void resize(size_t n) { high.resize(n), low.resize(n), noise.resize(n); }
+    std::vector<uint32_t> high, low;  // u32[n or more]
+    std::vector<float> noise;         // f32[n or more]: at least the noise, and within 0.07 where a token or block may win by it
+    void fit(size_t n) {              // never shrinks, so that nothing is cleared to be written over
+      if (n > high.size()) high.resize(n), low.resize(n), noise.resize(n);
+    }
   };
 
   // The draws of blocks 0 to n_blocks - 1 and the noise of their least clocks.

@@ -42,18 +42,15 @@ constexpr auto kCompressed = [] {
 
 __attribute__((target("arch=x86-64-v3"))) size_t find_places(const float* x, size_t size, float least, int32_t offset, int32_t* out) {
   const __m256 limit = _mm256_set1_ps(least);
+  const __m256i step = _mm256_set1_epi32(8);
+  __m256i place = _mm256_add_epi32(_mm256_set1_epi32(offset), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   size_t n = 0, i = 0;
-  const auto add = [&](uint32_t reached, size_t at) __attribute__((target("arch=x86-64-v3"), always_inline)) {
+  for (; i + 8 <= size; i += 8) {
+    const auto reached = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), limit, _CMP_GE_OQ)));
     const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kCompressed[reached].data())));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + n), _mm256_add_epi32(lanes, _mm256_set1_epi32(offset + static_cast<int32_t>(at))));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + n), _mm256_permutevar8x32_epi32(place, lanes));
     n += static_cast<size_t>(std::popcount(reached));
-  };
-  for (; i + 32 <= size; i += 32) {
-    __m256 reached[4];
-    for (size_t j = 0; j < 4; ++j) reached[j] = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 8 * j), limit, _CMP_GE_OQ);
-    const __m256 any = _mm256_or_ps(_mm256_or_ps(reached[0], reached[1]), _mm256_or_ps(reached[2], reached[3]));
-    if (_mm256_testz_ps(any, any)) continue;
-    for (size_t j = 0; j < 4; ++j) add(static_cast<uint32_t>(_mm256_movemask_ps(reached[j])), i + 8 * j);
+    place = _mm256_add_epi32(place, step);
   }
   for (; i < size; ++i)
     if (x[i] >= least) out[n++] = offset + static_cast<int32_t>(i);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "ersd/logarithm.h"
 #include "ersd/places.h"
@@ -14,17 +15,21 @@ namespace ersd {
 namespace {
 
 constexpr float kLowest = std::numeric_limits<float>::lowest();
-constexpr size_t kScouted = 7;  // blocks that are looked into first, beside m
-constexpr size_t kScouts = 4;   // tokens that are looked at in each of them, beside the leader
-constexpr size_t kKept = 10;    // tokens that are raced one by one
-constexpr size_t kFew = 32;     // tokens that are raced sooner than bounded
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+constexpr float kUnlucky = -1.1f;  // 95 % of all noise is more,
+constexpr float kFair = 1.0f;      // a third of it more than this
+constexpr size_t kMany = 16;       // arrivals of which some make up for others
+constexpr size_t kKept = 10;       // tokens that are raced one by one
+constexpr size_t kFew = 16;        // tokens that are raced sooner than bounded
+constexpr size_t kChunk = 512;     // tokens that are drawn together, and no less than a block
 
-// bounds[i] = x[i] / temperature + noise[i], rounded up: the margin covers float arithmetic. Masked logits may be as low as floats go.
-ERSD_VECTORISED void bound_scores(std::span<const float> x, float temperature, const float* noise, float* bounds) {
+// bounds[i] = x[i] / temperature + noise[i], rounded up: the margin covers float arithmetic. Masked logits may be as low as floats go. -infinity
+// below the cutoff.
+ERSD_VECTORISED void bound_scores(std::span<const float> x, float temperature, float cutoff, const float* noise, float* bounds) {
   const float rate = 1 / temperature, least = 0.9f * kLowest * std::min(temperature, 1.0f);
   for (size_t i = 0; i < x.size(); ++i) {
-    const float scaled = (x[i] > least ? x[i] : least) * rate;
-    bounds[i] = scaled + 3e-7f * std::abs(scaled) + noise[i];
+    const float scaled = (x[i] > least ? x[i] : least) * rate, bound = scaled + 3e-7f * std::abs(scaled) + noise[i];
+    bounds[i] = x[i] >= cutoff ? bound : kNone;
   }
 }
 
@@ -37,11 +42,14 @@ double race_score(float logit, float temperature, double clock) { return logit /
 
 bool before(const Arrival& a, const Arrival& b) { return a.score > b.score || (a.score == b.score && a.token < b.token); }
 
+// Arrivals beside the first m that are kept before the later ones are dropped.
+size_t more(size_t m) { return std::max<size_t>(m, 16); }
+
 // A float that is at most this, by a margin that covers the rounding of bounds.
 float below(double x) {
   x = std::min<double>(x, -kLowest);
   x -= 1e-6 * std::abs(x);
-  return x < kLowest ? -std::numeric_limits<float>::infinity() : static_cast<float>(x);
+  return x < kLowest ? kNone : static_cast<float>(x);
 }
 
 }  // namespace
@@ -75,27 +83,13 @@ void Race::run(std::span<const float> logits, const SamplingOptions& options, co
   if (m == 0 || !(row_.maximum() > kNone)) return;
   const float cutoff = std::max(truncation_.cutoff(row_, options), kLowest);
   if (options.temperature > 0 && cutoff > kLowest && race_kept(options, clock, cutoff)) return keep_first(m);
-  bound(options, clock, cutoff);
-  const float promising = reached_by(block_bounds_, m + kScouted);
-  float guess = floor;
-  if (promising > floor) {
-    scout(options.temperature, cutoff, promising);
-    race(options, clock, floor);
-    // The m-th score of these is a floor; one further up is a guess that holds where m tokens turn out to reach it.
-    const auto score = [&](size_t n) {
-      if (n == 0 || arrivals_.size() < n) return floor;
-      keep_first(n);
-      return std::max(floor, below(std::ranges::max_element(arrivals_, before)->score));
-    };
-    floor = score(m);
-    guess = std::max(floor, score(m * 2 / 3));
-  }
-  while (true) {
+  bound(options.temperature, clock, cutoff);
+  arrivals_.reserve(m + more(m) + kChunk);
+  const float guess = std::max(floor, promising(options.temperature, m));
+  for (const float least : {guess, std::max(floor, guess - 4), floor}) {
     arrivals_.clear();
-    collect(options.temperature, cutoff, guess);
-    race(options, clock, guess);
-    if (arrivals_.size() >= m || guess == floor) break;
-    guess = floor;
+    race_blocks(options.temperature, clock, m, cutoff, least);
+    if (arrivals_.size() >= m || least == floor) break;
   }
   keep_first(m);
 }
@@ -115,81 +109,87 @@ bool Race::race_kept(const SamplingOptions& options, const Clock& clock, float c
 }
 
 // What is known of the blocks: no noise at temperature 0; bounds of -infinity where nothing is kept.
-void Race::bound(const SamplingOptions& options, const Clock& clock, float cutoff) {
+void Race::bound(float temperature, const Clock& clock, float cutoff) {
   const auto maxima = row_.maxima();
   block_bounds_.resize(maxima.size());
-  if (options.temperature > 0) {
+  if (temperature > 0) {
     clock.draw_blocks(maxima.size(), blocks_);
-    bound_scores(maxima, options.temperature, blocks_.noise.data(), block_bounds_.data());
   } else {
-    blocks_.resize(maxima.size());
+    blocks_.fit(maxima.size());
     std::ranges::fill(blocks_.noise, 0.0f);
-    std::copy(maxima.begin(), maxima.end(), block_bounds_.begin());
+    temperature = 1;
   }
-  for (size_t b = 0; b < maxima.size(); ++b) block_bounds_[b] = maxima[b] >= cutoff ? block_bounds_[b] : kNone;
+  bound_scores(maxima, temperature, cutoff, blocks_.noise.data(), block_bounds_.data());
 }
 
-// Of the blocks whose bounds reach this: the token with the least clock, and the first few whose logits would reach it with that clock.
-void Race::scout(float temperature, float cutoff, float promising) {
-  reached_.resize(block_bounds_.size() + kPlacesSlack);
-  const size_t n_reached = places(block_bounds_, promising, 0, reached_.data());
-  tokens_.resize(n_reached * (kScouts + 1) + Clock::kBlock + kPlacesSlack);
+// A score that m tokens probably reach: the greatest of blocks without much luck, and those with the least clocks.
+float Race::promising(float temperature, size_t m) {
+  const float reached = reached_by(row_.maxima(), m);
+  if (temperature == 0 || reached == kNone) return reached;
+  const float rate = 1 / temperature, least = below(static_cast<double>(reached) / temperature + kUnlucky);
+  reached_.resize(std::max(reached_.size(), block_bounds_.size() + kPlacesSlack));
+  likely_.resize(2 * block_bounds_.size());
+  const size_t n_reached = places(block_bounds_, least, 0, reached_.data());
   size_t n = 0;
   for (const int32_t b : std::span(reached_).first(n_reached)) {
-    const Token leader = Clock::leader(blocks_, static_cast<size_t>(b)), first = b * Clock::kBlock;
-    if (static_cast<size_t>(leader) < row_.logits().size() && row_.logits()[leader] >= cutoff) tokens_[n++] = leader;
-    const size_t end = n + std::min(kScouts, places(row_.block(b), least_logit(temperature, cutoff, promising, b), first, tokens_.data() + n));
-    const auto twice = std::find(tokens_.begin() + static_cast<ptrdiff_t>(n), tokens_.begin() + static_cast<ptrdiff_t>(end), leader);
-    n = end;
-    if (twice != tokens_.begin() + static_cast<ptrdiff_t>(end)) *twice = tokens_[--n];
+    const auto leader = static_cast<size_t>(Clock::leader(blocks_, static_cast<size_t>(b)));
+    likely_[n++] = row_.maxima()[b] * rate + (m < kMany ? kUnlucky : kFair);
+    if (leader < row_.logits().size() && row_.logits()[leader] > kNone) likely_[n++] = row_.logits()[leader] * rate + blocks_.noise[b];
   }
-  tokens_.resize(n);
+  return std::max(least, below(reached_by(std::span(likely_).first(n), m) - 0.1));
 }
 
 // The least logit with which a token of a block may reach a score, as far as the block's least clock says.
-float Race::least_logit(float temperature, float cutoff, float score, int32_t block) const {
+float Race::least_logit(float temperature, float cutoff, float score, size_t block) const {
   return std::max(cutoff, temperature > 0 ? below((static_cast<double>(score) - blocks_.noise[block]) * temperature) : score);
 }
 
-// The kept tokens whose scores may reach the floor, as far as the noise of their blocks says.
-void Race::collect(float temperature, float cutoff, float floor) {
-  reached_.resize(block_bounds_.size() + kPlacesSlack);
+// Adds to the arrivals the tokens that reach the floor, or, where they are many more than m, the first m of them and perhaps others.
+void Race::race_blocks(float temperature, const Clock& clock, size_t m, float cutoff, float floor) {
+  reached_.resize(std::max(reached_.size(), block_bounds_.size() + kPlacesSlack));
+  tokens_.resize(kChunk + kPlacesSlack);
   const size_t n_reached = places(block_bounds_, std::max(floor, kLowest), 0, reached_.data());
-  tokens_.resize(n_reached * Clock::kBlock + kPlacesSlack);
   size_t n = 0;
-  for (const int32_t b : std::span(reached_).first(n_reached))
-    n += places(row_.block(b), least_logit(temperature, cutoff, floor, b), b * Clock::kBlock, tokens_.data() + n);
-  tokens_.resize(n);
+  for (size_t i = 0; i < n_reached; ++i) {
+    const auto b = static_cast<size_t>(reached_[i]);
+    if (block_bounds_[b] >= floor)
+      n += places(row_.block(reached_[i]), least_logit(temperature, cutoff, floor, b), reached_[i] * Clock::kBlock, tokens_.data() + n);
+    if (n + Clock::kBlock <= kChunk && i + 1 < n_reached) continue;
+    race(temperature, clock, std::exchange(n, 0), floor);
+    if (arrivals_.size() < m + more(m)) continue;
+    keep_first(m);
+    floor = std::max(floor, below(arrivals_.back().score));
+  }
 }
 
-// Adds the tokens to the arrivals, without those that cannot reach the floor.
-void Race::race(const SamplingOptions& options, const Clock& clock, float floor) {
+// Adds of the first n tokens those that reach the floor.
+void Race::race(float temperature, const Clock& clock, size_t n, float floor) {
   const float* logits = row_.logits().data();
-  if (options.temperature == 0) {
-    for (const Token token : tokens_) arrivals_.push_back({token, logits[token]});
+  if (temperature == 0) {
+    for (const Token token : std::span(tokens_).first(n)) arrivals_.push_back({token, logits[token]});
     return;
   }
-  clock.draw_tokens(tokens_, blocks_, draws_);
-  if (tokens_.size() > kFew) drop_late(options.temperature, floor);
-  clocks_.resize(tokens_.size());
-  Clock::clocks(tokens_, blocks_, draws_, clocks_);
-  scores(logits, tokens_.data(), tokens_.size(), options.temperature, clocks_.data());
-  for (size_t i = 0; i < tokens_.size(); ++i)
+  clock.draw_tokens(std::span(tokens_).first(n), blocks_, draws_);
+  if (n > kFew) n = drop_late(temperature, n, floor);
+  clocks_.resize(kChunk);
+  Clock::clocks(std::span(tokens_).first(n), blocks_, draws_, clocks_);
+  scores(logits, tokens_.data(), n, temperature, clocks_.data());
+  for (size_t i = 0; i < n; ++i)
     if (clocks_[i] >= floor) arrivals_.push_back({tokens_[i], clocks_[i]});
 }
 
-// By what the draws say of the tokens' own noise.
-void Race::drop_late(float temperature, float floor) {
-  bounds_.resize(tokens_.size());
-  reached_.resize(tokens_.size() + kPlacesSlack);
-  for (size_t i = 0; i < tokens_.size(); ++i) bounds_[i] = row_.logits()[tokens_[i]];
-  bound_scores(bounds_, temperature, draws_.noise.data(), bounds_.data());
-  const size_t n = places(bounds_, floor, 0, reached_.data());
-  for (size_t i = 0; i < n; ++i) {
-    const auto from = static_cast<size_t>(reached_[i]);
+// Takes out tokens by what the draws say of their own noise; returns how many are left.
+size_t Race::drop_late(float temperature, size_t n, float floor) {
+  bounds_.resize(kChunk);
+  early_.resize(kChunk + kPlacesSlack);
+  for (size_t i = 0; i < n; ++i) bounds_[i] = row_.logits()[tokens_[i]];
+  bound_scores(std::span(bounds_).first(n), temperature, kLowest, draws_.noise.data(), bounds_.data());
+  const size_t n_early = places(std::span(bounds_).first(n), floor, 0, early_.data());
+  for (size_t i = 0; i < n_early; ++i) {
+    const auto from = static_cast<size_t>(early_[i]);
     tokens_[i] = tokens_[from], draws_.high[i] = draws_.high[from], draws_.low[i] = draws_.low[from];
   }
-  tokens_.resize(n);
+  return n_early;
 }
 
 void Race::keep_first(size_t m) {

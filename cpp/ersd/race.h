@@ -19,8 +19,9 @@ struct Arrival {
 // Runs races; holds only working memory, which it keeps from one to the next. One thread at a time.
 //
 // A pass over the logits finds the maximum of each block; with the noise of the block's least clock that says how early any of its tokens can
-// arrive. In the blocks that promise most, a few tokens each are raced; the m-th of these sets a floor; then every token that might reach it is
-// raced. The result is that of computing every clock: no bound is approximate.
+// arrive. The maxima and the tokens with the least clocks tell a score that m tokens probably reach; every token that might reach it is raced, and
+// where they turn out to be fewer than m, the race is run again from lower down. The result is that of computing every clock: no bound is
+// approximate.
 class Race {
  public:
   // The token of the highest score; the lowest of equal ones. Throws std::runtime_error where no logit is above -infinity.
@@ -38,22 +39,24 @@ class Race {
   // floor: a score below which nothing is of interest. Leaves the first m arrivals, in any order.
   void run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, float floor = kNone);
   bool race_kept(const SamplingOptions& options, const Clock& clock, float cutoff);
-  void bound(const SamplingOptions& options, const Clock& clock, float cutoff);
-  float least_logit(float temperature, float cutoff, float score, int32_t block) const;
-  void scout(float temperature, float cutoff, float promising);
-  void collect(float temperature, float cutoff, float floor);
-  void drop_late(float temperature, float floor);
-  void race(const SamplingOptions& options, const Clock& clock, float floor);
+  void bound(float temperature, const Clock& clock, float cutoff);
+  float promising(float temperature, size_t m);
+  float least_logit(float temperature, float cutoff, float score, size_t block) const;
+  void race_blocks(float temperature, const Clock& clock, size_t m, float cutoff, float floor);
+  void race(float temperature, const Clock& clock, size_t n, float floor);
+  size_t drop_late(float temperature, size_t n, float floor);
   void keep_first(size_t m);
 
   Row row_;
   Truncation truncation_;
   Clock::Draws blocks_, draws_;      // of the row's blocks; of tokens_
   std::vector<float> block_bounds_;  // f32[n_blocks]: no token of the block scores more
-  std::vector<int32_t> reached_;     // blocks that promise enough
-  std::vector<Token> tokens_;        // to be raced
-  std::vector<float> bounds_;        // f32[tokens_.size()]: the same for tokens
-  std::vector<double> clocks_;       // f64[tokens_.size()]
+  std::vector<int32_t> reached_;     // i32[n_blocks + kPlacesSlack]: blocks that promise enough
+  std::vector<float> likely_;        // f32[2 n_blocks]: scores that tokens of the blocks are likely to have
+  std::vector<Token> tokens_;        // to be raced, at most kChunk at a time,
+  std::vector<float> bounds_;        // their bounds,
+  std::vector<int32_t> early_;       // those whose bounds promise enough,
+  std::vector<double> clocks_;       // and their clocks, then scores
   std::vector<Arrival> arrivals_;
 };
 
