@@ -15,8 +15,8 @@ constexpr double kMemory = 1 - 1.0 / 64;  // of corrections, per call
 
 }  // namespace
 
-Controller::Plan Controller::expect(const TreeShape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft) const {
-  Plan plan{shape.size() - 1, expected_tokens(shape, ranks), target(shape.size())};
+Controller::Plan Controller::expect(const TreeShape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft) {
+  Plan plan{shape.size() - 1, expected_tokens(shape, ranks, path_), target(shape.size())};
   // A level's call has the nodes with children; the first also reads the token that the draft has not seen yet.
   int32_t width = 0, depth = 0, last_parent = -1;
   const auto call = [&] { plan.ms += width > 0 ? draft(depth == 0 ? width + 1 : width) : 0; };
@@ -47,7 +47,7 @@ const Controller::Plan& Controller::hold(const TreeShape& shape, std::span<const
 }
 
 std::vector<Controller::Plan> Controller::forecast(const Shape& shape, std::span<const double> ranks, const CostCurve& target,
-                                                   const CostCurve& draft) const {
+                                                   const CostCurve& draft) {
   std::vector<Plan> plans{{0, 1, target(1)}};
   for (const int32_t k : kNodes) plans.push_back(corrected(expect(shape(k), ranks, target, draft)));
   return plans;
@@ -61,7 +61,7 @@ const Controller::Plan& Controller::plan(const Shape& shape, std::span<const dou
   Plan best, raw;
   double best_speed = 0, limit = 0;  // tokens per millisecond; the limit is that of a draft that is always right
   for (const int32_t k : kNodes) {
-    const TreeShape tree = shape(k);
+    const TreeShape& tree = shape(k);
     const Plan expected = expect(tree, ranks, target, draft);
     const Plan likely = corrected(expected);
     limit = std::max(limit, (1.0 + tree.depth.back()) / expected.ms);

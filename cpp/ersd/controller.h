@@ -17,7 +17,7 @@ namespace ersd {
 // then it drafts a few times to look. What that costs is paid from one percent of the time that plain calls take.
 class Controller {
  public:
-  using Shape = std::function<TreeShape(int32_t k)>;
+  using Shape = std::function<const TreeShape&(int32_t k)>;
 
   // What the next call is to do and what is expected of it.
   struct Plan {
@@ -33,7 +33,7 @@ class Controller {
   const Plan& hold(const TreeShape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft);
 
   // What is expected of a plain call, and of calls with trees of each k that plan() chooses from.
-  std::vector<Plan> forecast(const Shape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft) const;
+  std::vector<Plan> forecast(const Shape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft);
 
   // The last plan.
   const Plan& expected() const { return plan_; }
@@ -45,10 +45,11 @@ class Controller {
   void replan() { calls_left_ = 0; }
 
  private:
-  Plan expect(const TreeShape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft) const;
+  Plan expect(const TreeShape& shape, std::span<const double> ranks, const CostCurve& target, const CostCurve& draft);
   Plan corrected(const Plan& expected) const;
 
   Plan plan_, uncorrected_;
+  std::vector<double> path_;                      // working memory
   int32_t calls_left_ = 0;                        // before the plan is made anew
   bool looking_ = false;                          // the plan drafts to learn, not because that is expected to pay
   double plain_ms_ = 0;                           // of a call of the target alone

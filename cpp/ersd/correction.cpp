@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "ersd/places.h"
 #include "ersd/simd.h"
 
 namespace ersd {
@@ -14,15 +15,9 @@ namespace {
 constexpr float kLeast = 0.002f, kMost = 4.0f, kRate = 0.7f, kSquares = 0.03f, kLeastTemperature = 0.5f;
 constexpr size_t kMostEntries = 1 << 20;
 
-// The places where a and b, times their scales, differ by more than kLeast, in order; returns how many. out: i32[n]
-ERSD_VECTORISED int32_t differing(const float* a, float scale_a, const float* b, float scale_b, size_t n, int32_t* out) {
-  int32_t count = 0;
-  for (size_t i = 0; i < n; ++i) {
-    const float difference = a[i] * scale_a - b[i] * scale_b;
-    out[count] = static_cast<int32_t>(i);  // count <= i: never beyond the end
-    count += difference > kLeast || difference < -kLeast;
-  }
-  return count;
+// out = |a scale_a - b scale_b|
+ERSD_VECTORISED void differences(const float* a, float scale_a, const float* b, float scale_b, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = std::abs(a[i] * scale_a - b[i] * scale_b);
 }
 
 }  // namespace
@@ -54,11 +49,15 @@ void Correction::difference(std::span<const float> target, std::span<const float
   if (target_sum <= 0 || draft_sum <= 0) return;
   const size_t n = std::min(target.size(), draft.size());
   const auto scale = static_cast<float>(1 / target_sum), draft_scale = static_cast<float>(1 / draft_sum);
-  places_.resize(n);
-  places_.resize(static_cast<size_t>(differing(target_.data(), scale, draft_.data(), draft_scale, n, places_.data())));
-  difference_.clear();
-  for (const Token token : places_)
-    difference_.push_back(target_[static_cast<size_t>(token)] * scale - draft_[static_cast<size_t>(token)] * draft_scale);
+  difference_.resize(std::max(difference_.size(), n));
+  found_.resize(std::max(found_.size(), n + kPlacesSlack));
+  differences(target_.data(), scale, draft_.data(), draft_scale, n, difference_.data());
+  const size_t n_found = places(std::span(difference_).first(n), std::nextafter(kLeast, 1.0f), 0, found_.data());
+  places_.assign(found_.begin(), found_.begin() + static_cast<ptrdiff_t>(n_found));
+  for (size_t i = 0; i < n_found; ++i) {
+    const auto token = static_cast<size_t>(places_[i]);
+    difference_[i] = target_[token] * scale - draft_[token] * draft_scale;
+  }
 }
 
 // Merges the differences into the entries, both in order of their tokens.

@@ -48,7 +48,7 @@ class Correction {
   size_t n_entries_ = 0;
   Row row_;
   std::vector<float> target_, draft_;  // weights of probabilities
-  std::vector<Token> places_;          // where the probabilities differ,
+  std::vector<Token> found_, places_;  // where the probabilities differ,
   std::vector<float> difference_;      // and how much
   std::vector<Entry> merged_;
 };

@@ -25,6 +25,12 @@ constexpr size_t kMethods = 5;
 // The text of kErsd, kAr and kMatch is one and the same; that of kGsd and kGsdIid is as exact a sample, but depends on draft and tree.
 constexpr bool is_race(Method method) { return method != Method::kGsd && method != Method::kGsdIid; }
 
+// What is known of a draft at a position.
+struct Drafted {
+  std::span<const float> row;      // its logits, f32[n_draft_vocab]; empty where it was not run
+  std::span<const Arrival> order;  // the beginning of its order, as far as it was asked for
+};
+
 class Coupling {
  public:
   static constexpr int32_t kRanks = Rejection::kMaxSiblings;  // later ranks are not told apart
@@ -34,16 +40,14 @@ class Coupling {
   // Positions given from now on count n tokens less than were generated: clocks of a text that lost its beginning do not come again.
   void shift(int32_t n) { shift_ += static_cast<uint32_t>(n); }
 
-  // The first m tokens to try at a position, by a row of the draft's logits; fewer where it has no more. Valid until the next call.
-  std::span<const Token> order(std::span<const float> draft, uint32_t position, size_t m);
+  // The first m tokens to try at a position, by a row of the draft's logits; fewer where it has no more. Scores are those of races, else 0. Valid
+  // until the next call.
+  std::span<const Arrival> order(std::span<const float> draft, uint32_t position, size_t m);
 
-  // The same with their scores, for races: the first m arrivals.
-  std::span<const Arrival> arrivals(std::span<const float> draft, uint32_t position, size_t m);
-
-  // The target's token at a position, and its rank in order(draft): kRanks for all later ones, -1 for an empty draft.
+  // The target's token at a position, and its rank in order(draft.row): kRanks for all later ones, -1 for an empty draft.
   // allowed: the tokens that may come, empty for all; asked about as few as possible, but for rejection sampling and Selection about all.
   // Throws std::runtime_error where no token is left that has a probability.
-  Ranked emit(std::span<const float> target, std::span<const float> draft, uint32_t position, const Allowed& allowed = {});
+  Ranked emit(std::span<const float> target, const Drafted& draft, uint32_t position, const Allowed& allowed = {});
 
   // Takes from a row of the draft's logits tokens that are not allowed: those among the first arrivals, or for rejection sampling, where the row must
   // not depend on the draws, among the most probable ones.
@@ -70,7 +74,8 @@ class Coupling {
   FilteredRace filtered_race_;
   Rejection rejection_;
   Selection target_selection_, draft_selection_;
-  std::vector<Token> order_;
+  std::vector<Arrival> order_;
+  std::vector<Token> asked_;
   std::vector<uint8_t> answers_;
 };
 

@@ -25,6 +25,8 @@ void Decoder::start(std::span<const Token> prompt, const GenerationOptions& opti
   if (!is_race(options.method)) learnt() = {};
   coupling_.reset(options.method, options.sampling, options.seed);
   stats_ = {};
+  for (auto* counts : {&stats_.acceptance_histogram, &stats_.nodes_histogram}) counts->reserve(kMaxDraftNodes + 1);
+  tokens_.reserve(static_cast<size_t>(target_.n_ctx()) + 1);
   tokens_.assign(prompt.begin(), prompt.end());
   const Stopwatch watch(stats_.prefill_ms);
   if (drafting() && automatic()) measure();
@@ -81,14 +83,16 @@ void Decoder::restore(const Profile& profile) {
 
 std::vector<Controller::Plan> Decoder::forecast() {
   measure();
+  shape_ = nullptr;
   const auto ranks = histogram().probabilities();
-  return controller_.forecast([&](int32_t k) { return shape(k, options_.draft_depth); }, std::span(ranks).first(RankHistogram::kRanks), cost_,
-                              drafter_->cost());
+  return controller_.forecast([&](int32_t k) -> const TreeShape& { return shape(k, options_.draft_depth); },
+                              std::span(ranks).first(RankHistogram::kRanks), cost_, drafter_->cost());
 }
 
 // k of the next call.
 int32_t Decoder::nodes() {
   const int32_t fixed = options_.draft_nodes == kAuto ? kRejectionNodes : options_.draft_nodes;
+  shape_ = nullptr;
   if (!expecting()) return fixed;
   const auto ranks = histogram().probabilities();
   if (!automatic()) {
@@ -96,25 +100,28 @@ int32_t Decoder::nodes() {
     return fixed;
   }
   const auto missing = static_cast<int32_t>(history().size()) - drafter_->model().n_cached();
-  const auto tree = [&](int32_t k) { return shape(k, options_.draft_depth); };
+  const auto tree = [&](int32_t k) -> const TreeShape& { return shape(k, options_.draft_depth); };
   return controller_.plan(tree, std::span(ranks).first(RankHistogram::kRanks), cost_, drafter_->cost(), missing).nodes;
 }
 
-TreeShape Decoder::shape(int32_t k, int32_t max_depth) const {
+// Of the strategy in use, by the ranks seen until nodes() was called.
+const TreeShape& Decoder::shape(int32_t k, int32_t max_depth) {
+  if (shape_ && shape_nodes_ == k && shape_depth_ == max_depth) return *shape_;
+  shape_nodes_ = k, shape_depth_ = max_depth;
   if (max_depth < 1) k = 0;
   switch (options_.strategy) {
     case Strategy::kSimple:
-      return sequence_shape(std::min(k, 1), max_depth);
+      return *(shape_ = &shapes_.sequence(std::min(k, 1), max_depth));
     case Strategy::kSequence:
-      return sequence_shape(k, max_depth);
+      return *(shape_ = &shapes_.sequence(k, max_depth));
     case Strategy::kBatch:
-      return batch_shape(k);
+      return *(shape_ = &shapes_.batch(k));
     case Strategy::kTree:
     case Strategy::kAdaptive:
       break;
   }
   const auto ranks = histogram().probabilities();
-  return optimal_shape(std::span(ranks).first(RankHistogram::kRanks), k, max_depth);
+  return *(shape_ = &shapes_.optimal(std::span(ranks).first(RankHistogram::kRanks), k, max_depth));
 }
 
 std::span<const Token> Decoder::step(int32_t limit) {
@@ -164,7 +171,7 @@ void Decoder::check() {
   cost_.observe(tree_.size(), ms);
   stats_.target_ms += ms;
   const Stopwatch watch(stats_.race_ms);
-  const auto draft = [&](int32_t node) { return drafting() ? drafter_->row(node) : std::span<const float>(); };
+  const auto draft = [&](int32_t node) { return drafting() ? Drafted{drafter_->row(node), drafter_->order(node)} : Drafted(); };
   const auto target = [&](int32_t node) { return shaping_.target(history(), tree_, node, target_.logits(node)); };
   const auto filter = [&](int32_t node) { return shaping_.allowed(history(), tree_, node); };
   verify(tree_, target, draft, filter, static_cast<uint32_t>(history().size()), coupling_, verified_);
@@ -180,7 +187,7 @@ void Decoder::learn() {
     if (rank < 0) continue;
     ++stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];
     learnt().ranks.observe(static_cast<size_t>(rank));
-    learnt().margins.observe(drafter_->arrivals(node), drafter_->row(node), coupling_.temperature(), rank);
+    if (options_.strategy == Strategy::kAdaptive) learnt().margins.observe(drafter_->order(node), drafter_->row(node), coupling_.temperature(), rank);
     if (adapting()) learnt().correction.observe(tree_.token(node), target_.logits(node), drafter_->unshaped_row(node), coupling_.temperature());
   }
 }

@@ -75,7 +75,7 @@ class Decoder {
   void measure();
   bool expecting() const { return is_race(options_.method) && cost_.measured(); }  // whether the controller follows what calls bring
   int32_t nodes();
-  TreeShape shape(int32_t k, int32_t max_depth) const;
+  const TreeShape& shape(int32_t k, int32_t max_depth);
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
   void prefill();
   void draft(int32_t k, int32_t max_depth);
@@ -95,6 +95,9 @@ class Decoder {
   const Learnt& learnt() const { return learnt_[static_cast<size_t>(options_.method)]; }
   Learnt& learnt() { return learnt_[static_cast<size_t>(options_.method)]; }
   std::array<Learnt, kMethods> learnt_;
+  Shapes shapes_;
+  const TreeShape* shape_ = nullptr;  // the last one made, while it is what these ask for
+  int32_t shape_nodes_ = 0, shape_depth_ = 0;
   DraftTree tree_;
   Verified verified_;
   std::vector<Token> tokens_;   // prompt and answer; the last one is the next root

@@ -29,9 +29,9 @@ void Drafter::draft(std::span<const Token> history, const TreeShape& shape, Coup
       if (node < 0 || first_child_[i] < 0) continue;
       int32_t most = 0;
       for (int32_t c = first_child_[i]; c < shape.size() && shape.parent[c] == i; ++c) most = std::max(most, shape.rank[c] + 1);
-      const auto order = coupling.order(row(node), child_position(history, tree, node), static_cast<size_t>(most));
+      const auto order = take_order(history, tree, node, static_cast<size_t>(most), coupling);
       for (int32_t c = first_child_[i]; c < shape.size() && shape.parent[c] == i; ++c)
-        if (static_cast<size_t>(shape.rank[c]) < order.size()) node_of_[c] = tree.add(node, order[shape.rank[c]]);
+        if (static_cast<size_t>(shape.rank[c]) < order.size()) node_of_[c] = tree.add(node, order[shape.rank[c]].token);
     }
     level_begin = level_end;
   }
@@ -54,12 +54,7 @@ void Drafter::grow(std::span<const Token> history, int32_t k, int32_t max_depth,
     const Stopwatch watch(stats.race_ms);
     next_.clear();
     for (const int32_t node : expanded_) {
-      const auto arrivals = coupling.arrivals(row(node), child_position(history, tree, node), MarginModel::kArrivals);
-      begin_.resize(static_cast<size_t>(node) + 1, arrivals_.size());
-      end_.resize(static_cast<size_t>(node) + 1, arrivals_.size());
-      begin_[node] = arrivals_.size();
-      arrivals_.insert(arrivals_.end(), arrivals.begin(), arrivals.end());
-      end_[node] = arrivals_.size();
+      const auto arrivals = take_order(history, tree, node, MarginModel::kArrivals, coupling);
       margins.predict(arrivals, row(node), coupling.temperature(), hits_);
       for (size_t r = 0; r < hits_.size() && tree.n_drafted() < most; ++r) {
         const double path = path_[node] * hits_[r];
@@ -120,14 +115,25 @@ void Drafter::shape_rows(std::span<const Token> history, const DraftTree& tree, 
 void Drafter::clear() {
   row_of_.clear();
   n_rows_ = 0;
-  arrivals_.clear();
+  order_.clear();
   begin_.clear();
   end_.clear();
 }
 
-std::span<const Arrival> Drafter::arrivals(int32_t node) const {
+// Valid until the next; kept for order().
+std::span<const Arrival> Drafter::take_order(std::span<const Token> history, const DraftTree& tree, int32_t node, size_t m, Coupling& coupling) {
+  const auto order = coupling.order(row(node), child_position(history, tree, node), m);
+  begin_.resize(static_cast<size_t>(node) + 1, order_.size());
+  end_.resize(static_cast<size_t>(node) + 1, order_.size());
+  begin_[node] = order_.size();
+  order_.insert(order_.end(), order.begin(), order.end());
+  end_[node] = order_.size();
+  return order;
+}
+
+std::span<const Arrival> Drafter::order(int32_t node) const {
   if (static_cast<size_t>(node) >= begin_.size()) return {};
-  return std::span(arrivals_).subspan(begin_[node], end_[node] - begin_[node]);
+  return std::span(order_).subspan(begin_[node], end_[node] - begin_[node]);
 }
 
 std::span<const float> Drafter::kept_row(const std::vector<float>& rows, int32_t node) const {

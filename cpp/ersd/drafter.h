@@ -46,8 +46,8 @@ class Drafter {
   // What shapes the rows; null for nothing. It must outlive its use.
   void shape(Shaping* shaping) { shaping_ = shaping; }
 
-  // What grow() saw of the race at a node; empty where it did not look.
-  std::span<const Arrival> arrivals(int32_t node) const;
+  // The order of the last tree's tokens at a node, as far as it was asked for.
+  std::span<const Arrival> order(int32_t node) const;
 
   LanguageModel& model() { return model_; }
   CostCurve& cost() { return cost_; }
@@ -60,6 +60,7 @@ class Drafter {
   void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, const Correction* correction, Coupling& coupling,
            Stats& stats);
   bool shaping() const { return shaping_ && shaping_->shapes_drafts(); }
+  std::span<const Arrival> take_order(std::span<const Token> history, const DraftTree& tree, int32_t node, size_t m, Coupling& coupling);
   void shape_rows(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes, Coupling& coupling);
   std::span<const float> kept_row(const std::vector<float>& rows, int32_t node) const;
 
@@ -74,7 +75,7 @@ class Drafter {
   std::vector<int32_t> node_of_, expanded_;  // by shape node: its tree node or -1; the nodes of a level that have children
   std::vector<int32_t> first_child_;         // by shape node, into the shape; -1 for none
   size_t n_rows_ = 0;
-  std::vector<Arrival> arrivals_;    // of each node that grow() expanded, one after another,
+  std::vector<Arrival> order_;       // of each node that was expanded, one after another,
   std::vector<size_t> begin_, end_;  // by tree node
   std::vector<double> path_, hits_;  // by tree node: the probability of its path; of the children of one node
   std::vector<int32_t> next_;        // nodes to expand at the next level

@@ -37,6 +37,9 @@ class Clock {
   Clock(uint64_t seed, uint32_t position, Domain domain = Domain::kRace)
       : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, position_(position), domain_(static_cast<uint32_t>(domain)) {}
 
+  uint32_t position() const { return position_; }
+  bool operator==(const Clock&) const = default;
+
   // The clock of a token, > 0. Pure and thread safe; defined for every token >= 0, whatever the vocabulary. The same bits on every machine.
   double operator()(Token token) const;
 

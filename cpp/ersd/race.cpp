@@ -113,13 +113,23 @@ void Race::bound(float temperature, const Clock& clock, float cutoff) {
   const auto maxima = row_.maxima();
   block_bounds_.resize(maxima.size());
   if (temperature > 0) {
-    clock.draw_blocks(maxima.size(), blocks_);
+    blocks_ = &drawn(clock, maxima.size());
   } else {
-    blocks_.fit(maxima.size());
-    std::ranges::fill(blocks_.noise, 0.0f);
+    silent_.fit(maxima.size());
+    blocks_ = &silent_;
     temperature = 1;
   }
-  bound_scores(maxima, temperature, cutoff, blocks_.noise.data(), block_bounds_.data());
+  bound_scores(maxima, temperature, cutoff, blocks_->noise.data(), block_bounds_.data());
+}
+
+// Draft and target race at the same positions, so their draws are kept for a while.
+const Clock::Draws& Race::drawn(const Clock& clock, size_t n_blocks) {
+  Drawn& drawn = drawn_[clock.position() % kPositions];
+  if (!(drawn.clock == clock) || drawn.n_blocks < n_blocks) {
+    clock.draw_blocks(n_blocks, drawn.blocks);
+    drawn.clock = clock, drawn.n_blocks = n_blocks;
+  }
+  return drawn.blocks;
 }
 
 // A score that m tokens probably reach: the greatest of blocks without much luck, and those with the least clocks.
@@ -132,16 +142,16 @@ float Race::promising(float temperature, size_t m) {
   const size_t n_reached = places(block_bounds_, least, 0, reached_.data());
   size_t n = 0;
   for (const int32_t b : std::span(reached_).first(n_reached)) {
-    const auto leader = static_cast<size_t>(Clock::leader(blocks_, static_cast<size_t>(b)));
+    const auto leader = static_cast<size_t>(Clock::leader(*blocks_, static_cast<size_t>(b)));
     likely_[n++] = row_.maxima()[b] * rate + (m < kMany ? kUnlucky : kFair);
-    if (leader < row_.logits().size() && row_.logits()[leader] > kNone) likely_[n++] = row_.logits()[leader] * rate + blocks_.noise[b];
+    if (leader < row_.logits().size() && row_.logits()[leader] > kNone) likely_[n++] = row_.logits()[leader] * rate + blocks_->noise[b];
   }
   return std::max(least, below(reached_by(std::span(likely_).first(n), m) - 0.1));
 }
 
 // The least logit with which a token of a block may reach a score, as far as the block's least clock says.
 float Race::least_logit(float temperature, float cutoff, float score, size_t block) const {
-  return std::max(cutoff, temperature > 0 ? below((static_cast<double>(score) - blocks_.noise[block]) * temperature) : score);
+  return std::max(cutoff, temperature > 0 ? below((static_cast<double>(score) - blocks_->noise[block]) * temperature) : score);
 }
 
 // Adds to the arrivals the tokens that reach the floor, or, where they are many more than m, the first m of them and perhaps others.
@@ -169,10 +179,10 @@ void Race::race(float temperature, const Clock& clock, size_t n, float floor) {
     for (const Token token : std::span(tokens_).first(n)) arrivals_.push_back({token, logits[token]});
     return;
   }
-  clock.draw_tokens(std::span(tokens_).first(n), blocks_, draws_);
+  clock.draw_tokens(std::span(tokens_).first(n), *blocks_, draws_);
   if (n > kFew) n = drop_late(temperature, n, floor);
   clocks_.resize(kChunk);
-  Clock::clocks(std::span(tokens_).first(n), blocks_, draws_, clocks_);
+  Clock::clocks(std::span(tokens_).first(n), *blocks_, draws_, clocks_);
   scores(logits, tokens_.data(), n, temperature, clocks_.data());
   for (size_t i = 0; i < n; ++i)
     if (clocks_[i] >= floor) arrivals_.push_back({tokens_[i], clocks_[i]});

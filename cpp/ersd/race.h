@@ -2,6 +2,7 @@
 // samples without replacement. E / p is least where logit / T - log E is greatest, so nothing has to be normalised.
 #pragma once
 
+#include <array>
 #include <limits>
 #include <span>
 #include <vector>
@@ -24,6 +25,8 @@ struct Arrival {
 // approximate.
 class Race {
  public:
+  static constexpr size_t kPositions = 32;  // whose draws are kept: those of a draft's races serve the target's
+
   // The token of the highest score; the lowest of equal ones. Throws std::runtime_error where no logit is above -infinity.
   Arrival winner(std::span<const float> logits, const SamplingOptions& options, const Clock& clock);
 
@@ -39,6 +42,7 @@ class Race {
   // floor: a score below which nothing is of interest. Leaves the first m arrivals, in any order.
   void run(std::span<const float> logits, const SamplingOptions& options, const Clock& clock, size_t m, float floor = kNone);
   bool race_kept(const SamplingOptions& options, const Clock& clock, float cutoff);
+  const Clock::Draws& drawn(const Clock& clock, size_t n_blocks);
   void bound(float temperature, const Clock& clock, float cutoff);
   float promising(float temperature, size_t m);
   float least_logit(float temperature, float cutoff, float score, size_t block) const;
@@ -49,14 +53,21 @@ class Race {
 
   Row row_;
   Truncation truncation_;
-  Clock::Draws blocks_, draws_;      // of the row's blocks; of tokens_
-  std::vector<float> block_bounds_;  // f32[n_blocks]: no token of the block scores more
-  std::vector<int32_t> reached_;     // i32[n_blocks + kPlacesSlack]: blocks that promise enough
-  std::vector<float> likely_;        // f32[2 n_blocks]: scores that tokens of the blocks are likely to have
-  std::vector<Token> tokens_;        // to be raced, at most kChunk at a time,
-  std::vector<float> bounds_;        // their bounds,
-  std::vector<int32_t> early_;       // those whose bounds promise enough,
-  std::vector<double> clocks_;       // and their clocks, then scores
+  struct Drawn {
+    Clock clock{0, 0};
+    size_t n_blocks = 0;
+    Clock::Draws blocks;
+  };
+  std::array<Drawn, kPositions> drawn_;    // by position
+  Clock::Draws silent_, draws_;            // of blocks at temperature 0; of tokens_
+  const Clock::Draws* blocks_ = &silent_;  // of the row's blocks
+  std::vector<float> block_bounds_;        // f32[n_blocks]: no token of the block scores more
+  std::vector<int32_t> reached_;           // i32[n_blocks + kPlacesSlack]: blocks that promise enough
+  std::vector<float> likely_;              // f32[2 n_blocks]: scores that tokens of the blocks are likely to have
+  std::vector<Token> tokens_;              // to be raced, at most kChunk at a time,
+  std::vector<float> bounds_;              // their bounds,
+  std::vector<int32_t> early_;             // those whose bounds promise enough,
+  std::vector<double> clocks_;             // and their clocks, then scores
   std::vector<Arrival> arrivals_;
 };
 

@@ -1,10 +1,15 @@
 // Rows shaped along the paths of a tree.
 #include "ersd/shaping.h"
 
+#include <algorithm>
+
 namespace ersd {
 
 std::span<const Token> Shaping::history(std::span<const Token> committed, const DraftTree& tree, int32_t node) {
-  history_.assign(committed.begin(), committed.end());
+  n_committed_ = std::min(n_committed_, committed.size());
+  history_.resize(n_committed_);
+  history_.insert(history_.end(), committed.begin() + static_cast<ptrdiff_t>(n_committed_), committed.end());
+  n_committed_ = committed.size();
   tree.path(node, path_);
   for (const int32_t i : path_) history_.push_back(tree.token(i));
   return history_;
@@ -27,9 +32,8 @@ void Shaping::draft(std::span<const Token> committed, const DraftTree& tree, int
 
 Allowed Shaping::allowed(std::span<const Token> committed, const DraftTree& tree, int32_t node) {
   if (!filter_) return {};
-  return [this, before = history(committed, tree, node)](std::span<const Token> tokens, std::span<uint8_t> allowed) {
-    filter_->filter(before, tokens, allowed);
-  };
+  history(committed, tree, node);
+  return [this](std::span<const Token> tokens, std::span<uint8_t> allowed) { filter_->filter(history_, tokens, allowed); };
 }
 
 }  // namespace ersd

@@ -64,6 +64,7 @@ class Shaping {
   }
   void shift(size_t n) {
     if (filter_) filter_->shift(n);
+    n_committed_ = 0;
   }
 
  private:
@@ -72,7 +73,8 @@ class Shaping {
   std::vector<std::shared_ptr<LogitsShaper>> target_shapers_, shapers_;
   std::shared_ptr<TokenFilter> filter_;
   std::vector<int32_t> path_;
-  std::vector<Token> history_;
+  std::vector<Token> history_;  // of the last node asked about; the first n_committed_ stay for the next
+  size_t n_committed_ = 0;
   std::vector<float> row_;
 };
 

@@ -43,68 +43,70 @@ void DraftTree::path(int32_t node, std::vector<int32_t>& path) const {
   for (int32_t n = node; n >= 0; n = parent_[n]) path[depth_[n]] = n;
 }
 
+void TreeShape::reset() {
+  parent.assign(1, -1);
+  rank.assign(1, 0);
+  depth.assign(1, 0);
+}
+
 int32_t TreeShape::add(int32_t parent_node, int32_t child_rank) {
   parent.push_back(parent_node);
   rank.push_back(child_rank);
-  depth.push_back(parent_node < 0 ? 0 : depth[parent_node] + 1);
+  depth.push_back(depth[parent_node] + 1);
   return size() - 1;
 }
 
-TreeShape sequence_shape(int32_t k, int32_t max_depth) {
-  TreeShape shape;
-  shape.add(-1, 0);
-  for (int32_t i = 0; i < std::min(k, max_depth); ++i) shape.add(i, 0);
-  return shape;
+const TreeShape& Shapes::sequence(int32_t k, int32_t max_depth) {
+  shape_.reset();
+  for (int32_t i = 0; i < std::min(k, max_depth); ++i) shape_.add(i, 0);
+  return shape_;
 }
 
-TreeShape batch_shape(int32_t k) {
-  TreeShape shape;
-  shape.add(-1, 0);
-  for (int32_t i = 0; i < k; ++i) shape.add(0, i);
-  return shape;
+const TreeShape& Shapes::batch(int32_t k) {
+  shape_.reset();
+  for (int32_t i = 0; i < k; ++i) shape_.add(0, i);
+  return shape_;
 }
 
-TreeShape optimal_shape(std::span<const double> probabilities, int32_t k, int32_t max_depth) {
-  struct Candidate {
-    double path, parent_path;
-    int32_t parent, rank;
-    bool operator<(const Candidate& other) const { return path < other.path; }
-  };
-  TreeShape grown;  // in the order of their probability
-  grown.add(-1, 0);
-  std::vector<Candidate> heap;
+const TreeShape& Shapes::optimal(std::span<const double> probabilities, int32_t k, int32_t max_depth) {
+  grown_.reset();
+  heap_.clear();
   const auto push = [&](double parent_path, int32_t parent, int32_t rank) {
-    if (static_cast<size_t>(rank) >= probabilities.size() || grown.depth[parent] >= max_depth) return;
-    heap.push_back({parent_path * probabilities[rank], parent_path, parent, rank});
-    std::push_heap(heap.begin(), heap.end());
+    if (static_cast<size_t>(rank) >= probabilities.size() || grown_.depth[parent] >= max_depth) return;
+    heap_.push_back({parent_path * probabilities[rank], parent_path, parent, rank});
+    std::push_heap(heap_.begin(), heap_.end());
   };
   push(1, 0, 0);
-  while (grown.size() <= k && !heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end());
-    const Candidate best = heap.back();
-    heap.pop_back();
-    const int32_t node = grown.add(best.parent, best.rank);
+  while (grown_.size() <= k && !heap_.empty()) {
+    std::pop_heap(heap_.begin(), heap_.end());
+    const Candidate best = heap_.back();
+    heap_.pop_back();
+    const int32_t node = grown_.add(best.parent, best.rank);
     push(best.path, node, 0);
     push(best.parent_path, best.parent, best.rank + 1);
   }
-  // Level by level, siblings side by side and by rank: the order in which they are drafted.
-  std::vector<int32_t> by_parent(grown.size() - 1), first(grown.size() + 1, 0);
-  for (int32_t i = 1; i < grown.size(); ++i) ++first[grown.parent[i] + 1];
-  std::partial_sum(first.begin(), first.end(), first.begin());
-  for (int32_t i = 1; i < grown.size(); ++i) by_parent[first[grown.parent[i]] + grown.rank[i]] = i;
-  TreeShape shape;
-  std::vector<int32_t> source{0};  // by node of the shape: its node in grown
-  shape.add(-1, 0);
-  for (int32_t i = 0; i < shape.size(); ++i)
-    for (int32_t c = first[source[i]]; c < first[source[i] + 1]; ++c) {
-      source.push_back(by_parent[c]);
-      shape.add(i, grown.rank[by_parent[c]]);
-    }
-  return shape;
+  order_by_level();
+  return shape_;
 }
 
-double expected_tokens(const TreeShape& shape, std::span<const double> probabilities) {
-  std::vector<double> path(shape.size(), 1);
+// Level by level, siblings side by side and by rank: the order in which they are drafted.
+void Shapes::order_by_level() {
+  by_parent_.resize(grown_.size());
+  first_.assign(grown_.size() + 1, 0);
+  for (int32_t i = 1; i < grown_.size(); ++i) ++first_[grown_.parent[i] + 1];
+  std::partial_sum(first_.begin(), first_.end(), first_.begin());
+  for (int32_t i = 1; i < grown_.size(); ++i) by_parent_[first_[grown_.parent[i]] + grown_.rank[i]] = i;
+  shape_.reset();
+  source_.assign(1, 0);  // by node of the shape: its node in grown_
+  for (int32_t i = 0; i < shape_.size(); ++i)
+    for (int32_t c = first_[source_[i]]; c < first_[source_[i] + 1]; ++c) {
+      source_.push_back(by_parent_[c]);
+      shape_.add(i, grown_.rank[by_parent_[c]]);
+    }
+}
+
+double expected_tokens(const TreeShape& shape, std::span<const double> probabilities, std::vector<double>& path) {
+  path.assign(shape.size(), 1);
   for (int32_t i = 1; i < shape.size(); ++i) {
     const auto rank = static_cast<size_t>(shape.rank[i]);
     path[i] = path[shape.parent[i]] * (rank < probabilities.size() ? probabilities[rank] : 0);

@@ -3,7 +3,7 @@
 
 namespace ersd {
 
-void verify(const DraftTree& tree, const Rows& target, const Rows& draft, const Filters& filters, uint32_t position, Coupling& coupling,
+void verify(const DraftTree& tree, const Rows& target, const Drafts& draft, const Filters& filters, uint32_t position, Coupling& coupling,
             Verified& verified) {
   verified.path.clear();
   verified.emitted.clear();

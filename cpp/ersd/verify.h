@@ -18,8 +18,9 @@ struct Verified {
   std::vector<int32_t> rank;   // its rank in the draft's order there; -1 where the draft was not run
 };
 
-// The logits of a node, f32[n_vocab], as the options shape them; for the draft empty where it was not run.
+// The target's logits of a node, f32[n_vocab], and what is known of the draft there, as the options shape them.
 using Rows = std::function<std::span<const float>(int32_t)>;
+using Drafts = std::function<Drafted(int32_t)>;
 
 // The tokens that may follow a node.
 using Filters = std::function<Allowed(int32_t)>;
@@ -27,7 +28,7 @@ using Filters = std::function<Allowed(int32_t)>;
 // position: the root's. Reuses the vectors of `verified`. Exact for any tree whose siblings stand in the coupling's order; with races for any
 // tree at all: the tokens are those that the same races give one by one (Kobus and Gündüz, arXiv 2504.15475).
 // Rows and filters are asked for at accepted nodes alone, once each. Where no token is left the walk ends before, at the root by std::runtime_error.
-void verify(const DraftTree& tree, const Rows& target, const Rows& draft, const Filters& filters, uint32_t position, Coupling& coupling,
+void verify(const DraftTree& tree, const Rows& target, const Drafts& draft, const Filters& filters, uint32_t position, Coupling& coupling,
             Verified& verified);
 
 }  // namespace ersd

@@ -151,14 +151,15 @@ void bind_core(nb::module_& m) {
       .def(
           "order",
           [](Coupling& c, const Floats& draft, uint32_t position, size_t m) {
-            const auto order = c.order(view(draft), position, m);
-            return std::vector<Token>(order.begin(), order.end());
+            std::vector<Token> tokens;
+            for (const Arrival& arrival : c.order(view(draft), position, m)) tokens.push_back(arrival.token);
+            return tokens;
           },
           "draft"_a, "position"_a, "m"_a, "The first m tokens to try, by the draft's logits, f32[n_draft_vocab].")
       .def(
           "emit",
           [](Coupling& c, const Floats& target, const Floats& draft, uint32_t position) {
-            const Ranked token = c.emit(view(target), view(draft), position);
+            const Ranked token = c.emit(view(target), {view(draft), {}}, position);
             return std::pair(token.token, token.rank);
           },
           "target"_a, "draft"_a, "position"_a,
@@ -169,14 +170,18 @@ void bind_core(nb::module_& m) {
       .def_ro("rank", &TreeShape::rank)
       .def_ro("depth", &TreeShape::depth)
       .def("__len__", &TreeShape::size);
-  m.def("sequence_shape", &sequence_shape, "k"_a, "max_depth"_a);
-  m.def("batch_shape", &batch_shape, "k"_a);
+  m.def("sequence_shape", [](int32_t k, int32_t max_depth) { return TreeShape(Shapes().sequence(k, max_depth)); }, "k"_a, "max_depth"_a);
+  m.def("batch_shape", [](int32_t k) { return TreeShape(Shapes().batch(k)); }, "k"_a);
   m.def(
-      "optimal_shape", [](const std::vector<double>& p, int32_t k, int32_t max_depth) { return optimal_shape(p, k, max_depth); }, "probabilities"_a,
-      "k"_a, "max_depth"_a, "The k nodes of the most probable paths for i.i.d. ranks.");
+      "optimal_shape", [](const std::vector<double>& p, int32_t k, int32_t max_depth) { return TreeShape(Shapes().optimal(p, k, max_depth)); },
+      "probabilities"_a, "k"_a, "max_depth"_a, "The k nodes of the most probable paths for i.i.d. ranks.");
   m.def(
-      "expected_tokens", [](const TreeShape& shape, const std::vector<double>& p) { return expected_tokens(shape, p); }, "shape"_a, "probabilities"_a,
-      "Expected tokens per target call for i.i.d. ranks.");
+      "expected_tokens",
+      [](const TreeShape& shape, const std::vector<double>& p) {
+        std::vector<double> path;
+        return expected_tokens(shape, p, path);
+      },
+      "shape"_a, "probabilities"_a, "Expected tokens per target call for i.i.d. ranks.");
 
   nb::class_<DraftTree>(m, "DraftTree", "A tree of tokens as flat arrays; node 0 is the last committed token.")
       .def(nb::init<Token>(), "root"_a)
@@ -228,8 +233,8 @@ void bind_core(nb::module_& m) {
         coupling.reset(Method::kErsd, options, seed);
         Verified verified;
         verify(
-            tree, [&](int32_t node) { return model.logits(node); }, [](int32_t) { return std::span<const float>(); },
-            [](int32_t) { return Allowed(); }, static_cast<uint32_t>(history.size()), coupling, verified);
+            tree, [&](int32_t node) { return model.logits(node); }, [](int32_t) { return Drafted(); }, [](int32_t) { return Allowed(); },
+            static_cast<uint32_t>(history.size()), coupling, verified);
         return std::pair(verified.path, verified.emitted);
       },
       "model"_a, "history"_a, "tree"_a, "options"_a, "seed"_a,

@@ -117,7 +117,8 @@ void bind_learning(nb::module_& m) {
       .def(
           "plan",
           [](Controller& c, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft, int32_t n_missing, int32_t max_depth) {
-            return c.plan([&](int32_t k) { return optimal_shape(ranks, k, max_depth); }, ranks, target, draft, n_missing);
+            Shapes shapes;
+            return c.plan([&](int32_t k) -> const TreeShape& { return shapes.optimal(ranks, k, max_depth); }, ranks, target, draft, n_missing);
           },
           "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64)
       .def(
@@ -128,8 +129,9 @@ void bind_learning(nb::module_& m) {
           "shape"_a, "ranks"_a, "target"_a, "draft"_a)
       .def(
           "forecast",
-          [](const Controller& c, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft) {
-            return c.forecast([&](int32_t k) { return optimal_shape(ranks, k, 64); }, ranks, target, draft);
+          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft) {
+            Shapes shapes;
+            return c.forecast([&](int32_t k) -> const TreeShape& { return shapes.optimal(ranks, k, 64); }, ranks, target, draft);
           },
           "ranks"_a, "target"_a, "draft"_a)
       .def("observe", &Controller::observe, "n_accepted"_a, "ms"_a)
