@@ -75,6 +75,7 @@ void Correction::move(std::vector<Entry>& entries, float rate) {
     merged_.push_back(entry);
   }
   merged_.insert(merged_.end(), next, entries.end());
+  if (merged_.size() > entries.capacity()) entries.reserve(2 * merged_.size());  // they come one by one
   entries.assign(merged_.begin(), merged_.end());
 }
 

@@ -41,8 +41,12 @@ void Drafter::draft(std::span<const Token> history, const TreeShape& shape, Coup
 void Drafter::grow(std::span<const Token> history, int32_t k, int32_t max_depth, double worth, Coupling& coupling, MarginModel& margins,
                    DraftTree& tree, Stats& stats) {
   constexpr double kFirst = 0.8;  // what the best child of a node may be expected to hit at most, before its race is seen
-  if (threshold_nodes_ != k) threshold_nodes_ = k, threshold_ = 0.6 / k;
   const int32_t most = std::min(4 * k, kMaxDraftNodes);
+  if (threshold_nodes_ != k) {
+    threshold_nodes_ = k, threshold_ = 0.6 / k;
+    rows_.reserve(static_cast<size_t>(most + 1) * static_cast<size_t>(n_vocab_));
+    order_.reserve(static_cast<size_t>(most + 1) * MarginModel::kArrivals);
+  }
   clear();
   path_.assign(1, 1.0);
   expanded_.assign(1, 0);

@@ -1,0 +1,121 @@
+// Counts what a decoding step allocates over table models, whose own allocations do not count: nothing, once it has run for a while.
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "ersd/decoder.h"
+#include "ersd/table_model.h"
+
+namespace {
+
+using namespace ersd;
+
+bool counting = false;
+long n_allocations = 0;
+
+void* allocate(size_t size, size_t alignment) {
+  n_allocations += counting;
+  void* p = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+  if (!p) throw std::bad_alloc();
+  return p;
+}
+
+// A table model during whose calls nothing is counted.
+class Uncounted : public LanguageModel {
+ public:
+  Uncounted(std::vector<float> table, int32_t n_vocab) : model_(std::move(table), n_vocab, 1 << 14) {}
+  int32_t n_vocab() const override { return model_.n_vocab(); }
+  int32_t n_ctx() const override { return model_.n_ctx(); }
+  std::span<const Token> cached() const override { return model_.cached(); }
+  std::span<const float> logits(int32_t node) const override { return model_.logits(node); }
+  void decode(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes) override {
+    const Pause pause;
+    model_.decode(history, tree, nodes);
+  }
+  void commit(const DraftTree& tree, int32_t node) override {
+    const Pause pause;
+    model_.commit(tree, node);
+  }
+  void rollback(int32_t n) override {
+    const Pause pause;
+    model_.rollback(n);
+  }
+
+ private:
+  struct Pause {
+    bool before = std::exchange(counting, false);
+    ~Pause() { counting = before; }
+  };
+  TableModel model_;
+};
+
+constexpr int32_t kVocab = 700, kFew = 40, kRows = 32, kWarm = 1000, kSteps = 300;
+
+// Sums of uniform variates by a linear congruential generator, times spread.
+std::vector<float> noise(uint64_t state, float spread, int32_t n_vocab) {
+  std::vector<float> x(static_cast<size_t>(kRows * n_vocab));
+  for (float& value : x) {
+    value = -2;
+    for (int i = 0; i < 4; ++i) value += static_cast<float>((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) * 0x1p-24f;
+    value *= spread;
+  }
+  return x;
+}
+
+// Allocations of kSteps steps.
+long count(const char* name, const GenerationOptions& options, int32_t n_vocab = kVocab) {
+  const auto table = noise(1, 8, n_vocab);
+  auto draft_table = noise(2, 2, n_vocab);
+  for (size_t i = 0; i < table.size(); ++i) draft_table[i] += table[i];
+  Uncounted target(table, n_vocab), draft(draft_table, n_vocab);
+  Decoder decoder(target, &draft);
+  const std::vector<Token> prompt{3, 1, 4};
+  decoder.start(prompt, options);
+  size_t n_tokens = 0;
+  n_allocations = 0;
+  for (int i = 0; i < kWarm + kSteps; ++i) {
+    counting = i >= kWarm;
+    const size_t n = decoder.step(1000).size();
+    counting = false;
+    if (i >= kWarm) n_tokens += n;
+  }
+  std::printf("%-24s %4ld allocations in %d steps of %.2f tokens\n", name, n_allocations, kSteps, static_cast<double>(n_tokens) / kSteps);
+  return n_allocations;
+}
+
+}  // namespace
+
+void* operator new(size_t size) { return allocate(size, alignof(std::max_align_t)); }
+void* operator new(size_t size, std::align_val_t alignment) { return allocate(size, static_cast<size_t>(alignment)); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+
+int main() {
+  GenerationOptions whole, cut;
+  whole.seed = cut.seed = 7;
+  whole.draft_nodes = cut.draft_nodes = 16;
+  whole.adapt_draft = cut.adapt_draft = false;  // what it learns grows
+  whole.sampling = {1, 0, 1, 0};
+  const auto with = [](GenerationOptions options, Method method, Strategy strategy) {
+    options.method = method, options.strategy = strategy;
+    return options;
+  };
+  long n = 0;
+  n += count("plain", with(whole, Method::kAr, Strategy::kTree));
+  n += count("plain, truncated", with(cut, Method::kAr, Strategy::kTree));
+  n += count("sequence", with(whole, Method::kErsd, Strategy::kSequence));
+  n += count("tree", with(whole, Method::kErsd, Strategy::kTree));
+  n += count("tree, truncated", with(cut, Method::kErsd, Strategy::kTree));
+  n += count("adaptive", with(whole, Method::kErsd, Strategy::kAdaptive));
+  n += count("adaptive, truncated", with(cut, Method::kErsd, Strategy::kAdaptive));
+  // Until there is nothing left that it does not know.
+  whole.adapt_draft = true;
+  n += count("adaptive, correcting", with(whole, Method::kErsd, Strategy::kAdaptive), kFew);
+  whole.draft_nodes = kAuto;
+  n += count("adaptive, automatic", with(whole, Method::kErsd, Strategy::kAdaptive));
+  return n > 0;
+}
