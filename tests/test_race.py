@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from ersd._core import Clock, Race, SamplingOptions
+from ersd._core import Clock, Race, SamplingOptions, cutoff, select
 
 import oracles
 
@@ -131,19 +131,39 @@ def test_first_arrivals_begin_longer_ones(race):
 ODD_VALUES = [np.inf, -np.inf, np.nan, 0.0, 1.0, 1e30, -1e30, np.finfo(np.float32).max, np.finfo(np.float32).min, 1e-40]
 
 
-@pytest.mark.parametrize("n", [1, 100, 128, 700])
-def test_odd_logits(race, n):
-    """Infinite, NaN and huge logits in any mixture: brute force's arrivals, or RuntimeError where there is no probability."""
-    rng = np.random.default_rng(n)
-    for i in range(300):
-        logits = rng.normal(size=n).astype(np.float32)
-        odd = rng.choice(ODD_VALUES, size=n).astype(np.float32) if i % 3 else np.full(n, rng.choice(ODD_VALUES), np.float32)
-        logits = np.where(rng.random(n) < rng.choice([0.1, 0.9, 1.0]), odd, logits)
+ODD_ROWS = {
+    "mixture": lambda rng, n: np.where(rng.random(n) < rng.choice([0.1, 0.9, 1.0]), rng.choice(ODD_VALUES, size=n), rng.normal(size=n)),
+    "equal": lambda rng, n: np.full(n, rng.choice(ODD_VALUES)),
+    "one finite": lambda rng, n: np.where(np.arange(n) == rng.integers(max(n, 1)), rng.choice([-1e30, 0.0, 7.0]), -np.inf),
+    "none": lambda rng, n: rng.choice([np.nan, -np.inf], size=n),
+    "denormal": lambda rng, n: rng.normal(size=n) * 1e-40,
+    "huge": lambda rng, n: rng.normal(size=n) * 10.0 ** rng.integers(3, 38),
+    "two levels": lambda rng, n: rng.choice([-1e4, 1e4], size=n) * rng.integers(2),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ROWS)
+def test_odd_logits(race, kind):
+    """Rows that no model should give, of any length, cut at random: brute force's cutoff, winner, arrivals and ranks, or one error."""
+    rng = np.random.default_rng(len(kind))
+    for i in range(400):
+        n = int(rng.choice([0, 1, 2, 5, 127, 128, 129, 300, 700]))
+        logits = ODD_ROWS[kind](rng, n).astype(np.float32)
+        given = {"temperature": float(rng.choice([0.0, 1e-6, 1e6, *TEMPERATURES])), **(oracles.random_truncation(rng, n) if i % 3 else {})}
+        options, clock, m = SamplingOptions(**given), Clock(5, i), int(rng.choice([1, 7, 64, n + 1]))
         if not (logits > -np.inf).any():
-            with pytest.raises(RuntimeError, match="no token a probability"):
-                race.winner(logits, SamplingOptions(), Clock(0, i))
+            assert (cutoff(logits, options), race.rank(logits, options, clock, 0, m)) == (-np.inf, m)
+            assert race.arrivals(logits, options, clock, m)[0].size == 0
+            assert (select(logits, options, 0.5) > -np.inf).sum() == 0
+            with pytest.raises(RuntimeError, match=f"no token a probability: all {n} logits"):
+                race.winner(logits, options, clock)
             continue
-        assert_arrivals(race, logits, 5, i, int(rng.choice([1, 7, n])), temperature=float(rng.choice([0.0, *TEMPERATURES])))
+        kept = (logits >= cutoff(logits, options)) & (logits > -np.inf)
+        np.testing.assert_array_equal(kept, oracles.kept(logits, **given))
+        assert_arrivals(race, logits, 5, i, m, **given)
+        order = oracles.arrivals(logits, oracles.clocks(5, i, n), m, **given)[0].tolist()
+        for token in (*order[:2], *order[-1:], int(rng.integers(n))):
+            assert race.rank(logits, options, clock, token, m) == (order.index(token) if token in order else m)
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.7, 1.0, 1e6])
