@@ -17,6 +17,7 @@
 #include "ersd/llama/grammar.h"   // GBNF: which tokens may come
 #include "ersd/llama/model.h"     // weights and vocabulary
 #include "ersd/llama/samplers.h"  // penalties, DRY, bias
+#include "ersd/llama/teacher.h"   // many texts at once
 #include "ersd/logprobs.h"        // log-probabilities of emitted tokens
 #include "ersd/margins.h"         // how safe the places of a race are
 #include "ersd/noise.h"           // clocks: one Exp(1) variate per (seed, position, token)

@@ -112,7 +112,37 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompts", type=int, default=None, help="prompts per category; without it, all")
     add("--checks", type=int, default=1, help="prompts per category that run through the engine too")
     add("-s", "--seed", type=int, default=1, help="seed of the first prompt of a category")
+    _add_distill(commands)
     return parser
+
+
+def _add_distill(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    distill = commands.add_parser(
+        "distill",
+        help="make a draft for a target",
+        description="The target writes texts, and a small model learns what it says. Stopped at any moment, the same command goes on.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = distill.add_argument
+    add("model", type=Path, metavar="TARGET", help="GGUF file to make a draft for")
+    add("-o", "--output", required=True, type=Path, metavar="DRAFT", help="GGUF file to write; beside it a card, .md, and a folder .work")
+    add("--width", type=int, default=256, help="of the draft; a multiple of 64")
+    add("--layers", type=int, default=3, help="of the draft")
+    add("--tokens", type=int, default=1_000_000, help="tokens of text that the target writes")
+    add("--epochs", type=float, default=6, help="how often the draft sees each")
+    add(
+        "--text",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="texts that the target reads before it writes; they count as tokens",
+    )
+    add("-c", "--ctx-size", type=int, default=320, help="longest text, in tokens")
+    add("-np", "--parallel", type=int, default=254, help="texts written side by side, at most 254")
+    add("-s", "--seed", type=int, default=1, help="of texts and training")
+    add("-t", "--threads", type=int, default=0, help="CPU threads; 0: one per core")
+    add("-ngl", "--gpu-layers", type=int, default=-1, help="layers of the target on the GPU; -1: all; 0: everything on the CPU")
 
 
 def _prompt(args: argparse.Namespace) -> str:
@@ -229,6 +259,36 @@ def _paper(args: argparse.Namespace) -> None:
     print(f"ersd: {Path(args.output) / 'report.md'}", file=sys.stderr)
 
 
+def _distill(args: argparse.Namespace) -> None:
+    try:
+        from ersd.distill.run import Distillation, distill
+    except ImportError as error:
+        raise ValueError(f'{error.name} is not installed: run `pip install "ersd[distill]"`') from error
+    settings = Distillation(
+        target=args.model,
+        draft=args.output,
+        width=args.width,
+        layers=args.layers,
+        n_positions=args.tokens,
+        epochs=args.epochs,
+        n_ctx=args.ctx_size,
+        n_texts=args.parallel,
+        text=tuple(args.text),
+        seed=args.seed,
+        n_threads=args.threads,
+        n_gpu_layers=args.gpu_layers,
+    )
+    try:
+        figures = distill(settings)
+    except KeyboardInterrupt:
+        print("\nersd: stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    for name, value in figures.items():
+        if not name.endswith("_stderr"):
+            print(f"{name} {value:.3f}")
+    print(f"ersd: {settings.draft}, {settings.draft.with_suffix('.md')}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``ersd``; returns the exit status: 0, 1 for an error, 2 for wrong usage, 130 after Ctrl-C."""
     parser = _parser()
@@ -243,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.version:
             print(version(), flush=True)
             return 0
-        {"generate": _generate, "chat": _chat, "paper": _paper, "tune": _tune}[args.command](args)
+        {"generate": _generate, "chat": _chat, "paper": _paper, "tune": _tune, "distill": _distill}[args.command](args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

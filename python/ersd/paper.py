@@ -14,10 +14,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -28,6 +26,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from ersd import Generator, theory
+from ersd.progress import Progress
 from ersd.prompts import read_prompts
 
 __all__ = ["METHODS", "STRATEGIES", "Experiment", "Row", "analyse", "compared_nodes", "ratio", "replay", "run", "strategy_tree"]
@@ -112,29 +111,6 @@ def compared_nodes(nodes: Iterable[int]) -> int:
     return max(k for k in nodes if k <= 16)
 
 
-@dataclass
-class Progress:
-    """Done and left, on stderr: one line that changes on a terminal, a line a minute elsewhere."""
-
-    total: int
-    done: int = 0
-    skipped: int = 0
-    begun: float = field(default_factory=time.monotonic)
-    shown: float = 0.0
-
-    def step(self, skipped: bool = False) -> None:
-        """One more; skipped ones were done in an earlier run and tell nothing of the time left."""
-        self.done += 1
-        self.skipped += skipped
-        now, terminal, over = time.monotonic(), sys.stderr.isatty(), self.done == self.total
-        if not over and (skipped or now - self.shown < (0.2 if terminal else 60)):
-            return
-        self.shown = now
-        left = (now - self.begun) / max(1, self.done - self.skipped) * (self.total - self.done)
-        text = f"ersd paper: {self.done}/{self.total}, {left / 60:.0f} min left"
-        print(("\r" if terminal else "") + text, end="\n" if over or not terminal else "  ", file=sys.stderr, flush=True)
-
-
 def record(experiment: Experiment, folder: Path, **options: Any) -> list[Record]:
     """The settings, then ranks of all texts and calls of the engine's checks.
 
@@ -153,7 +129,7 @@ def record(experiment: Experiment, folder: Path, **options: Any) -> list[Record]
     path = folder / "ranks.jsonl"
     done = {_key(r): r for r in _resume(path, settings)}
     jobs, prompts = experiment.jobs(), experiment.prompts()
-    progress = Progress(len(jobs))
+    progress = Progress("paper", len(jobs))
     with path.open("a", encoding="utf-8") as file:
         for job in jobs:
             if _key(job) in done:

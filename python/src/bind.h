@@ -13,6 +13,7 @@ void bind_options(nanobind::module_& m);    // what a caller can ask of a genera
 void bind_core(nanobind::module_& m);       // clocks, races, trees, layouts, verification: the core without a model file
 void bind_learning(nanobind::module_& m);   // what is learnt of a pair: ranks, margins, correction, costs
 void bind_generator(nanobind::module_& m);  // models and generation
+void bind_teacher(nanobind::module_& m);    // what a draft is distilled from
 
 using Floats = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
 

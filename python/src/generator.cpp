@@ -97,6 +97,15 @@ void bind_generator(nb::module_& m) {
       .def_prop_ro("finish_reason", [](const GenerationStep& s) { return to_string(s.finish_reason); });
 
   nb::class_<llama::Model>(m, "Model", "A loaded GGUF file; see ersd.Generator.")
+      .def(
+          "__init__",
+          [](llama::Model* self, const std::string& path, int32_t n_gpu_layers) {
+            const nb::gil_scoped_release no_gil;
+            llama::ModelOptions options;
+            options.n_gpu_layers = n_gpu_layers;
+            new (self) llama::Model(path, options);
+          },
+          "path"_a, "n_gpu_layers"_a = -1)
       .def_prop_ro("path", &llama::Model::path)
       .def_prop_ro("description", &llama::Model::description)
       .def_prop_ro("architecture", &llama::Model::architecture)

@@ -7,4 +7,5 @@ NB_MODULE(_core, m) {
   bind_core(m);
   bind_learning(m);
   bind_generator(m);
+  bind_teacher(m);
 }

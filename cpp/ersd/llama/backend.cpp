@@ -3,10 +3,15 @@
 
 #include <ggml-backend.h>
 #include <llama.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 namespace ersd::llama {
@@ -53,6 +58,14 @@ std::vector<Device> devices() {
                      type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU});
   }
   return found;
+}
+
+int32_t usable_cores() {
+#ifdef __linux__
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
+#endif
+  return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 bool has_gpu() {

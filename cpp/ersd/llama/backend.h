@@ -1,6 +1,7 @@
 // llama.cpp as a whole: started once, quiet, and able to say what it runs on.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -21,5 +22,8 @@ struct Device {
 };
 std::vector<Device> devices();
 bool has_gpu();
+
+// Cores that this process may run on: fewer than there are under taskset and in containers, where more threads would wait for each other.
+int32_t usable_cores();
 
 }  // namespace ersd::llama

@@ -2,27 +2,14 @@
 #include "ersd/llama/context.h"
 
 #include <llama.h>
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 #include <algorithm>
 #include <cctype>
-#include <thread>
 
 #include "ersd/llama/backend.h"
 
 namespace ersd::llama {
 namespace {
-
-// Cores that this process may run on: fewer than there are under taskset and in containers, where more threads would wait for each other.
-int32_t usable_cores() {
-#ifdef __linux__
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
-#endif
-  return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
-}
 
 constexpr int32_t kMaxSequences = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
 

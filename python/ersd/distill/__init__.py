@@ -1,0 +1,1 @@
+"""Drafts distilled from a target: ``ersd distill``."""
