@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import tiny
-from ersd import Generator, Result, Stream, models
+from ersd import Generator, Result, Stream, _core, models
+from ersd.distill import corpus
 
 
 class Drafting(Generator):
@@ -92,3 +93,27 @@ def target() -> Path:
 def bad_draft(folder: Path, target: Path) -> Path:
     """The default target without its layers 20 to 25."""
     return tiny.prune_layers(target, folder / "bad.gguf", range(20, 26))
+
+
+CHAT = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>assistant: {% endif %}"
+
+
+@pytest.fixture(scope="session")
+def writer_path(folder: Path) -> Path:
+    """A random model that ends its texts now and then and has a chat template."""
+    return tiny.write_llama(folder / "writer.gguf", ends=True, chat_template=CHAT)
+
+
+@pytest.fixture(scope="session")
+def writer(writer_path: Path) -> Generator:
+    """The same as a Generator, with the cache of a teacher."""
+    return Generator(writer_path, n_ctx=512, n_threads=1, type_k="f16")
+
+
+@pytest.fixture(scope="session")
+def texts(folder: Path, writer: Generator, writer_path: Path) -> list[corpus.Text]:
+    """Two thousand positions of texts of up to 48 tokens that it wrote, four at a time, with seed 3."""
+    path, teacher = folder / "texts.bin", _core.Teacher(_core.Model(str(writer_path)), n_texts=5, n_ctx=48, n_threads=1)
+    for _ in corpus.write(teacher, writer, path, 2000, n_ctx=48, seed=3):
+        pass
+    return corpus.Corpus(path).up_to(2000)

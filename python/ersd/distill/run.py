@@ -105,7 +105,7 @@ def distill(settings: Distillation) -> Figures:
     facts = _facts(settings, target, learnt)
     unfinished = settings.work / "draft.gguf"
     export(trainer.student, settings.target, unfinished, facts)
-    figures = evaluate(settings, unfinished, held)
+    figures = evaluate(_pair(settings, unfinished), _prompts(held))
     export(trainer.student, settings.target, settings.draft, {**facts, **figures})
     settings.draft.with_suffix(".md").write_text(card(settings, facts, figures, curve), encoding="utf-8")
     return figures
@@ -214,13 +214,8 @@ def _rows(held: Sequence[Text]) -> list[Batch]:
     return [batches(i) for i in range(min(n_rows, batches.per_epoch))]
 
 
-def evaluate(settings: Distillation, draft: Path, held: Sequence[Text]) -> Figures:
-    """What a draft is worth on the second halves of texts that it never saw, written anew by the target, both models in llama.cpp.
-
-    Returns, for T = 1 and 0.6: ``first``, the share of positions where both races have one winner, and ``tokens_per_call_K``, of the
-    optimal static tree of K nodes; each with its standard error over texts. ``cost`` is a draft's call beside a target's, one token each.
-    """
-    generator = Generator(
+def _pair(settings: Distillation, draft: Path) -> Generator:
+    return Generator(
         settings.target,
         draft,
         n_ctx=2 * settings.n_ctx,
@@ -229,20 +224,33 @@ def evaluate(settings: Distillation, draft: Path, held: Sequence[Text]) -> Figur
         draft_n_gpu_layers=settings.n_gpu_layers,
         profile=False,
     )
+
+
+def _prompts(texts: Sequence[Text]) -> list[list[int]]:
+    """The first halves of texts, of which the target writes the second anew."""
+    return [text.tokens[: max(text.first + 1, len(text.tokens) // 2)].tolist() for text in texts]
+
+
+def evaluate(generator: Generator, prompts: Sequence[Sequence[int]], max_tokens: int = 64) -> Figures:
+    """What a draft is worth on answers to prompts, by ranks at every position of both models in llama.cpp, nothing corrected.
+
+    Returns, for T = 1 and 0.6: ``first_tT``, the share of positions where both races have one winner, and ``tokens_per_call_K_tT``, of the
+    optimal static tree of K nodes for the ranks of other prompts; each with its standard error over prompts. ``cost`` is a draft's call
+    beside one of the target, one token each.
+    """
     figures: Figures = {}
     for temperature in TEMPERATURES:
         records: list[dict[str, Any]] = []
-        for i, text in enumerate(held):
-            prompt = text.tokens[: max(text.first + 1, len(text.tokens) // 2)].tolist()
-            ranks = [p.rank for p in generator.ranks(prompt, max_tokens=64, temperature=temperature, seed=i)]
-            records.append({"category": "held", "prompt": i, "ranks": ranks})
+        for i, prompt in enumerate(prompts):
+            ranks = [p.rank for p in generator.ranks(prompt, max_tokens=max_tokens, temperature=temperature, seed=i)]
+            records.append({"category": "", "prompt": i, "ranks": ranks})
         found = Texts(records)
-        hits = [(r["ranks"].count(0), len(r["ranks"])) for r in records]
         name = f"t{temperature:g}"
-        figures[f"first_{name}"], figures[f"first_{name}_stderr"] = ratio(*zip(*hits, strict=True))
-        for k in NODES:
-            mean, stderr = found.tokens_per_call(found.trees("tree", k))
-            figures[f"tokens_per_call_{k}_{name}"], figures[f"tokens_per_call_{k}_{name}_stderr"] = mean, stderr
+        hits = [(r["ranks"].count(0), len(r["ranks"])) for r in records]
+        shares = {f"first_{name}": ratio(*zip(*hits, strict=True))}
+        shares |= {f"tokens_per_call_{k}_{name}": found.tokens_per_call(found.trees("tree", k)) for k in NODES}
+        for key, (mean, stderr) in shares.items():
+            figures |= {key: mean, f"{key}_stderr": stderr}
     generator._core.forecast()
     costs = generator._core.profile()
     figures["cost"] = costs.draft(1) / costs.target(1)

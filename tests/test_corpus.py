@@ -1,0 +1,108 @@
+"""The texts that a target writes for its draft, and what it says of every position."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ersd import Generator, _core
+from ersd.distill import corpus
+
+
+def teacher(path: Path, n_texts: int = 5) -> _core.Teacher:
+    """A model beside a few texts."""
+    return _core.Teacher(_core.Model(str(path)), n_texts=n_texts, n_ctx=48, n_threads=1)
+
+
+def written(path: Path, writer: Generator, writer_path: Path, n: int, given: Any = ()) -> list[corpus.Text]:
+    """The first texts that make up n positions."""
+    for _ in corpus.write(teacher(writer_path), writer, path, n, n_ctx=48, seed=3, given=given):
+        pass
+    return corpus.Corpus(path).up_to(n)
+
+
+def test_texts_say_what_the_target_says(texts: list[corpus.Text], writer: Generator) -> None:
+    """Distributions equal those of plain decoding, one prompt at a time, and drawn tokens are likely ones."""
+    assert sum(map(len, texts)) >= 2000
+    for text in texts[:6]:
+        for i in (0, len(text) // 2, len(text) - 1):
+            prompt = text.tokens[: text.first + i + 1].tolist()
+            out = writer.generate(prompt, max_tokens=1, temperature=0, logprobs=corpus.N_TOP)
+            assert out.logprobs is not None
+            expected = dict(out.logprobs[0].top)
+            found = dict(zip(text.top[i].tolist(), text.logprobs[i].tolist(), strict=True))
+            assert len(expected.keys() & found.keys()) >= corpus.N_TOP - 1
+            common = expected.keys() & found.keys()
+            assert max(abs(found[t] - expected[t]) for t in common) < 0.04  # a cache in half precision
+
+
+def test_texts_are_drawn_from_the_target(texts: list[corpus.Text]) -> None:
+    """At temperature 1 the drawn token's mean log-probability is minus the entropy: of those of plain beginnings."""
+    drawn, entropies = [], []
+    for text in texts:
+        for i in range(len(text)):
+            following = text.tokens[text.first + i + 1]
+            place = np.flatnonzero(text.top[i] == following)
+            logprobs = text.logprobs[i].astype(float)
+            if len(place):
+                drawn.append(logprobs[place[0]])
+                p = np.exp(logprobs) / np.exp(logprobs).sum()
+                entropies.append((p * logprobs).sum())
+    assert len(drawn) > 1500
+    # Texts are written at 0.6 to 1: what is drawn is a little likelier than at 1.
+    assert 0 <= np.mean(drawn) - np.mean(entropies) < 0.6
+
+
+def test_writing_goes_on_after_a_stop(tmp_path: Path, texts: list[corpus.Text], writer: Generator, writer_path: Path) -> None:
+    """Stopped, even in the middle of a record, the file goes on to the same texts."""
+    path = tmp_path / "texts.bin"
+    for i, _ in enumerate(corpus.write(teacher(writer_path), writer, path, 2000, n_ctx=48, seed=3)):
+        if i == 90:
+            break
+    before = len(corpus.Corpus(path).texts)
+    assert before > 3
+    with path.open("ab") as file:
+        file.write((path.read_bytes())[:100])
+    found = written(path, writer, writer_path, 2000)
+    assert [text.index for text in found] == list(range(len(texts)))
+    assert sum(np.array_equal(a.tokens, b.tokens) for a, b in zip(found, texts, strict=True)) == len(texts)
+    assert np.array_equal(found[0].logprobs, texts[0].logprobs)
+
+
+def test_chats_follow_the_template(texts: list[corpus.Text], writer: Generator) -> None:
+    """A chat is the template around a user's words, then an answer; every fourth text begins with a token alone."""
+    for text in texts:
+        words = writer.detokenize(text.tokens.tolist(), special=True)
+        assert words.startswith("<s> user:") == bool(text.index % corpus.RAW_EVERY), words
+        if text.index % corpus.RAW_EVERY and len(text.tokens) < 48:
+            assert words.count("</s><s> assistant:") == 1
+
+
+def test_given_texts_are_read_word_for_word(tmp_path: Path, writer: Generator, writer_path: Path) -> None:
+    """They come first, in pieces of the longest length."""
+    tokens = [300 + i % 200 for i in range(100)]
+    found = written(tmp_path / "texts.bin", writer, writer_path, 120, given=[tokens])
+    begin = writer.tokenize("")
+    assert [t for text in found[:3] for t in text.tokens[len(begin) :].tolist()] == [*tokens]
+
+
+def test_a_teacher_refuses_what_it_has_no_room_for(writer_path: Path) -> None:
+    """With who, what was expected and what came; its texts stay as they were."""
+    model = _core.Model(str(writer_path))
+    with pytest.raises(ValueError, match="n_texts must be between 1 and 255, got 256"):
+        _core.Teacher(model, n_texts=256)
+    both = _core.Teacher(model, n_texts=2, n_ctx=3, n_threads=1)
+    both.decode([0, 1], [5, 6])
+    with pytest.raises(ValueError, match="a text must be between 0 and 1, got 2"):
+        both.decode([0, 2], [5, 6])
+    with pytest.raises(ValueError, match="a token must be between 0 and 514, got 515"):
+        both.decode([0], [515])
+    both.decode([0, 0], [7, 8])
+    with pytest.raises(ValueError, match="text 0 is full: it has 3 tokens"):
+        both.decode([1, 0], [5, 6])
+    assert [both.length(text) for text in (0, 1)] == [3, 1]
+    both.copy(0, 1)
+    assert both.length(1) == 3
