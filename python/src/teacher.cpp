@@ -1,7 +1,11 @@
 // Bindings of the teacher of a draft.
 #include "ersd/llama/teacher.h"
 
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <utility>
 
 #include "bind.h"
 #include "ersd/logprobs.h"
@@ -65,7 +69,7 @@ void bind_teacher(nb::module_& m) {
             for (int32_t row = 0; row < t.n_rows(); ++row)
               for (const auto& [token, value] : logprobs(t.logits(row), 0, n).top) tokens.push_back(token), values.push_back(value);
             const auto rows = static_cast<size_t>(t.n_rows());
-            return nb::make_tuple(table(std::move(tokens), rows), table(std::move(values), rows));
+            return std::pair(table(std::move(tokens), rows), table(std::move(values), rows));
           },
           "n"_a, "The n most probable tokens of each row, the most probable first, and their log-probabilities; i32, f32[n_rows, n].")
       .def(
