@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("-k", "--draft-nodes", type=int, default=16)
     parser.add_argument("--temp", default="0.6,1.0")
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS), metavar="NAME")
-    parser.add_argument("-md", "--model-draft", type=Path, default=models.default_draft())
+    parser.add_argument("-md", "--model-draft", type=Path, default=models.twin())
     parser.add_argument("-t", "--threads", type=int, default=None)
     args = parser.parse_args()
     generator = Generator(models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False)

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("-t", "--threads", type=int, default=None)
     args = parser.parse_args()
     for name, shape in {"with the grammar": {"type": "json_object", "schema": SCHEMA}, "without": None}.items():
-        generator = Generator(models.default_target(), models.default_draft(), n_ctx=1024, n_threads=args.threads, profile=False)
+        generator = Generator(models.default_target(), models.twin(), n_ctx=1024, n_threads=args.threads, profile=False)
         options = {
             "temperature": args.temp,
             "top_k": 0,
