@@ -66,6 +66,7 @@ def test_types_of_cache_are_llama_cpps(target: Path, type_k: str, type_v: str, f
     llama = llama_cpp.Llama(str(target), n_ctx=256, n_threads=1, n_threads_batch=1, flash_attn=flash_attn, verbose=False, **types)
     generator = Generator(target, models.twin(), n_ctx=256, n_threads=1, type_k=type_k, type_v=type_v, flash_attn=flash_attn)
     prompt = generator.tokenize("The capital of France is")
+    llama.eval(prompt[:-1])  # and the last token alone, as here: without flash attention llama.cpp's own text depends on these widths
     expected = list(itertools.islice(llama.generate(prompt, temp=0.0), 16))
     assert generator.generate(prompt, max_tokens=16, temperature=0, method="ar").tokens == expected
     assert generator.generate(prompt, max_tokens=16, temperature=0, draft_nodes=8).stats.tokens_per_call > 1.5
