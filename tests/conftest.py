@@ -95,6 +95,19 @@ def bad_draft(folder: Path, target: Path) -> Path:
     return tiny.prune_layers(target, folder / "bad.gguf", range(20, 26))
 
 
+def writing(path: Path, writer: Generator, writer_path: Path, n: int, given: Sequence[Sequence[int]] = ()) -> Iterator[int]:
+    """Texts of up to 48 tokens, four at a time, with seed 3, as they are written."""
+    teacher = _core.Teacher(_core.Model(str(writer_path)), n_texts=5, n_ctx=48, n_threads=1)
+    return corpus.write(teacher, writer, path, n, n_ctx=48, seed=3, given=given)
+
+
+def written(path: Path, writer: Generator, writer_path: Path, n: int, given: Sequence[Sequence[int]] = ()) -> list[corpus.Text]:
+    """The first of them that make up n positions."""
+    for _ in writing(path, writer, writer_path, n, given):
+        pass
+    return corpus.Corpus(path).up_to(n)
+
+
 CHAT = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>assistant: {% endif %}"
 
 
@@ -112,8 +125,5 @@ def writer(writer_path: Path) -> Generator:
 
 @pytest.fixture(scope="session")
 def texts(folder: Path, writer: Generator, writer_path: Path) -> list[corpus.Text]:
-    """Two thousand positions of texts of up to 48 tokens that it wrote, four at a time, with seed 3."""
-    path, teacher = folder / "texts.bin", _core.Teacher(_core.Model(str(writer_path)), n_texts=5, n_ctx=48, n_threads=1)
-    for _ in corpus.write(teacher, writer, path, 2000, n_ctx=48, seed=3):
-        pass
-    return corpus.Corpus(path).up_to(2000)
+    """Two thousand positions of texts that it wrote."""
+    return written(folder / "texts.bin", writer, writer_path, 2000)

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from conftest import writing, written
 from ersd import Generator, _core
 from ersd.distill import corpus
-
-
-def teacher(path: Path, n_texts: int = 5) -> _core.Teacher:
-    """A model beside a few texts."""
-    return _core.Teacher(_core.Model(str(path)), n_texts=n_texts, n_ctx=48, n_threads=1)
-
-
-def written(path: Path, writer: Generator, writer_path: Path, n: int, given: Any = ()) -> list[corpus.Text]:
-    """The first texts that make up n positions."""
-    for _ in corpus.write(teacher(writer_path), writer, path, n, n_ctx=48, seed=3, given=given):
-        pass
-    return corpus.Corpus(path).up_to(n)
 
 
 def test_texts_say_what_the_target_says(texts: list[corpus.Text], writer: Generator) -> None:
@@ -59,7 +47,7 @@ def test_texts_are_drawn_from_the_target(texts: list[corpus.Text]) -> None:
 def test_writing_goes_on_after_a_stop(tmp_path: Path, texts: list[corpus.Text], writer: Generator, writer_path: Path) -> None:
     """Stopped, even in the middle of a record, the file goes on to the same texts."""
     path = tmp_path / "texts.bin"
-    for i, _ in enumerate(corpus.write(teacher(writer_path), writer, path, 2000, n_ctx=48, seed=3)):
+    for i, _ in enumerate(writing(path, writer, writer_path, 2000)):
         if i == 90:
             break
     before = len(corpus.Corpus(path).texts)

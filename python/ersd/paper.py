@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from ersd import Generator, theory
-from ersd.progress import Progress
+from ersd.progress import Progress, differences
 from ersd.prompts import read_prompts
 
 __all__ = ["METHODS", "STRATEGIES", "Experiment", "Row", "analyse", "compared_nodes", "ratio", "replay", "run", "strategy_tree"]
@@ -156,8 +156,7 @@ def _resume(path: Path, settings: Record) -> list[Record]:
         path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
         return []
     if (found := json.loads(whole[0])) != settings:
-        different = ", ".join(f"{name} = {found.get(name)!r} instead of {v!r}" for name, v in settings.items() if found.get(name) != v)
-        raise ValueError(f"'{path}' holds another experiment: {different}; name another folder")
+        raise ValueError(f"'{path}' holds another experiment: {differences(found, settings)}; name another folder")
     if cut:
         path.write_text("\n".join(whole) + "\n", encoding="utf-8")
     return [json.loads(line) for line in whole[1:]]

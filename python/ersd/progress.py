@@ -1,12 +1,14 @@
-"""How far a long command has come."""
+"""Long commands: how far they have come, and whether what lies there is theirs to go on with."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "differences"]
 
 
 @dataclass
@@ -31,3 +33,8 @@ class Progress:
         left = (now - self.begun) / max(1, self.done - self.skipped) * (self.total - self.done)
         text = f"ersd {self.command}: {self.done}/{self.total}, {left / 60:.0f} min left"
         print(("\r" if terminal else "") + text, end="\n" if over or not terminal else "  ", file=sys.stderr, flush=True)
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The settings that an earlier run had otherwise, as "seed = 1 instead of 2, ..."; empty where there are none."""
+    return ", ".join(f"{name} = {found.get(name)!r} instead of {value!r}" for name, value in wanted.items() if found.get(name) != value)

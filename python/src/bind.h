@@ -19,12 +19,18 @@ using Floats = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_con
 
 inline std::span<const float> view(const Floats& a) { return {a.data(), a.size()}; }
 
-// A NumPy array that owns the values.
-template <class T>
-auto array(std::vector<T> values) {
+// A NumPy array of this shape that owns the values.
+template <class T, class... Sizes>
+auto array_of(std::vector<T> values, Sizes... shape) {
   auto* owner = new std::vector<T>(std::move(values));
   const nanobind::capsule capsule(owner, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nanobind::ndarray<nanobind::numpy, T, nanobind::ndim<1>>(owner->data(), {owner->size()}, capsule);
+  return nanobind::ndarray<nanobind::numpy, T, nanobind::ndim<sizeof...(Sizes)>>(owner->data(), {shape...}, capsule);
+}
+
+template <class T>
+auto array(std::vector<T> values) {
+  const size_t n = values.size();
+  return array_of(std::move(values), n);
 }
 
 // The same with a copy of them.

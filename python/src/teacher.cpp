@@ -19,14 +19,11 @@ namespace {
 
 using NoGil = nb::call_guard<nb::gil_scoped_release>;
 
+// [n_rows, values.size() / n_rows]
 template <class T>
-using Table = nb::ndarray<nb::numpy, T, nb::ndim<2>>;
-
-template <class T>
-Table<T> table(std::vector<T> values, size_t rows) {
-  auto* owner = new std::vector<T>(std::move(values));
-  const nb::capsule capsule(owner, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return Table<T>(owner->data(), {rows, rows ? owner->size() / rows : 0}, capsule);
+auto table(std::vector<T> values, int32_t n_rows) {
+  const auto rows = static_cast<size_t>(n_rows), columns = values.size() / std::max<size_t>(rows, 1);
+  return array_of(std::move(values), rows, columns);
 }
 
 }  // namespace
@@ -41,7 +38,6 @@ void bind_teacher(nb::module_& m) {
           },
           "model"_a, nb::kw_only(), "n_texts"_a = 128, "n_ctx"_a = 512, "n_threads"_a = 0, nb::keep_alive<1, 2>())
       .def_prop_ro("n_texts", &Teacher::n_texts)
-      .def_prop_ro("n_embd", &Teacher::n_embd)
       .def("length", &Teacher::length, "text"_a)
       .def(
           "decode", [](Teacher& t, const std::vector<int32_t>& texts, const std::vector<Token>& tokens) { t.decode(texts, tokens); }, "texts"_a,
@@ -68,8 +64,7 @@ void bind_teacher(nb::module_& m) {
             n = std::min(n, t.n_vocab());
             for (int32_t row = 0; row < t.n_rows(); ++row)
               for (const auto& [token, value] : logprobs(t.logits(row), 0, n).top) tokens.push_back(token), values.push_back(value);
-            const auto rows = static_cast<size_t>(t.n_rows());
-            return std::pair(table(std::move(tokens), rows), table(std::move(values), rows));
+            return std::pair(table(std::move(tokens), t.n_rows()), table(std::move(values), t.n_rows()));
           },
           "n"_a, "The n most probable tokens of each row, the most probable first, and their log-probabilities; i32, f32[n_rows, n].")
       .def(
@@ -80,7 +75,7 @@ void bind_teacher(nb::module_& m) {
               const auto state = t.state(row);
               out.insert(out.end(), state.begin(), state.end());
             }
-            return table(std::move(out), static_cast<size_t>(t.n_rows()));
+            return table(std::move(out), t.n_rows());
           },
           "What the output matrix is applied to; f32[n_rows, n_embd].")
       .def("clear", &Teacher::clear, "text"_a)

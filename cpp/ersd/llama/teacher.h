@@ -26,7 +26,6 @@ class Teacher {
 
   int32_t n_texts() const { return static_cast<int32_t>(lengths_.size()); }
   int32_t n_vocab() const { return n_vocab_; }
-  int32_t n_embd() const { return n_embd_; }
   int32_t length(int32_t text) const { return lengths_.at(static_cast<size_t>(text)); }
 
   // One call: each token goes to the end of its text. Rows of logits and states follow in the same order.

@@ -18,7 +18,7 @@ from ersd.distill.corpus import Corpus, Text
 from ersd.distill.export import export
 from ersd.distill.train import ROW, Batch, Batches, Trainer, measure
 from ersd.paper import Texts, ratio
-from ersd.progress import Progress
+from ersd.progress import Progress, differences
 
 __all__ = ["Distillation", "distill"]
 
@@ -124,8 +124,8 @@ def _open(settings: Distillation, target: Generator, given: Sequence[Sequence[in
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != wanted:
-            different = ", ".join(f"{name} = {found.get(name)!r} instead of {v!r}" for name, v in wanted.items() if found.get(name) != v)
-            raise ValueError(f"'{settings.work}' holds another distillation: {different}; remove it or name another draft")
+            which = differences(found, wanted)
+            raise ValueError(f"'{settings.work}' holds another distillation: {which}; remove it or name another draft")
     else:
         with models.replacing(path) as unfinished:
             unfinished.write_text(json.dumps(wanted), encoding="utf-8")

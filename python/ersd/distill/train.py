@@ -19,7 +19,7 @@ from ersd.distill.student import Student
 __all__ = ["Batch", "Batches", "Measures", "Trainer", "measure"]
 
 ROW = 1024  # tokens of a row: texts one after another, as in a conversation that goes on
-LEARNT = 16  # tokens of each distribution to learn by: of all kept ones learning is slower by half and no better
+LEARNT = 16  # tokens of each distribution to learn by; with all kept ones a step takes far longer, as its softmax is over more
 OTHERS = 2048  # tokens beside the kept ones that stand for all others in a batch's softmax
 WARM = 20  # steps in which the rates rise
 LAST = 0.6  # the share of the steps in which they fall to nothing
