@@ -57,11 +57,11 @@ def pair(target: Path) -> Generator:
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str) -> None:
-    """Each option alone, and random combinations, by two strategies each; more combinations, by all strategies, with ERSD_FULL=1."""
+    """Each option alone, and random combinations, by one strategy each; more combinations, by all strategies, with ERSD_FULL=1."""
     seed = sum(map(ord, name))
-    plain = pair.generate(PROMPT, max_tokens=20, seed=seed, method="ar", logprobs=2, **CASES[name])
-    for strategy in random.Random(name).sample(STRATEGIES, 5 if os.environ.get("ERSD_FULL") else 2):
-        ours = pair.generate(PROMPT, max_tokens=20, seed=seed, strategy=strategy, draft_nodes=8, logprobs=2, **CASES[name])
+    plain = pair.generate(PROMPT, max_tokens=16, seed=seed, method="ar", logprobs=2, **CASES[name])
+    for strategy in random.Random(name).sample(STRATEGIES, 5 if os.environ.get("ERSD_FULL") else 1):
+        ours = pair.generate(PROMPT, max_tokens=16, seed=seed, strategy=strategy, draft_nodes=8, logprobs=2, **CASES[name])
         assert ours.tokens == plain.tokens, strategy
         assert ours.logprobs == plain.logprobs
 
@@ -80,7 +80,7 @@ def test_plain_sampling_is_the_reference(target: Path) -> None:
         assert tokens == reference(llama, vocabulary, prompt, len(tokens), 5, **options, **more)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(3 if os.environ.get("ERSD_FULL") else 1))
 def test_json_by_a_schema(pair: Generator, seed: int) -> None:
     """Any temperature and draft: what is complete parses and validates, and it completes."""
     result = pair.generate(PROMPT, max_tokens=300, seed=seed, draft_nodes=8, response_format=CASES["schema"]["response_format"], **FULL)

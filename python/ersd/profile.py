@@ -18,7 +18,7 @@ import numpy as np
 
 from ersd import _core, _loader, models
 
-__all__ = ["Place", "load", "save"]
+__all__ = ["Place", "load", "processor", "save"]
 
 _FORMAT = 1
 
@@ -36,7 +36,7 @@ class Place:
         """Of a target and a draft that were loaded with these options."""
         self.pair = " ".join(models.fingerprint(Path(path)) for path in (model_path, draft_model_path))
         devices = [name for name, _, _ in _core.devices()]
-        self.machine = repr((_processor(), devices, _loader.REQUIREMENT, sorted(loading.items())))
+        self.machine = repr((processor(), devices, _loader.REQUIREMENT, sorted(loading.items())))
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
         self.path = models.cache_folder() / f"{Path(model_path).stem}+{Path(draft_model_path).stem}.{key}.profile.npz"
 
@@ -101,8 +101,8 @@ def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> _core.Profile:
     return profile
 
 
-def _processor() -> str:
-    """The processor's name, which platform does not tell on Linux."""
+def processor() -> str:
+    """The processor's name, which platform does not tell on Linux, and its cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -6,19 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
-import numpy as np
-import numpy.typing as npt
 
 from ersd import models
 from ersd.distill.corpus import N_TOP
+from ersd.distill.rounding import packed
 from ersd.distill.student import EPSILON, HEAD_WIDTH, ROPE_BASE, Student, parts
 from ersd.distill.train import ROW
 
 __all__ = ["export"]
-
-# What llama.cpp computes fastest at this size on a CPU: it keeps Q4_0 in an order made for its vector instructions.
-TYPE = gguf.GGMLQuantizationType.Q4_0
-BLOCK = 32
 
 
 def export(student: Student, target: Path, path: Path, facts: Mapping[str, str | int | float]) -> None:
@@ -62,34 +57,16 @@ def export(student: Student, target: Path, path: Path, facts: Mapping[str, str |
                 kind = field.types[0]
                 writer.add_key_value(key, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
         for key, tensor in student.state_dict().items():
-            values = tensor.detach().float().cpu().numpy()
             key = key.replace("layers.", "blk.", 1)
-            if values.ndim == 1:
-                writer.add_tensor(key, values)
+            if tensor.ndim == 1:
+                writer.add_tensor(key, tensor.float().cpu().numpy())
             else:
-                writer.add_tensor(key, quantize(values), raw_dtype=TYPE)
+                blocks, quantisation = packed(key, tensor.float())
+                writer.add_tensor(key, blocks, raw_dtype=quantisation)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-
-
-def quantize(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """In blocks of 32 with one scale each: of those around the usual one, the largest value over -8, that of the least square error."""
-    blocks = values.reshape(-1, BLOCK)
-    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(1)[:, None], 1)
-    best = np.full((len(blocks), 1), np.inf, np.float32)
-    codes, scales = np.zeros(blocks.shape, np.uint8), np.zeros((len(blocks), 1), np.float16)
-    for divisor in np.linspace(-8.5, -7, 7):
-        scale = (largest / np.float32(divisor)).astype(np.float16)
-        inverse = np.divide(1, scale, out=np.zeros(scale.shape, np.float32), where=scale != 0, dtype=np.float32)
-        code = np.clip(np.rint(blocks * inverse) + 8, 0, 15)
-        error = np.square((code - 8) * scale.astype(np.float32) - blocks).sum(1, keepdims=True)
-        better = error < best
-        best, scales = np.where(better, error, best), np.where(better, scale, scales)
-        codes = np.where(better, code, codes).astype(np.uint8)
-    packed = codes[:, : BLOCK // 2] | codes[:, BLOCK // 2 :] << 4
-    return np.concatenate([scales.view(np.uint8), packed], 1).reshape(*values.shape[:-1], -1)
 
 
 def _text(reader: gguf.GGUFReader, key: str) -> str:

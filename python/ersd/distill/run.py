@@ -18,6 +18,7 @@ from ersd.distill.corpus import Corpus, Text
 from ersd.distill.export import export
 from ersd.distill.train import ROW, Batch, Batches, Trainer, measure
 from ersd.paper import Texts, ratio
+from ersd.profile import processor
 from ersd.progress import Progress, differences
 
 __all__ = ["Distillation", "distill"]
@@ -168,7 +169,7 @@ def _train(
     """The trained student, and what it was worth on the way; kept now and then and whenever it is stopped."""
     device = torch.device("cuda" if torch.cuda.is_available() and settings.n_gpu_layers != 0 else "cpu")
     n = sum(map(len, learnt))
-    batches = Batches(learnt, max(1, min(32, n // 500_000 + 1, n // (8 * ROW))), settings.seed)
+    batches = Batches(learnt, max(1, min(32, n // 2_000_000 + 1, n // (8 * ROW))), settings.seed)
     trainer = Trainer(begun.to(device), batches, max(1, round(settings.epochs * batches.per_epoch)))
     checkpoint, log = settings.work / "checkpoint.pt", settings.work / "curve.json"
     curve: list[dict[str, float]] = []
@@ -258,6 +259,7 @@ def evaluate(generator: Generator, prompts: Sequence[Sequence[int]], max_tokens:
 
 
 def _facts(settings: Distillation, target: Generator, learnt: Sequence[Text]) -> dict[str, str | int | float]:
+    gpus = [description for _, description, is_gpu in _core.devices() if is_gpu]
     return {
         "target": target.target.description,
         "target_fingerprint": models.fingerprint(settings.target),
@@ -266,6 +268,7 @@ def _facts(settings: Distillation, target: Generator, learnt: Sequence[Text]) ->
         "given_files": len(settings.text),
         "seed": settings.seed,
         "made_with": f"ersd {ersd.__version__}, torch {torch.__version__}",
+        "made_on": ", ".join([processor(), *gpus]),
     }
 
 
@@ -276,15 +279,17 @@ def card(settings: Distillation, facts: dict[str, Any], figures: Figures, curve:
         f"# {settings.draft.stem}",
         "",
         f"A draft for {settings.target.name}, distilled from it by `ersd distill`: a llama-architecture model of width",
-        f"{settings.width} with {settings.layers} layers, in Q4_0, with the target's own tokenizer. It learnt from {facts['positions']:,}",
-        f"positions of text that the target wrote{read}, each seen {settings.epochs:g} times ({facts['made_with']}, seed {settings.seed}).",
+        f"{settings.width} with {settings.layers} layers, its output matrix in Q4_0, its embedding in Q5_1 and its layers in Q8_0,",
+        f"with the target's own tokenizer. It learnt from {facts['positions']:,}",
+        f"positions of text that the target wrote{read}, each seen {settings.epochs:g} times",
+        f"({facts['made_with']}, seed {settings.seed}; {facts['made_on']}).",
         "",
         "```sh",
         command(settings),
         "```",
         "",
         "On held-out texts, both models in llama.cpp (mean and standard error over texts). A call for one token costs",
-        f"{figures['cost']:.3f} of one of the target on the machine that made it.",
+        f"{figures['cost']:.3f} of one of the target there.",
         "",
         "| | T = 1 | T = 0.6 |",
         "| --- | ---: | ---: |",
@@ -296,7 +301,8 @@ def card(settings: Distillation, facts: dict[str, Any], figures: Figures, curve:
         lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += [
         "",
-        "While it learnt, before quantisation, on rows of held-out text (the target's 64 most probable tokens and the rest as one):",
+        "While it learnt, in full precision but for the output matrix in the last quarter, on rows of held-out text (the target's 64 most",
+        "probable tokens and the rest as one):",
         "",
         "| tokens seen | divergence, nats | 1 - TV | first acceptance, T = 1 | T = 0.6 |",
         "| ---: | ---: | ---: | ---: | ---: |",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ersd import Generator, _core
+from ersd.distill.rounding import rounded
 
 __all__ = ["Shape", "Student", "begin", "output_matrix", "single_states"]
 
@@ -99,6 +100,21 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rotation).flatten(-2).type_as(x)
 
 
+class Output(nn.Module):
+    """Makes logits of states; where `is_rounded`, by the matrix as its file will have it, so that the student learns to live with that."""
+
+    def __init__(self, shape: Shape) -> None:
+        """A random matrix."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape.n_vocab, shape.width) * shape.width**-0.5)
+        self.is_rounded = False
+
+    def forward(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Logits of all tokens or of some; [n, width] to [n, tokens]."""
+        weight = self.weight if tokens is None else self.weight[tokens]
+        return states @ (rounded(weight) if self.is_rounded else weight).T
+
+
 class Student(nn.Module):
     """Token ids to states, and the output matrix that makes logits of them."""
 
@@ -109,7 +125,7 @@ class Student(nn.Module):
         self.token_embd = nn.Embedding(shape.n_vocab, shape.width)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.output_norm = nn.RMSNorm(shape.width, EPSILON)
-        self.output = nn.Linear(shape.width, shape.n_vocab, bias=False)
+        self.output = Output(shape)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """States of tokens; i64[batch, length] to [batch, length, width]. Logits are ``output(states)``."""

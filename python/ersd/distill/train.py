@@ -23,6 +23,7 @@ LEARNT = 16  # tokens of each distribution to learn by; with all kept ones a ste
 OTHERS = 2048  # tokens beside the kept ones that stand for all others in a batch's softmax
 WARM = 20  # steps in which the rates rise
 LAST = 0.6  # the share of the steps in which they fall to nothing
+ROUNDED = 0.25  # the share of the steps, the last ones, in which the output matrix is rounded as in the file
 RATES = {"token_embd": 5e-3, "output": 1e-3, "layers": 2e-3}  # AdamW's, by the beginning of a parameter's name
 
 
@@ -93,11 +94,11 @@ def coarse_logprobs(student: Student, states: Tensor, top: Tensor, others: torch
     rest = absent.nonzero()[:, 0]
     n = min(OTHERS, len(rest))
     drawn = rest[torch.randperm(len(rest), generator=others, device="cpu")[:n].to(rest.device)]
-    logits = (states @ student.output.weight[torch.cat([kept, drawn])].T).float()
+    logits = student.output(states, torch.cat([kept, drawn])).float()
     weights = torch.zeros(logits.shape[1], device=logits.device)
     if n:
         weights[len(kept) :] = math.log(len(rest) / n)
-    return logits.gather(1, places) - (logits + weights).logsumexp(1, keepdim=True)
+    return logits.gather(1, places) - (logits + weights).logsumexp(1, keepdim=True)  # type: ignore[no-any-return]
 
 
 def rest_of(logprobs: Tensor) -> Tensor:
@@ -181,6 +182,7 @@ class Trainer:
         share = min(1.0, (self.step + 1) / WARM, (self.n_steps - self.step) / (LAST * self.n_steps))
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * share
+        self.student.output.is_rounded = self.step >= (1 - ROUNDED) * self.n_steps
         batch = self.batches(self.step)
         others = torch.Generator().manual_seed(self.batches.seed * 1_000_003 + self.step)
         known = batch.logprobs[..., 0].isfinite()
