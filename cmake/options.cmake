@@ -1,6 +1,6 @@
 # What every target of the project is built with.
 option(ERSD_PYTHON "Build the Python extension" OFF)
-option(ERSD_SANITIZE "Build with AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+option(ERSD_SANITIZE "Build the core with AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -21,6 +21,5 @@ else()
   add_compile_options(-Wall -Wextra -ffp-contract=off -fno-trapping-math)
 endif()
 if(ERSD_SANITIZE)
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=address,undefined)
 endif()
