@@ -150,7 +150,7 @@ def test_a_stopped_run_goes_on(experiment: Experiment, tmp_path: Path) -> None:
     experiment = replace(experiment, temperatures=(1.0,))
     run(experiment, tmp_path / "whole", n_threads=1, n_ctx=256)
     whole = (tmp_path / "whole" / "ranks.jsonl").read_text()
-    for name, kept in (("cut", len(whole) // 2), ("begun", whole.index("\n") + 1)):
+    for name, kept in (("cut", len(whole) // 2), ("empty", 0), ("begun", whole.index("\n") + 1)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "ranks.jsonl").write_text(whole[:kept])
         run(experiment, tmp_path / name, n_threads=1, n_ctx=256)
