@@ -216,6 +216,7 @@ void bind_generator(nb::module_& m) {
         return found;
       },
       "The devices that llama.cpp found: (name, description, whether it is a GPU).");
+  m.def("features", &llama::features, "What llama.cpp's build uses, in its own words.");
   m.def("take_log", &llama::start, "Takes llama.cpp's log back from whoever set it last.");
   m.def("set_verbose", &llama::set_verbose, "verbose"_a);
   m.def("quantize", &llama::quantize, "path"_a, "out_path"_a, "type"_a, "n_threads"_a = 0, NoGil());

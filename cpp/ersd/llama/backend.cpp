@@ -68,6 +68,11 @@ int32_t usable_cores() {
   return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
+std::string features() {
+  start();
+  return llama_print_system_info();
+}
+
 bool has_gpu() {
   for (const Device& device : devices())
     if (device.gpu) return true;

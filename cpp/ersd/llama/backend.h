@@ -23,6 +23,9 @@ struct Device {
 std::vector<Device> devices();
 bool has_gpu();
 
+// What llama.cpp's build uses, in its own words: "CPU : AVX2 = 1 | AVX512_BF16 = 1 | ...".
+std::string features();
+
 // Cores that this process may run on: fewer than there are under taskset and in containers, where more threads would wait for each other.
 int32_t usable_cores();
 

@@ -109,10 +109,14 @@ class Output(nn.Module):
         self.weight = nn.Parameter(torch.randn(shape.n_vocab, shape.width) * shape.width**-0.5)
         self.is_rounded = False
 
+    def matrix(self, tokens: Tensor | None = None) -> Tensor:
+        """The rows of all tokens or of some, as they are used; [tokens, width]."""
+        weight = self.weight if tokens is None else self.weight[tokens]
+        return rounded(weight) if self.is_rounded else weight
+
     def forward(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits of all tokens or of some; [n, width] to [n, tokens]."""
-        weight = self.weight if tokens is None else self.weight[tokens]
-        return states @ (rounded(weight) if self.is_rounded else weight).T
+        return states @ self.matrix(tokens).T
 
 
 class Student(nn.Module):

@@ -1,4 +1,4 @@
-"""Training: batches of a corpus, the divergence to learn by, and the steps, which go on after any stop as if there had been none."""
+"""Training: batches of a corpus, what is learnt by, and the steps, which go on after any stop as if there had been none."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ersd import models
+from ersd import _core, models
 from ersd.distill.corpus import N_TOP, Text
 from ersd.distill.student import Student
 
-__all__ = ["Batch", "Batches", "Measures", "Trainer", "measure"]
+__all__ = ["Batch", "Batches", "Measures", "Trainer", "measure", "multiplies_bf16"]
 
 ROW = 1024  # tokens of a row: texts one after another, as in a conversation that goes on
 LEARNT = 16  # tokens of each distribution to learn by; with all kept ones a step takes far longer, as its softmax is over more
 OTHERS = 2048  # tokens beside the kept ones that stand for all others in a batch's softmax
 WARM = 20  # steps in which the rates rise
 LAST = 0.6  # the share of the steps in which they fall to nothing
-ROUNDED = 0.25  # the share of the steps, the last ones, in which the output matrix is rounded as in the file
+ENDING = 0.25  # the share of the steps, the last ones, in which races are learnt, and with the output matrix rounded as in the file
 RATES = {"token_embd": 5e-3, "output": 1e-3, "layers": 2e-3}  # AdamW's, by the beginning of a parameter's name
 
 
@@ -79,15 +79,17 @@ def _paste(array: np.ndarray[Any, Any], part: np.ndarray[Any, Any], at: int) -> 
         array[(slice(first, last), *(slice(n) for n in part.shape[1:]))] = part[first - at : last - at]  # small vocabularies have fewer
 
 
-def coarse_logprobs(student: Student, states: Tensor, top: Tensor, others: torch.Generator | None) -> Tensor:
-    """The student's log-probabilities of the kept tokens of each position; f32[n, N_TOP].
+def logprobs_of(tokens: Tensor, logits: Tensor, weights: Tensor | float = 0.0) -> Tensor:
+    """Log-probabilities of tokens where logits count e^weights times; i64[n, k] and f32[n, m] to f32[n, k]."""
+    return logits.gather(1, tokens) - (logits + weights).logsumexp(1, keepdim=True)
+
+
+def coarse_logprobs(student: Student, states: Tensor, top: Tensor, others: torch.Generator) -> Tensor:
+    """The student's log-probabilities of the kept tokens of each position; f32[n, k].
 
     The softmax is over all tokens kept anywhere in the batch and a few others in the name of the rest, each counted as often as it stands
-    for one; over the whole vocabulary where others is None. states: [n, width]; top: i64[n, N_TOP].
+    for one. states: [n, width]; top: i64[n, k].
     """
-    if others is None:
-        logits = student.output(states).float()
-        return logits.gather(1, top) - logits.logsumexp(1, keepdim=True)  # type: ignore[no-any-return]
     kept, places = torch.unique(top, return_inverse=True)
     absent = torch.ones(student.shape.n_vocab, dtype=torch.bool, device=top.device)
     absent[kept] = False
@@ -98,7 +100,7 @@ def coarse_logprobs(student: Student, states: Tensor, top: Tensor, others: torch
     weights = torch.zeros(logits.shape[1], device=logits.device)
     if n:
         weights[len(kept) :] = math.log(len(rest) / n)
-    return logits.gather(1, places) - (logits + weights).logsumexp(1, keepdim=True)  # type: ignore[no-any-return]
+    return logprobs_of(places, logits, weights)
 
 
 def rest_of(logprobs: Tensor) -> Tensor:
@@ -125,6 +127,11 @@ def race_acceptance(target: Tensor, student: Tensor) -> Tensor:
     return (1 / (p_above / p + q_below / q + rest)).sum(1)
 
 
+def race_surprise(target: Tensor, student: Tensor) -> Tensor:
+    """Minus the logarithm of the race's acceptance, in nats, growing no further where that is next to nothing; f32[n]. As above."""
+    return -torch.log(race_acceptance(target, student) + 0.02)
+
+
 def tempered(logprobs: Tensor, temperature: float) -> Tensor:
     """Kept log-probabilities at another temperature, nothing else being left; f32[n, N_TOP]."""
     return (logprobs / temperature).log_softmax(1)
@@ -145,12 +152,13 @@ def measure(student: Student, batches: Sequence[Batch]) -> Measures:
     """What a student is worth on texts that it does not learn from."""
     sums = torch.zeros(4, dtype=torch.float64)
     n = 0
-    device = student.output.weight.device
+    matrix = student.output.matrix()
+    device = matrix.device
     for batch in batches:
         states = student(batch.tokens.to(device))
         known = batch.logprobs[..., 0].isfinite()
         target, top = batch.logprobs[known].to(device), batch.top[known].to(device)
-        found = coarse_logprobs(student, states[known.to(device)], top, None)
+        found = logprobs_of(top, states[known.to(device)] @ matrix.T)
         cool = tempered(target, 0.6), tempered(found, 0.6)
         parts = (
             divergence(target, found),
@@ -163,13 +171,19 @@ def measure(student: Student, batches: Sequence[Batch]) -> Measures:
     return Measures(*(sums / n).tolist())
 
 
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 faster than f32: any GPU, and processors that have instructions for it."""
+    return device.type != "cpu" or "AVX512_BF16 = 1" in _core.features()
+
+
 class Trainer:
     """A student that learns. What it is after a step is a function of where it began, the texts, the seed and the number of steps."""
 
     def __init__(self, student: Student, batches: Batches, n_steps: int) -> None:
-        """The student stays where it is: on the CPU, or on a GPU, where it computes in bf16."""
+        """The student stays where it is, on the CPU or on a GPU, and computes in bf16 where that is faster."""
         self.student, self.batches, self.n_steps, self.step = student, batches, n_steps, 0
         self.device = student.output.weight.device
+        self.is_bf16 = multiplies_bf16(self.device)
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in student.named_parameters():
             rate = next((rate for start, rate in RATES.items() if name.startswith(f"{start}.")), RATES["layers"])
@@ -178,18 +192,19 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
     def learn(self) -> float:
-        """One step; the divergence of its batch, in nats."""
+        """One step, by the divergence and in the end by the race's surprise; the loss of its batch, in nats."""
         share = min(1.0, (self.step + 1) / WARM, (self.n_steps - self.step) / (LAST * self.n_steps))
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * share
-        self.student.output.is_rounded = self.step >= (1 - ROUNDED) * self.n_steps
+        ending = self.step >= (1 - ENDING) * self.n_steps
+        self.student.output.is_rounded = ending
         batch = self.batches(self.step)
         others = torch.Generator().manual_seed(self.batches.seed * 1_000_003 + self.step)
         known = batch.logprobs[..., 0].isfinite()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bf16):
             states = self.student(batch.tokens.to(self.device))[known.to(self.device)]
             found = coarse_logprobs(self.student, states, batch.top[known][:, :LEARNT].to(self.device), others)
-        loss = divergence(batch.logprobs[known][:, :LEARNT].to(self.device), found).mean()
+        loss = (race_surprise if ending else divergence)(batch.logprobs[known][:, :LEARNT].to(self.device), found).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()
