@@ -81,6 +81,7 @@ def test_sampled_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = torch.log_softmax(states @ model.output.weight.T, 1).gather(1, top)
     everything = train.coarse_logprobs(model, states, top, torch.Generator().manual_seed(1))
     torch.testing.assert_close(everything, expected)
+    torch.testing.assert_close(train.logprobs_of(top, model.output(states)), expected)
     monkeypatch.setattr(train, "OTHERS", 100)
     some = train.coarse_logprobs(model, states, top, torch.Generator().manual_seed(1))
     assert 0 < (some - expected).abs().max() < 0.2

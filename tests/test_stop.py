@@ -70,4 +70,4 @@ def test_stop_strings_amid_bytes_and_all_scripts(generator: Generator, seed: int
 def test_stop_strings_on_the_default_pair(target: Path) -> None:
     """English, with words of several tokens, of which several are accepted at once."""
     pair = Drafting(target, models.twin(), n_ctx=512)
-    assert check(pair, "Once upon a time", 40, 10, 1, temperature=0.7, draft_nodes=6) > 0
+    assert check(pair, "Once upon a time", 40, 10, 1, temperature=0.7, draft_nodes=6) > 1
