@@ -14,7 +14,7 @@ from ersd import Generator, cli, theory
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
-from ersd.distill import corpus, export, rounding, run, student, train  # noqa: E402
+from ersd.distill import corpus, export, muon, rounding, run, student, train  # noqa: E402
 
 
 def test_batches_line_up(texts: list[corpus.Text]) -> None:
@@ -85,6 +85,38 @@ def test_sampled_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "OTHERS", 100)
     some = train.coarse_logprobs(model, states, top, torch.Generator().manual_seed(1))
     assert 0 < (some - expected).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("shape", [(40, 120), (120, 40), (64, 64)])
+def test_steps_are_made_orthogonal(shape: tuple[int, int]) -> None:
+    """The singular vectors stay, the values come near 1."""
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = u.T @ muon.orthogonal(matrix, torch.float32) @ v.T
+    inside = s > 0.05 * s[0]  # smaller ones take more rounds
+    values = found.diag()[inside]
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    assert (found - found.diag().diag()).abs().max() < 0.01
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon since 2.9")
+def test_muon_is_that_of_torch() -> None:
+    """In bf16, step after step."""
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(32, 96)) for _ in range(2))
+    optimizers = (
+        muon.Muon([{"params": [ours], "lr": 0.02}], torch.bfloat16),
+        torch.optim.Muon([theirs], lr=0.02, momentum=muon.MOMENTUM, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(5):
+        ours.grad = torch.randn(32, 96)
+        theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    assert (ours - 1).abs().mean() > 0.005
 
 
 def test_rounding() -> None:

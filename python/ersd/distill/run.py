@@ -16,14 +16,14 @@ from ersd import Generator, _core, models
 from ersd.distill import corpus, student
 from ersd.distill.corpus import Corpus, Text
 from ersd.distill.export import export
-from ersd.distill.train import ROW, Batch, Batches, Trainer, measure, multiplies_bf16
+from ersd.distill.train import ROW, Batch, Batches, Trainer, keep_memory, measure, multiplies_bf16
 from ersd.paper import Texts, ratio
 from ersd.profile import processor
 from ersd.progress import Progress, differences
 
 __all__ = ["Distillation", "distill"]
 
-N_HELD = 32  # texts that the student never sees
+N_HELD = 64  # texts that the student never sees
 MEASUREMENTS = 32  # of the student on them, while it learns
 NODES = (4, 8, 16)
 TEMPERATURES = (1.0, 0.6)
@@ -169,9 +169,10 @@ def _train(
     settings: Distillation, begun: student.Student, learnt: Sequence[Text], held: Sequence[Text]
 ) -> tuple[Trainer, list[dict[str, float]]]:
     """The trained student, and what it was worth on the way; kept now and then and whenever it is stopped."""
+    keep_memory()
     device = torch.device("cuda" if torch.cuda.is_available() and settings.n_gpu_layers != 0 else "cpu")
     n = sum(map(len, learnt))
-    batches = Batches(learnt, max(1, min(32, n // 2_000_000 + 1, n // (8 * ROW))), settings.seed)
+    batches = Batches(learnt, max(1, min(32, n // 4_000_000 + 1, n // (8 * ROW))), settings.seed)
     trainer = Trainer(begun.to(device), batches, max(1, round(settings.epochs * batches.per_epoch)))
     checkpoint, log = settings.work / "checkpoint.pt", settings.work / "curve.json"
     curve: list[dict[str, float]] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,10 @@ from torch import Tensor, nn
 
 from ersd import _core, models
 from ersd.distill.corpus import N_TOP, Text
+from ersd.distill.muon import Muon
 from ersd.distill.student import Student
 
-__all__ = ["Batch", "Batches", "Measures", "Trainer", "measure", "multiplies_bf16"]
+__all__ = ["Batch", "Batches", "Measures", "Trainer", "keep_memory", "measure", "multiplies_bf16"]
 
 ROW = 1024  # tokens of a row: texts one after another, as in a conversation that goes on
 LEARNT = 16  # tokens of each distribution to learn by; with all kept ones a step takes far longer, as its softmax is over more
@@ -24,7 +27,7 @@ OTHERS = 2048  # tokens beside the kept ones that stand for all others in a batc
 WARM = 20  # steps in which the rates rise
 LAST = 0.6  # the share of the steps in which they fall to nothing
 ENDING = 0.25  # the share of the steps, the last ones, in which races are learnt, and with the output matrix rounded as in the file
-RATES = {"token_embd": 5e-3, "output": 1e-3, "layers": 2e-3}  # AdamW's, by the beginning of a parameter's name
+RATES = {"token_embd": 1e-2, "output": 2e-3, "layers": 4e-3}  # of parameters, by what their names begin with; the norms' is the layers'
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,14 @@ def multiplies_bf16(device: torch.device) -> bool:
     return device.type != "cpu" or "AVX512_BF16 = 1" in _core.features()
 
 
+def keep_memory() -> None:
+    """Let glibc keep what this process frees: else a step's large blocks go back to the system and come anew, two fifths of its time."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no blocks of their own
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 class Trainer:
     """A student that learns. What it is after a step is a function of where it began, the texts, the seed and the number of steps."""
 
@@ -184,17 +195,20 @@ class Trainer:
         self.student, self.batches, self.n_steps, self.step = student, batches, n_steps, 0
         self.device = student.output.weight.device
         self.is_bf16 = multiplies_bf16(self.device)
-        groups: dict[float, list[nn.Parameter]] = {}
+        groups: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
         for name, parameter in student.named_parameters():
-            rate = next((rate for start, rate in RATES.items() if name.startswith(f"{start}.")), RATES["layers"])
-            groups.setdefault(rate, []).append(parameter)
-        parameters = [{"params": parameters, "rate": rate} for rate, parameters in groups.items()]
-        self.optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+            of = name.split(".")[0]
+            is_matrix = of == "layers" and parameter.ndim == 2
+            groups[is_matrix].append({"params": [parameter], "rate": RATES.get(of, RATES["layers"])})
+        self.optimizers = (
+            torch.optim.AdamW(groups[False], lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+            Muon(groups[True], torch.bfloat16 if self.is_bf16 else torch.float32),
+        )
 
     def learn(self) -> float:
         """One step, by the divergence and in the end by the race's surprise; the loss of its batch, in nats."""
         share = min(1.0, (self.step + 1) / WARM, (self.n_steps - self.step) / (LAST * self.n_steps))
-        for group in self.optimizer.param_groups:
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = group["rate"] * share
         ending = self.step >= (1 - ENDING) * self.n_steps
         self.student.output.is_rounded = ending
@@ -207,19 +221,22 @@ class Trainer:
         loss = (race_surprise if ending else divergence)(batch.logprobs[known][:, :LEARNT].to(self.device), found).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         return loss.item()
 
     def save(self, path: Path) -> None:
         """Write all that `load` needs to go on."""
         with models.replacing(path) as unfinished:
-            torch.save({"step": self.step, "student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}, unfinished)
+            optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+            torch.save({"step": self.step, "student": self.student.state_dict(), "optimizers": optimizers}, unfinished)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same settings."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, found in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(found)
         self.step = state["step"]
