@@ -216,6 +216,26 @@ def test_training_goes_on_to_the_same_weights(
     assert all(np.array_equal(a.data, b.data) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_texts_serve_drafts_of_other_shapes(
+    distilled: tuple[Path, dict[str, float]], writer_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written anew, the file is that of texts of its own, and other texts are refused."""
+    drawn: list[int] = []
+    monkeypatch.setattr(corpus, "_advance", lambda *_: drawn.append(1))
+    path = tmp_path / "short.gguf"
+    shorter = settings(writer_path, path, corpus=distilled[0].with_suffix(".work"), n_positions=5000, epochs=2)
+    run.distill(shorter)
+    assert not drawn
+    assert not (shorter.work / "texts.bin").exists()
+    with pytest.raises(ValueError, match="holds another distillation: seed = 1 instead of 2"):
+        run.distill(settings(writer_path, tmp_path / "other.gguf", corpus=shorter.corpus, seed=2))
+    monkeypatch.undo()
+    alone = tmp_path / "alone.gguf"
+    run.distill(settings(writer_path, alone, n_positions=5000, epochs=2))
+    ours, theirs = (gguf.GGUFReader(str(p)).tensors for p in (path, alone))
+    assert all(np.array_equal(a.data, b.data) for a, b in zip(ours, theirs, strict=True))
+
+
 def test_what_cannot_be_is_refused(tmp_path: Path, writer_path: Path, distilled: tuple[Path, dict[str, float]], capsys: Any) -> None:
     """With a sentence that names it."""
     with pytest.raises(ValueError, match="holds another distillation: seed = 1 instead of 2"):

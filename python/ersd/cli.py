@@ -138,6 +138,12 @@ def _add_distill(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FILE",
         help="texts that the target reads before it writes; they count as tokens",
     )
+    add(
+        "--corpus",
+        type=Path,
+        metavar="FOLDER",
+        help="where the texts are kept, for drafts of other shapes to learn from too; default: .work",
+    )
     add("-c", "--ctx-size", type=int, default=320, help="longest text, in tokens")
     add("-np", "--parallel", type=int, default=254, help="texts written side by side, at most 254")
     add("-s", "--seed", type=int, default=1, help="of texts and training")
@@ -277,6 +283,7 @@ def _distill(args: argparse.Namespace) -> None:
         seed=args.seed,
         n_threads=args.threads,
         n_gpu_layers=args.gpu_layers,
+        corpus=args.corpus,
     )
     try:
         figures = distill(settings)

@@ -48,6 +48,7 @@ class Distillation:
         seed: of texts and training.
         n_threads: CPU threads; 0 for one per core.
         n_gpu_layers: layers of the target on the GPU, where there is one; -1 for all.
+        corpus: the folder of the texts, which drafts of other shapes can learn from too, and from the first of them; None for `work`.
     """
 
     target: Path
@@ -62,6 +63,7 @@ class Distillation:
     seed: int = 1
     n_threads: int = 0
     n_gpu_layers: int = -1
+    corpus: Path | None = None
 
     def validate(self) -> None:
         """Raise ValueError or FileNotFoundError for what cannot be."""
@@ -82,13 +84,18 @@ class Distillation:
         """The folder of what is made on the way."""
         return self.draft.with_suffix(".work")
 
+    @property
+    def texts(self) -> Path:
+        """The folder of the texts."""
+        return self.corpus or self.work
+
 
 def distill(settings: Distillation) -> Figures:
     """Distil a draft, write it, and return its figures on held-out texts; see `evaluate`.
 
     Raises:
-        FileNotFoundError, ValueError: settings that cannot be; a target that is not a language model like Llama; a folder of work with
-            other settings.
+        FileNotFoundError, ValueError: settings that cannot be; a target that is not a language model like Llama; a folder of work or of
+            texts with other settings.
         RuntimeError: llama.cpp could not load the target or make room.
     """
     settings.validate()
@@ -101,7 +108,7 @@ def distill(settings: Distillation) -> Figures:
     texts = _write_texts(settings, target, given)
     held, learnt = texts[: _n_held(texts)], texts[_n_held(texts) :]
     shape = student.Shape(target.target.n_vocab, settings.width, settings.layers)
-    states = np.load(settings.work / "states.npy")
+    states = np.load(settings.texts / "states.npy")
     trainer, curve = _train(settings, student.begin(shape, output, states, settings.seed), learnt, held)
     facts = _facts(settings, target, learnt)
     unfinished = settings.work / "draft.gguf"
@@ -113,23 +120,24 @@ def distill(settings: Distillation) -> Figures:
 
 
 def _open(settings: Distillation, target: Generator, given: Sequence[Sequence[int]]) -> None:
-    """The folder of work, which must be new or of the same settings."""
-    wanted = {
+    """The folders of texts and of work, which must be new or of the same settings."""
+    texts = {
         "target": models.fingerprint(settings.target),
         "given": corpus.fingerprint(given),
-        **{name: getattr(settings, name) for name in ("width", "layers", "n_positions", "epochs", "n_ctx", "n_texts", "seed")},
+        **{name: getattr(settings, name) for name in ("n_ctx", "n_texts", "seed")},
         "version": ersd.__version__,
     }
-    settings.work.mkdir(parents=True, exist_ok=True)
-    path = settings.work / "settings.json"
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != wanted:
-            which = differences(found, wanted)
-            raise ValueError(f"'{settings.work}' holds another distillation: {which}; remove it or name another draft")
-    else:
-        with models.replacing(path) as unfinished:
-            unfinished.write_text(json.dumps(wanted), encoding="utf-8")
+    training = {name: getattr(settings, name) for name in ("width", "layers", "n_positions", "epochs")}
+    for path, wanted in ((settings.texts / "texts.json", texts), (settings.work / "settings.json", {**texts, **training})):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found != wanted:
+                which = differences(found, wanted)
+                raise ValueError(f"'{path.parent}' holds another distillation: {which}; remove it or name another draft")
+        else:
+            with models.replacing(path) as unfinished:
+                unfinished.write_text(json.dumps(wanted), encoding="utf-8")
 
 
 def _teacher(settings: Distillation, n_texts: int, n_ctx: int) -> _core.Teacher:
@@ -137,7 +145,7 @@ def _teacher(settings: Distillation, n_texts: int, n_ctx: int) -> _core.Teacher:
     if not any(is_gpu for _, _, is_gpu in _core.devices()) or settings.n_gpu_layers == 0:
         # On a CPU llama.cpp computes many tokens at once in F16 twice as fast as in Q4_1, and half as fast again in BF16 where the
         # processor multiplies that.
-        path = settings.work / "teacher.gguf"
+        path = settings.texts / "teacher.gguf"
         if not path.exists():
             kind = "BF16" if multiplies_bf16(torch.device("cpu")) else "F16"
             with models.replacing(path) as unfinished:
@@ -147,7 +155,7 @@ def _teacher(settings: Distillation, n_texts: int, n_ctx: int) -> _core.Teacher:
 
 
 def _write_texts(settings: Distillation, target: Generator, given: Sequence[Sequence[int]]) -> list[Text]:
-    path, states = settings.work / "texts.bin", settings.work / "states.npy"
+    path, states = settings.texts / "texts.bin", settings.texts / "states.npy"
     if sum(map(len, Corpus(path).up_to(settings.n_positions))) < settings.n_positions:
         progress = Progress("distill: writing texts", settings.n_positions)
         teacher = _teacher(settings, settings.n_texts + 1, settings.n_ctx)

@@ -26,6 +26,7 @@ LEARNT = 16  # tokens of each distribution to learn by; with all kept ones a ste
 OTHERS = 2048  # tokens beside the kept ones that stand for all others in a batch's softmax
 WARM = 20  # steps in which the rates rise
 LAST = 0.6  # the share of the steps in which they fall to nothing
+BLIND = 0.02  # of a race's acceptance: where there is less, as good as none is learnt from
 ENDING = 0.25  # the share of the steps, the last ones, in which races are learnt, and with the output matrix rounded as in the file
 RATES = {"token_embd": 1e-2, "output": 2e-3, "layers": 4e-3}  # of parameters, by what their names begin with; the norms' is the layers'
 
@@ -132,7 +133,7 @@ def race_acceptance(target: Tensor, student: Tensor) -> Tensor:
 
 def race_surprise(target: Tensor, student: Tensor) -> Tensor:
     """Minus the logarithm of the race's acceptance, in nats, growing no further where that is next to nothing; f32[n]. As above."""
-    return -torch.log(race_acceptance(target, student) + 0.02)
+    return -torch.log(race_acceptance(target, student) + BLIND)
 
 
 def tempered(logprobs: Tensor, temperature: float) -> Tensor:
