@@ -138,12 +138,7 @@ def _add_distill(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FILE",
         help="texts that the target reads before it writes; they count as tokens",
     )
-    add(
-        "--corpus",
-        type=Path,
-        metavar="FOLDER",
-        help="where the texts are kept, for drafts of other shapes to learn from too; default: .work",
-    )
+    add("--corpus", type=Path, metavar="FOLDER", help="of the texts, which drafts of other shapes can learn from too, instead of .work")
     add("-c", "--ctx-size", type=int, default=320, help="longest text, in tokens")
     add("-np", "--parallel", type=int, default=254, help="texts written side by side, at most 254")
     add("-s", "--seed", type=int, default=1, help="of texts and training")
