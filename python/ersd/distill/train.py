@@ -28,7 +28,7 @@ WARM = 20  # steps in which the rates rise
 LAST = 0.6  # the share of the steps in which they fall to nothing
 BLIND = 0.02  # of a race's acceptance: where there is less, as good as none is learnt from
 ENDING = 0.25  # the share of the steps, the last ones, in which races are learnt, and with the output matrix rounded as in the file
-RATES = {"token_embd": 1e-2, "output": 2e-3, "layers": 4e-3}  # of parameters, by what their names begin with; the norms' is the layers'
+RATES = {"token_embd": 7e-3, "output": 1.5e-3, "layers": 3e-3}  # of parameters, by what their names begin with; the norms' is the layers'
 
 
 @dataclass(frozen=True)
