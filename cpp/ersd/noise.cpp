@@ -68,21 +68,38 @@ inline float minimum_below(uint32_t high) {
 }
 
 // The four words of each of kCounters counters, which differ in their index; index: u32[kCounters], words: u32[4, kCounters].
-inline void philox_loop(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
-  for (uint32_t i = 0; i < kCounters; ++i) {
-    uint64_t a = index[i], b = p.position, c = p.domain, d = p.stream;
-    philox_rounds(a, b, c, d, p.k0, p.k1);
-    words[0][i] = static_cast<uint32_t>(a), words[1][i] = static_cast<uint32_t>(b);
-    words[2][i] = static_cast<uint32_t>(c), words[3][i] = static_cast<uint32_t>(d);
+// By hand for two instruction sets: of multiplications by a constant GCC makes shifts and additions, or those of 64 bits by 64.
+#ifdef ERSD_CLONES
+__attribute__((target("arch=x86-64-v4"))) void philox_each(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
+  constexpr uint32_t kSide = kCounters / 8;  // vectors side by side, as each round waits for the one before
+  const __m512i mul0 = _mm512_set1_epi64(kMul0), mul1 = _mm512_set1_epi64(kMul1);
+  __m512i a[kSide], b[kSide], c[kSide], d[kSide];  // of eight counters each
+#pragma GCC unroll 4
+  for (uint32_t s = 0; s < kSide; ++s) {
+    a[s] = _mm512_cvtepu32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index + 8 * s)));
+    b[s] = _mm512_set1_epi64(p.position), c[s] = _mm512_set1_epi64(p.domain), d[s] = _mm512_set1_epi64(p.stream);
+  }
+#pragma GCC unroll 10
+  for (uint32_t round = 0; round < 10; ++round) {
+    const __m512i k0 = _mm512_set1_epi64(p.k0 + round * kWeyl0), k1 = _mm512_set1_epi64(p.k1 + round * kWeyl1);
+#pragma GCC unroll 4
+    for (uint32_t s = 0; s < kSide; ++s) {
+      const __m512i p0 = _mm512_mul_epu32(a[s], mul0), p1 = _mm512_mul_epu32(c[s], mul1);
+      a[s] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), b[s], k0, 0x96);  // exclusive or of three
+      c[s] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), d[s], k1, 0x96);
+      b[s] = p1, d[s] = p0;
+    }
+  }
+  const __m512i lower = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#pragma GCC unroll 2
+  for (uint32_t s = 0; s < kSide; s += 2) {
+    const auto write = [&](const __m512i* word, uint32_t* out) __attribute__((target("arch=x86-64-v4"), always_inline)) {
+      _mm512_storeu_si512(out + 8 * s, _mm512_permutex2var_epi32(word[s], lower, word[s + 1]));
+    };
+    write(a, words[0]), write(b, words[1]), write(c, words[2]), write(d, words[3]);
   }
 }
 
-#ifdef ERSD_CLONES
-__attribute__((target("arch=x86-64-v4"))) void philox_each(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
-  philox_loop(p, index, words);
-}
-
-// GCC makes shifts and additions of multiplications by a constant where there is an instruction for exactly these.
 __attribute__((target("arch=x86-64-v3"))) void philox_each(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
   constexpr uint32_t kSide = 4;  // vectors side by side, as each round waits for the one before
   const __m256i mul0 = _mm256_set1_epi64x(kMul0), mul1 = _mm256_set1_epi64x(kMul1);
@@ -116,7 +133,12 @@ __attribute__((target("arch=x86-64-v3"))) void philox_each(const Philox& p, cons
 __attribute__((target("default")))
 #endif
 void philox_each(const Philox& p, const uint32_t* index, uint32_t (*words)[kCounters]) {
-  philox_loop(p, index, words);
+  for (uint32_t i = 0; i < kCounters; ++i) {
+    uint64_t a = index[i], b = p.position, c = p.domain, d = p.stream;
+    philox_rounds(a, b, c, d, p.k0, p.k1);
+    words[0][i] = static_cast<uint32_t>(a), words[1][i] = static_cast<uint32_t>(b);
+    words[2][i] = static_cast<uint32_t>(c), words[3][i] = static_cast<uint32_t>(d);
+  }
 }
 
 // n_counters: a multiple of kCounters.
