@@ -36,7 +36,8 @@ void bind_teacher(nb::module_& m) {
           [](Teacher* self, const llama::Model& model, int32_t n_texts, int32_t n_ctx, int32_t n_threads) {
             new (self) Teacher(model, {n_texts, n_ctx, n_threads});
           },
-          "model"_a, nb::kw_only(), "n_texts"_a = 128, "n_ctx"_a = 512, "n_threads"_a = 0, nb::keep_alive<1, 2>())
+          "model"_a, nb::kw_only(), "n_texts"_a = llama::TeacherOptions{}.n_texts, "n_ctx"_a = llama::TeacherOptions{}.n_ctx,
+          "n_threads"_a = llama::TeacherOptions{}.n_threads, nb::keep_alive<1, 2>())
       .def_prop_ro("n_texts", &Teacher::n_texts)
       .def("length", &Teacher::length, "text"_a)
       .def(
