@@ -134,7 +134,7 @@ def _open(settings: Distillation, target: Generator, given: Sequence[Sequence[in
             found = json.loads(path.read_text(encoding="utf-8"))
             if found != wanted:
                 which = differences(found, wanted)
-                raise ValueError(f"'{path.parent}' holds another distillation: {which}; remove it or name another draft")
+                raise ValueError(f"'{path.parent}' holds another distillation: {which}; remove it or name another draft or corpus")
         else:
             with models.replacing(path) as unfinished:
                 unfinished.write_text(json.dumps(wanted), encoding="utf-8")
