@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ersd import Generator, Stats, _core, models
-from ersd.paper import ratio
+from ersd.paper.experiment import ratio
 from ersd.prompts import read_prompts
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -40,7 +40,9 @@ def hold_margins(generator: Generator) -> None:
     """Make the margin model's shipped coefficients so certain that they never move."""
     profile = generator._core.profile()
     margins = profile.margins
-    profile.margins = _core.MarginModel(margins.coefficients, (1e9 * np.array(margins.information)).tolist())
+    profile.margins = _core.MarginModel(
+        margins.coefficients, (1e9 * np.array(margins.information)).tolist()
+    )
     generator._core.restore(profile)
 
 
@@ -51,38 +53,72 @@ def row(name: str, temperature: float, category: str, stats: Sequence[Stats]) ->
     nodes, _ = ratio([s.drafted for s in stats], calls)
     ranks = np.sum([s.rank_histogram for s in stats[len(stats) // 2 :]], axis=0)
     first = f"{ranks[0] / ranks.sum():.3f}" if ranks.sum() else "-"
-    cells = (name, f"{temperature:g}", category, str(len(stats)), f"{mean:.3f} ± {error:.3f}", f"{nodes:.1f}", first)
+    cells = (
+        name,
+        f"{temperature:g}",
+        category,
+        str(len(stats)),
+        f"{mean:.3f} ± {error:.3f}",
+        f"{nodes:.1f}",
+        first,
+    )
     return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description="tokens per target call, and what each part of drafting adds")
-    parser.add_argument("--prompts", nargs="+", type=Path, default=[PROMPTS / "chat.txt"], help="files; each is a category")
+    parser = argparse.ArgumentParser(
+        description="tokens per target call, and what each part of drafting adds"
+    )
+    parser.add_argument(
+        "--prompts",
+        nargs="+",
+        type=Path,
+        default=[PROMPTS / "chat.txt"],
+        help="files; each is a category",
+    )
     parser.add_argument("--count", type=int, default=20, help="prompts of each")
     parser.add_argument("-n", "--max-tokens", type=int, default=96)
     parser.add_argument("-k", "--draft-nodes", type=int, default=16)
     parser.add_argument("--temp", default="0.6,1.0")
-    parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS), metavar="NAME")
+    parser.add_argument(
+        "--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS), metavar="NAME"
+    )
     parser.add_argument("-md", "--model-draft", type=Path, default=models.twin())
     parser.add_argument("-t", "--threads", type=int, default=None)
     args = parser.parse_args()
-    generator = Generator(models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False)
+    generator = Generator(
+        models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False
+    )
     prompts = {
-        path.stem: [text if path.stem in RAW else generator.target.chat_prompt(text) for text in read_prompts(path)[: args.count]]
+        path.stem: [
+            text if path.stem in RAW else generator.target.chat_prompt(text)
+            for text in read_prompts(path)[: args.count]
+        ]
         for path in args.prompts
     }
-    print("| drafting | T | prompts | number | tokens per target call | nodes per call | first acceptance, second half |")
+    print(
+        "| drafting | T | prompts | number | tokens per target call | nodes per call | first acceptance, second half |"
+    )
     print("| --- | ---: | --- | ---: | ---: | ---: | ---: |")
     for temperature, name in product(map(float, args.temp.split(",")), args.only):
         generator.forget()
         if name == "margins, fixed":
             hold_margins(generator)
-        sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": args.max_tokens}
+        sampling = {
+            "temperature": temperature,
+            "top_k": 0,
+            "top_p": 1.0,
+            "min_p": 0.0,
+            "max_tokens": args.max_tokens,
+        }
         options = sampling | {"draft_nodes": args.draft_nodes} | CONFIGURATIONS[name]
         everything: list[Stats] = []
         for category, texts in prompts.items():
-            stats = [generator.generate(text, seed=100 + i, **options).stats for i, text in enumerate(texts)]
+            stats = [
+                generator.generate(text, seed=100 + i, **options).stats
+                for i, text in enumerate(texts)
+            ]
             everything += stats
             print(row(name, temperature, category, stats), flush=True)
         if len(prompts) > 1:

@@ -24,7 +24,13 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))
 import tiny  # noqa: E402
 
-CATEGORIES = {"chat": True, "prose": False, "code": False, "translation": True, "repetition": True}  # whether prompts are chat messages
+CATEGORIES = {
+    "chat": True,
+    "prose": False,
+    "code": False,
+    "translation": True,
+    "repetition": True,
+}  # whether prompts are chat messages
 
 
 def pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
@@ -32,7 +38,9 @@ def pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
 
     def made(name: str, source: Path, removed: range, shuffled: bool) -> Path:
         path = folder / name
-        return path if path.exists() else tiny.prune_layers(source, path, removed, shuffled=shuffled)
+        return (
+            path if path.exists() else tiny.prune_layers(source, path, removed, shuffled=shuffled)
+        )
 
     target = models.default_target()
     yield "default draft", target, models.default_draft()
@@ -49,7 +57,9 @@ def pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
 
 def main() -> None:
     """Print a row for each pair and category, and the least ratio."""
-    parser = argparse.ArgumentParser(description="tokens per second with automatic drafting beside plain decoding")
+    parser = argparse.ArgumentParser(
+        description="tokens per second with automatic drafting beside plain decoding"
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=4, help="prompts of each category")
     parser.add_argument("-n", "--max-tokens", type=int, default=64)
@@ -65,10 +75,24 @@ def main() -> None:
     for name, target, draft in pairs(args.folder):
         for category, is_chat in CATEGORIES.items():
             with tempfile.NamedTemporaryFile("w", suffix=".txt") as prompts:
-                prompts.write("\n---\n".join(read_prompts(HERE / "prompts" / f"{category}.txt")[: args.count]))
+                prompts.write(
+                    "\n---\n".join(read_prompts(HERE / "prompts" / f"{category}.txt")[: args.count])
+                )
                 prompts.flush()
-                chat = ["--chat"] if is_chat and not name.startswith("Gemma") else []  # whose file has no template
-                command = ["ersd-bench", "-m", str(target), "-md", str(draft), "-f", prompts.name, *common, *chat]
+                chat = (
+                    ["--chat"] if is_chat and not name.startswith("Gemma") else []
+                )  # whose file has no template
+                command = [
+                    "ersd-bench",
+                    "-m",
+                    str(target),
+                    "-md",
+                    str(draft),
+                    "-f",
+                    prompts.name,
+                    *common,
+                    *chat,
+                ]
                 found = subprocess.run(command, capture_output=True, text=True, check=False)
             rows = {row["method"]: row for row in map(json.loads, found.stdout.splitlines())}
             if "ersd" not in rows:

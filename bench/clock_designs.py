@@ -57,7 +57,9 @@ def halves(clocks: Values, reach: Values) -> int:
 
 def main() -> None:
     """Print a table of means over rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default=str(models.default_target()))
     parser.add_argument("--arrivals", type=int, default=64)
     args = parser.parse_args()
@@ -70,16 +72,25 @@ def main() -> None:
             p = np.pad(p / p.sum(), (0, -len(p) % (4 * BLOCK)))
             clocks = rng.exponential(size=len(p))
             with np.errstate(divide="ignore"):
-                reach = p * np.partition(clocks / p, args.arrivals - 1)[args.arrivals - 1] * (1 + 1e-12)
+                reach = (
+                    p * np.partition(clocks / p, args.arrivals - 1)[args.arrivals - 1] * (1 + 1e-12)
+                )
             for size in (64, 128, 256, 512):
                 columns[f"blocks of {size}"][kind].append(blocks(clocks, reach, size))
             for k in (2, 3, 4, 8):
                 columns[f"order of {k}"][kind].append(order(clocks, reach, k))
             columns["halves"][kind].append(halves(clocks, reach))
     names = list(next(iter(columns.values())))
-    print(f"| draws for {args.arrivals} | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
+    print(
+        f"| draws for {args.arrivals} | "
+        + " | ".join(names)
+        + " |\n| --- |"
+        + " ---: |" * len(names)
+    )
     for design, found in columns.items():
-        print(f"| {design} | " + " | ".join(f"{np.mean(found[name]):,.0f}" for name in names) + " |")
+        print(
+            f"| {design} | " + " | ".join(f"{np.mean(found[name]):,.0f}" for name in names) + " |"
+        )
 
 
 if __name__ == "__main__":

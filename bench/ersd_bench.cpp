@@ -1,4 +1,5 @@
-// ersd-bench: first shows that speculation does not change the tokens, then times every method in turn.
+// ersd-bench: first shows that speculation does not change the tokens, then times every method in
+// turn.
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -27,7 +28,8 @@ struct Answer {
   Stats stats;
 };
 
-Answer generate(Generator& generator, const std::vector<Token>& prompt, const GenerationOptions& options) {
+Answer generate(Generator& generator, const std::vector<Token>& prompt,
+                const GenerationOptions& options) {
   Answer answer;
   generator.start(prompt, options);
   while (generator.active()) {
@@ -46,12 +48,16 @@ struct Outcome {
   double prefill_ms = 0, target_ms = 0, draft_ms = 0, race_ms = 0, total_ms = 0;
 
   void add(const Stats& s) {
-    generated += s.generated, target_calls += s.target_calls, drafted += s.drafted, accepted += s.accepted;
-    prefill_ms += s.prefill_ms, target_ms += s.target_ms, draft_ms += s.draft_ms, race_ms += s.race_ms, total_ms += s.total_ms;
+    generated += s.generated, target_calls += s.target_calls, drafted += s.drafted,
+        accepted += s.accepted;
+    prefill_ms += s.prefill_ms, target_ms += s.target_ms, draft_ms += s.draft_ms,
+        race_ms += s.race_ms, total_ms += s.total_ms;
   }
 };
 
-double mean(const std::vector<double>& x) { return x.empty() ? 0 : std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size()); }
+double mean(const std::vector<double>& x) {
+  return x.empty() ? 0 : std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size());
+}
 
 double deviation(const std::vector<double>& x) {
   double sum = 0;
@@ -75,9 +81,11 @@ std::string joined_devices(bool gpu) {
 
 class Benchmark {
  public:
-  explicit Benchmark(const Arguments& arguments) : args_(arguments), generator_(args_.target, args_.draft, args_.models) {
+  explicit Benchmark(const Arguments& arguments)
+      : args_(arguments), generator_(args_.target, args_.draft, args_.models) {
     for (const auto& prompt : args_.prompts)
-      prompts_.push_back(generator_.target().tokenize(args_.chat ? generator_.target().chat_prompt(prompt) : prompt, true, true));
+      prompts_.push_back(generator_.target().tokenize(
+          args_.chat ? generator_.target().chat_prompt(prompt) : prompt, true, true));
     outcomes_.resize(args_.configurations.size());
   }
 
@@ -121,18 +129,21 @@ class Benchmark {
         progress("checking", p * outcomes_.size() + c, prompts_.size() * outcomes_.size());
         const Answer answer = generate(generator_, prompts_[p], options(c, p));
         if (args_.configurations[c].method == Method::kAr) plain = answer.tokens;
-        if (is_race(args_.configurations[c].method) && answer.tokens != plain) outcomes_[c].identical = false, ++differing;
+        if (is_race(args_.configurations[c].method) && answer.tokens != plain)
+          outcomes_[c].identical = false, ++differing;
       }
     }
     if (differing == 0)
-      std::fprintf(stderr, "%ssame tokens as ar: every configuration of races, %zu prompts\n", terminal_ ? "\r" : "", prompts_.size());
+      std::fprintf(stderr, "%ssame tokens as ar: every configuration of races, %zu prompts\n",
+                   terminal_ ? "\r" : "", prompts_.size());
     else
-      std::fprintf(stderr, "%sNOT the same tokens as ar: %zu of %zu answers differ\n", terminal_ ? "\r" : "", differing,
-                   prompts_.size() * outcomes_.size());
+      std::fprintf(stderr, "%sNOT the same tokens as ar: %zu of %zu answers differ\n",
+                   terminal_ ? "\r" : "", differing, prompts_.size() * outcomes_.size());
   }
 
   void time(size_t c, int32_t repetition) {
-    progress("timing", static_cast<size_t>(repetition) * outcomes_.size() + c, static_cast<size_t>(args_.repetitions) * outcomes_.size());
+    progress("timing", static_cast<size_t>(repetition) * outcomes_.size() + c,
+             static_cast<size_t>(args_.repetitions) * outcomes_.size());
     double tokens = 0, ms = 0;
     for (size_t p = 0; p < prompts_.size(); ++p) {
       const Stats stats = generate(generator_, prompts_[p], options(c, p)).stats;
@@ -153,43 +164,48 @@ class Benchmark {
     size_t baseline = c;
     while (args_.configurations[baseline].method != Method::kAr) --baseline;
     std::vector<double> ratios;
-    for (size_t r = 0; r < o.speeds.size(); ++r) ratios.push_back(o.speeds[r] / outcomes_[baseline].speeds[r]);
+    for (size_t r = 0; r < o.speeds.size(); ++r)
+      ratios.push_back(o.speeds[r] / outcomes_[baseline].speeds[r]);
     const double n = std::max<double>(1, static_cast<double>(o.generated));
     const bool drafts = config.method != Method::kAr;
     const llama::Model& target = generator_.target();
-    return {{"build_commit", std::string(ERSD_COMMIT)},
-            {"cpu_info", joined_devices(false)},
-            {"gpu_info", joined_devices(true)},
-            {"model_filename", target.path()},
-            {"model_type", target.description()},
-            {"model_size", static_cast<int64_t>(target.size())},
-            {"model_n_params", static_cast<int64_t>(target.n_params())},
-            {"draft_filename", drafts ? generator_.draft()->path() : std::string()},
-            {"n_threads", int64_t{generator_.n_threads()}},
-            {"n_gpu_layers", int64_t{args_.models.target.n_gpu_layers}},
-            {"draft_n_gpu_layers", int64_t{args_.models.draft.n_gpu_layers}},
-            {"n_prompts", static_cast<int64_t>(prompts_.size())},
-            {"n_gen", int64_t{args_.n_gen}},
-            {"repetitions", int64_t{args_.repetitions}},
-            {"test_time", now()},
-            {"method", std::string(to_string(config.method))},
-            {"strategy", drafts ? std::string(to_string(config.strategy)) : std::string("-")},
-            {"draft_nodes", drafts && config.draft_nodes == kAuto ? Value(std::string("auto")) : Value(int64_t{config.draft_nodes})},
-            {"temperature", std::round(config.temperature * 1e6) / 1e6},
-            {"top_k", int64_t{args_.sampling.top_k}},
-            {"top_p", double{args_.sampling.top_p}},
-            {"min_p", double{args_.sampling.min_p}},
-            {"identical", is_race(config.method) ? Value(o.identical) : Value()},
-            {"tokens_per_call", static_cast<double>(o.generated) / std::max<double>(1, static_cast<double>(o.target_calls))},
-            {"acceptance_rate", o.drafted ? static_cast<double>(o.accepted) / static_cast<double>(o.drafted) : 0.0},
-            {"avg_ts", mean(o.speeds)},
-            {"stddev_ts", deviation(o.speeds)},
-            {"ratio_to_ar", mean(ratios)},
-            {"stddev_ratio", deviation(ratios)},
-            {"target_ms", o.target_ms / n},
-            {"draft_ms", o.draft_ms / n},
-            {"race_ms", o.race_ms / n},
-            {"rest_ms", (o.total_ms - o.prefill_ms - o.target_ms - o.draft_ms - o.race_ms) / n}};
+    return {
+        {"build_commit", std::string(ERSD_COMMIT)},
+        {"cpu_info", joined_devices(false)},
+        {"gpu_info", joined_devices(true)},
+        {"model_filename", target.path()},
+        {"model_type", target.description()},
+        {"model_size", static_cast<int64_t>(target.size())},
+        {"model_n_params", static_cast<int64_t>(target.n_params())},
+        {"draft_filename", drafts ? generator_.draft()->path() : std::string()},
+        {"n_threads", int64_t{generator_.n_threads()}},
+        {"n_gpu_layers", int64_t{args_.models.target.n_gpu_layers}},
+        {"draft_n_gpu_layers", int64_t{args_.models.draft.n_gpu_layers}},
+        {"n_prompts", static_cast<int64_t>(prompts_.size())},
+        {"n_gen", int64_t{args_.n_gen}},
+        {"repetitions", int64_t{args_.repetitions}},
+        {"test_time", now()},
+        {"method", std::string(to_string(config.method))},
+        {"strategy", drafts ? std::string(to_string(config.strategy)) : std::string("-")},
+        {"draft_nodes", drafts && config.draft_nodes == kAuto ? Value(std::string("auto"))
+                                                              : Value(int64_t{config.draft_nodes})},
+        {"temperature", std::round(config.temperature * 1e6) / 1e6},
+        {"top_k", int64_t{args_.sampling.top_k}},
+        {"top_p", double{args_.sampling.top_p}},
+        {"min_p", double{args_.sampling.min_p}},
+        {"identical", is_race(config.method) ? Value(o.identical) : Value()},
+        {"tokens_per_call", static_cast<double>(o.generated) /
+                                std::max<double>(1, static_cast<double>(o.target_calls))},
+        {"acceptance_rate",
+         o.drafted ? static_cast<double>(o.accepted) / static_cast<double>(o.drafted) : 0.0},
+        {"avg_ts", mean(o.speeds)},
+        {"stddev_ts", deviation(o.speeds)},
+        {"ratio_to_ar", mean(ratios)},
+        {"stddev_ratio", deviation(ratios)},
+        {"target_ms", o.target_ms / n},
+        {"draft_ms", o.draft_ms / n},
+        {"race_ms", o.race_ms / n},
+        {"rest_ms", (o.total_ms - o.prefill_ms - o.target_ms - o.draft_ms - o.race_ms) / n}};
   }
 
   const Arguments& args_;

@@ -18,8 +18,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="what a draft is worth on prompts")
     parser.add_argument("-m", "--model", type=Path, default=models.default_target())
     parser.add_argument("-md", "--model-draft", type=Path, default=models.default_draft())
-    parser.add_argument("--chat", nargs="+", default=[], type=Path, help="prompts that are chat messages")
-    parser.add_argument("--text", nargs="+", default=[], type=Path, help="prompts that are continued as they are")
+    parser.add_argument(
+        "--chat", nargs="+", default=[], type=Path, help="prompts that are chat messages"
+    )
+    parser.add_argument(
+        "--text", nargs="+", default=[], type=Path, help="prompts that are continued as they are"
+    )
     parser.add_argument("--count", type=int, default=32, help="prompts of each file")
     parser.add_argument("-n", "--max-tokens", type=int, default=64)
     args = parser.parse_args()
@@ -28,7 +32,10 @@ def main() -> None:
         texts = [text for path in paths for text in read_prompts(path)[: args.count]]
         if not texts:
             continue
-        prompts = [generator.tokenize(generator.target.chat_prompt(text) if kind == "chat" else text) for text in texts]
+        prompts = [
+            generator.tokenize(generator.target.chat_prompt(text) if kind == "chat" else text)
+            for text in texts
+        ]
         print(f"{kind}, {len(texts)} prompts")
         figures = evaluate(generator, prompts, args.max_tokens)
         for name, value in figures.items():

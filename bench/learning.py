@@ -13,12 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from ersd._core import Clock, Correction, Coupling, MarginModel, Race, RankHistogram, SamplingOptions
+from ersd._core import (
+    Clock,
+    Correction,
+    Coupling,
+    MarginModel,
+    Race,
+    RankHistogram,
+    SamplingOptions,
+)
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from ersd import Generator, models, theory
-from ersd.paper import ratio, replay, strategy_tree
+from ersd.paper.experiment import ratio, replay, strategy_tree
 from ersd.prompts import read_prompts
 
 Array = npt.NDArray[np.float64]
@@ -30,11 +38,19 @@ M = MarginModel.n_arrivals
 class Positions:
     """What was seen at each position, the draft corrected or not."""
 
-    rank: list[int] = field(default_factory=list)  # of the target's token among the draft's arrivals, M for later
+    rank: list[int] = field(
+        default_factory=list
+    )  # of the target's token among the draft's arrivals, M for later
     hits: list[Array] = field(default_factory=list)  # predicted for the arrivals
-    nats: list[float] = field(default_factory=list)  # -log of the probability predicted for what came
-    shipped_nats: list[float] = field(default_factory=list)  # the same by coefficients that do not learn
-    histogram_nats: list[float] = field(default_factory=list)  # the same by the learnt histogram of ranks
+    nats: list[float] = field(
+        default_factory=list
+    )  # -log of the probability predicted for what came
+    shipped_nats: list[float] = field(
+        default_factory=list
+    )  # the same by coefficients that do not learn
+    histogram_nats: list[float] = field(
+        default_factory=list
+    )  # the same by the learnt histogram of ranks
     features: list[Array] = field(default_factory=list)  # f64[M + 1, n_features], see features()
 
 
@@ -52,7 +68,14 @@ class Observer:
         self.margins, self.shipped, self.histogram = MarginModel(), MarginModel(), RankHistogram()
         self.recent = 0.6  # first acceptance of late
 
-    def observe(self, before: int, target: npt.NDArray[np.float32], draft: npt.NDArray[np.float32], token: int, clock: Clock) -> None:
+    def observe(
+        self,
+        before: int,
+        target: npt.NDArray[np.float32],
+        draft: npt.NDArray[np.float32],
+        token: int,
+        clock: Clock,
+    ) -> None:
         """One position: predict, see what came, learn."""
         row = self.correction.apply(before, draft) if self.correction else draft
         tokens, scores = self.race.arrivals(row, self.options, clock, M)
@@ -67,12 +90,14 @@ class Observer:
         p.histogram_nats.append(-np.log(ranks[rank] if rank < M else ranks[M:].sum()))
         p.features.append(self.features(scores, row[tokens], row))
         self.recent += 0.05 * ((rank == 0) - self.recent)
-        self.margins.observe(self.race, *at, rank)
-        self.histogram.observe(rank)
+        self.margins.learn(self.race, *at, rank)
+        self.histogram.learn(rank)
         if self.correction:
-            self.correction.observe(before, target, row, self.temperature)
+            self.correction.learn(before, target, row, self.temperature)
 
-    def features(self, scores: Array, logits: npt.NDArray[np.float32], row: npt.NDArray[np.float32]) -> Array:
+    def features(
+        self, scores: Array, logits: npt.NDArray[np.float32], row: npt.NDArray[np.float32]
+    ) -> Array:
         """Of each arrival and of all later ones: those of the model (margins.h), then what might be added to it."""
         entropy = theory.entropy(theory.softmax(row, self.temperature))
         gap = self.temperature * (np.append(scores, scores[-1]) - scores[0])
@@ -108,7 +133,10 @@ def fitted_nats(x: Array, rank: npt.NDArray[np.int64], columns: list[int]) -> fl
         return -log_p[rows, rank[part]].mean(), -(chosen - expected).mean(axis=0)
 
     halves = slice(0, n // 2), slice(n // 2, n)
-    fits = [minimize(loss, np.zeros(len(columns)), args=(half,), jac=True, method="BFGS").x for half in halves]
+    fits = [
+        minimize(loss, np.zeros(len(columns)), args=(half,), jac=True, method="BFGS").x
+        for half in halves
+    ]
     return float(np.mean([loss(fits[1], halves[0])[0], loss(fits[0], halves[1])[0]]))
 
 
@@ -118,7 +146,9 @@ def report(name: str, positions: Positions) -> None:
     print(f"\n### {name}: {len(rank)} positions\n")
     for part, ranks in (("all", rank), ("second half", rank[half:])):
         share = np.mean(ranks == 0)
-        print(f"first acceptance, {part}: {share:.4f} ± {np.sqrt(share * (1 - share) / len(ranks)):.4f}")
+        print(
+            f"first acceptance, {part}: {share:.4f} ± {np.sqrt(share * (1 - share) / len(ranks)):.4f}"
+        )
     print("\n| nats per position | |\n| --- | ---: |")
     for label, nats in (
         ("histogram of ranks, learning", positions.histogram_nats),
@@ -141,12 +171,18 @@ def report(name: str, positions: Positions) -> None:
     for label, columns in sets.items():
         print(f"| {label} | {fitted_nats(x, kept, columns):.4f} |")
     hits = np.concatenate(positions.hits)
-    came = np.concatenate([np.arange(len(h)) == r for h, r in zip(positions.hits, rank, strict=True)])
-    print("\n| predicted hit | number | mean prediction | came | difference |\n| --- | ---: | ---: | ---: | ---: |")
+    came = np.concatenate(
+        [np.arange(len(h)) == r for h, r in zip(positions.hits, rank, strict=True)]
+    )
+    print(
+        "\n| predicted hit | number | mean prediction | came | difference |\n| --- | ---: | ---: | ---: | ---: |"
+    )
     for low in np.arange(10) / 10:
         there = (hits >= low) & (hits < low + 0.1 if low < 0.9 else hits <= 1)
         mean, share = hits[there].mean(), came[there].mean()
-        print(f"| {low:.1f} to {low + 0.1:.1f} | {there.sum()} | {mean:.3f} | {share:.3f} | {share - mean:+.3f} |")
+        print(
+            f"| {low:.1f} to {low + 0.1:.1f} | {there.sum()} | {mean:.3f} | {share:.3f} | {share - mean:+.3f} |"
+        )
 
 
 def static_trees(ranks: dict[str, list[list[int]]], k: int) -> None:
@@ -165,8 +201,12 @@ def static_trees(ranks: dict[str, list[list[int]]], k: int) -> None:
 
 def main() -> None:
     """Print a report."""
-    parser = argparse.ArgumentParser(description="first acceptance, nats per position and calibration along plain texts")
-    parser.add_argument("--prompts", type=Path, default=Path(__file__).parent / "prompts" / "chat.txt")
+    parser = argparse.ArgumentParser(
+        description="first acceptance, nats per position and calibration along plain texts"
+    )
+    parser.add_argument(
+        "--prompts", type=Path, default=Path(__file__).parent / "prompts" / "chat.txt"
+    )
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("-n", "--max-tokens", type=int, default=128)
     parser.add_argument("-k", "--draft-nodes", type=int, default=16)
@@ -174,23 +214,45 @@ def main() -> None:
     parser.add_argument("-md", "--model-draft", type=Path, default=models.twin())
     parser.add_argument("-t", "--threads", type=int, default=None)
     args = parser.parse_args()
-    generator = Generator(models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False)
-    observers = {"without self-correction": Observer(args.temp, None), "with self-correction": Observer(args.temp, Correction())}
-    ranks: dict[str, list[list[int]]] = {method: [] for method in ("ersd", "gsd", "gsd_iid", "match")}
+    generator = Generator(
+        models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False
+    )
+    observers = {
+        "without self-correction": Observer(args.temp, None),
+        "with self-correction": Observer(args.temp, Correction()),
+    }
+    ranks: dict[str, list[list[int]]] = {
+        method: [] for method in ("ersd", "gsd", "gsd_iid", "match")
+    }
     for i, text in enumerate(read_prompts(args.prompts)[: args.count]):
         tokens = generator.tokenize(generator.target.chat_prompt(text))
-        couplings = {method: Coupling(method, SamplingOptions(args.temp, 0, 1.0, 0.0), 100 + i) for method in ranks}
+        couplings = {
+            method: Coupling(method, SamplingOptions(args.temp, 0, 1.0, 0.0), 100 + i)
+            for method in ranks
+        }
         for texts in ranks.values():
             texts.append([])
-        for position in generator.ranks(tokens, max_tokens=args.max_tokens, temperature=args.temp, seed=100 + i, logits=True):
+        for position in generator.ranks(
+            tokens, max_tokens=args.max_tokens, temperature=args.temp, seed=100 + i, logits=True
+        ):
             assert position.target_logits is not None
             assert position.draft_logits is not None
             for observer in observers.values():
-                observer.observe(tokens[-1], position.target_logits, position.draft_logits, position.token, Clock(100 + i, len(tokens)))
+                observer.observe(
+                    tokens[-1],
+                    position.target_logits,
+                    position.draft_logits,
+                    position.token,
+                    Clock(100 + i, len(tokens)),
+                )
             for method, coupling in couplings.items():
-                ranks[method][-1].append(coupling.emit(position.target_logits, position.draft_logits, len(tokens))[1])
+                ranks[method][-1].append(
+                    coupling.emit(position.target_logits, position.draft_logits, len(tokens))[1]
+                )
             tokens.append(position.token)
-    print(f"T = {args.temp:g}, draft {args.model_draft.name}, {args.count} prompts of {args.prompts.name}, {args.max_tokens} tokens")
+    print(
+        f"T = {args.temp:g}, draft {args.model_draft.name}, {args.count} prompts of {args.prompts.name}, {args.max_tokens} tokens"
+    )
     static_trees(ranks, args.draft_nodes)
     for name, observer in observers.items():
         report(name, observer.positions)

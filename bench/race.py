@@ -25,15 +25,33 @@ from numpy.typing import NDArray
 from ersd import models
 
 PROMPTS = Path(__file__).parent / "prompts"
-OURS = ["maximum", "winner", "64 arrivals", "truncation", "truncated winner", "llama.cpp chain", "its array alone"]
+OURS = [
+    "maximum",
+    "winner",
+    "64 arrivals",
+    "truncation",
+    "truncated winner",
+    "llama.cpp chain",
+    "its array alone",
+]
 NUMPY = ["numpy max", "numpy winner", "numpy truncation"]
-BYTES = 12 << 20  # of the rows that are taken in turn: more than the second level of the cache holds
+BYTES = (
+    12 << 20
+)  # of the rows that are taken in turn: more than the second level of the cache holds
 Rows = NDArray[np.float32]
 
 
 def record(path: str, n_tokens: int) -> Rows:
     """The logits at all positions of the prompts; f32[n, n_vocab]."""
-    model = llama_cpp.Llama(path, n_ctx=n_tokens, n_batch=n_tokens, logits_all=True, n_threads=1, n_threads_batch=1, verbose=False)
+    model = llama_cpp.Llama(
+        path,
+        n_ctx=n_tokens,
+        n_batch=n_tokens,
+        logits_all=True,
+        n_threads=1,
+        n_threads_batch=1,
+        verbose=False,
+    )
     rows = []
     for prompt in sorted(PROMPTS.glob("*.txt")):
         model.reset()
@@ -66,7 +84,10 @@ def kinds(rows: Rows, n_vocab: int) -> dict[str, Rows]:
     order, n = np.argsort(entropies(rows)), min(max(BYTES // (4 * n_vocab), 8), len(rows) // 3)
     middle, rng = (len(rows) - n) // 2, np.random.default_rng(0)
     chosen = {"peaked": order[:n], "typical": order[middle : middle + n], "flat": order[-n:]}
-    made = {kind: np.ascontiguousarray(resized(rows[places], n_vocab, rng)) for kind, places in chosen.items()}
+    made = {
+        kind: np.ascontiguousarray(resized(rows[places], n_vocab, rng))
+        for kind, places in chosen.items()
+    }
     return made | {"constant": np.zeros((n, n_vocab), np.float32)}
 
 
@@ -84,7 +105,9 @@ def numpy_truncation(row: Rows, rng: np.random.Generator) -> int:
     return int(places[rng.choice(n, p=p[:n] / p[:n].sum())])
 
 
-def clocked(function: Callable[[Rows, np.random.Generator], object], rows: Rows, rng: np.random.Generator) -> NDArray[np.float64]:
+def clocked(
+    function: Callable[[Rows, np.random.Generator], object], rows: Rows, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Nanoseconds of each row; f64[n]."""
     times = [time.perf_counter_ns()]
     for row in rows:
@@ -95,15 +118,28 @@ def clocked(function: Callable[[Rows, np.random.Generator], object], rows: Rows,
 
 def main() -> None:
     """Print a table of ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("library", type=Path)
     parser.add_argument("--model", default=str(models.default_target()))
-    parser.add_argument("--vocabularies", default="49152", help="comma list; others than the model's are made of its rows")
+    parser.add_argument(
+        "--vocabularies",
+        default="49152",
+        help="comma list; others than the model's are made of its rows",
+    )
     parser.add_argument("--passes", type=int, default=40)
     parser.add_argument("--tokens", type=int, default=128, help="recorded of each file of prompts")
     args = parser.parse_args()
     bench = ctypes.CDLL(str(args.library.resolve())).race_bench
-    bench.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p]
+    bench.argtypes = [
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_size_t,
+        ctypes.c_size_t,
+        ctypes.c_void_p,
+    ]
     recorded, rng = record(args.model, args.tokens), np.random.default_rng(1)
     by_numpy = [lambda row, _: row.max(), numpy_winner, numpy_truncation]
     print("| tokens | rows | nats | lie in | maximum | " + " | ".join([*OURS[1:], *NUMPY]) + " |")
@@ -117,15 +153,25 @@ def main() -> None:
                     slow = i % 8 == 0  # what takes long is timed less often
                     for what in range(len(OURS)):
                         if slow or not OURS[what].startswith(("llama", "its")):
-                            bench(what, rows.ctypes.data, len(rows), n_vocab, repeats, ns.ctypes.data)
+                            bench(
+                                what, rows.ctypes.data, len(rows), n_vocab, repeats, ns.ctypes.data
+                            )
                             best[what] = np.minimum(best[what], ns)
                     for what, function in enumerate(by_numpy if slow and repeats == 1 else []):
                         theirs = best[len(OURS) + what]
                         theirs[:8] = np.minimum(theirs[:8], clocked(function, rows[:8], rng))
-                means = [times[np.isfinite(times)].mean() if np.isfinite(times).any() else np.nan for times in best]
+                means = [
+                    times[np.isfinite(times)].mean() if np.isfinite(times).any() else np.nan
+                    for times in best
+                ]
                 ratios = ["" if np.isnan(x) else f"{x / means[0]:.2f}" for x in means[1:]]
                 nats = entropies(rows[:32]).mean()
-                print(f"| {n_vocab} | {kind} | {nats:.1f} | {place} | {means[0] / 1000:.2f} us | " + " | ".join(ratios) + " |", flush=True)
+                print(
+                    f"| {n_vocab} | {kind} | {nats:.1f} | {place} | {means[0] / 1000:.2f} us | "
+                    + " | ".join(ratios)
+                    + " |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

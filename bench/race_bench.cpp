@@ -1,17 +1,27 @@
-// Times races, arrivals and truncation beside a bare maximum and llama.cpp's sampler chain; a library that race.py loads, so that all is one run.
+// Times races, arrivals and truncation beside a bare maximum and llama.cpp's sampler chain; a
+// library that race.py loads, so that all is one run.
 #include <llama.h>
 
 #include <chrono>
 #include <vector>
 
-#include "ersd/race.h"
-#include "ersd/simd.h"
+#include "ersd/race/race.h"
+#include "ersd/race/simd/lanes.h"
 
 namespace {
 
 using namespace ersd;
 
-enum What { kMaximum, kWinner, kArrivals, kTruncation, kTruncatedWinner, kChain, kChainArray, kCount };
+enum What {
+  kMaximum,
+  kWinner,
+  kArrivals,
+  kTruncation,
+  kTruncatedWinner,
+  kChain,
+  kChainArray,
+  kCount
+};
 
 ERSD_VECTORISED float bare_maximum(const float* x, size_t n) {
   Lanes m[8], next;
@@ -30,8 +40,10 @@ constexpr SamplingOptions kWhole{1, 0, 1, 0}, kTruncated{1, 40, 0.95f, 0.05f};
 class Bench {
  public:
   Bench() : chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())) {
-    for (llama_sampler* s : {llama_sampler_init_top_k(kTruncated.top_k), llama_sampler_init_top_p(kTruncated.top_p, 1),
-                             llama_sampler_init_min_p(kTruncated.min_p, 1), llama_sampler_init_temp(1), llama_sampler_init_dist(1)})
+    for (llama_sampler* s :
+         {llama_sampler_init_top_k(kTruncated.top_k), llama_sampler_init_top_p(kTruncated.top_p, 1),
+          llama_sampler_init_min_p(kTruncated.min_p, 1), llama_sampler_init_temp(1),
+          llama_sampler_init_dist(1)})
       llama_sampler_chain_add(chain_, s);
   }
   ~Bench() { llama_sampler_free(chain_); }
@@ -59,7 +71,8 @@ class Bench {
         return 0;
     }
     candidates_.resize(row.size());
-    for (size_t i = 0; i < row.size(); ++i) candidates_[i] = {static_cast<llama_token>(i), row[i], 0};
+    for (size_t i = 0; i < row.size(); ++i)
+      candidates_[i] = {static_cast<llama_token>(i), row[i], 0};
     llama_token_data_array array{candidates_.data(), candidates_.size(), -1, false};
     if (what == kChain) llama_sampler_apply(chain_, &array);
     return array.data[array.selected < 0 ? 0 : array.selected].id;
@@ -75,17 +88,23 @@ class Bench {
 
 }  // namespace
 
-// Nanoseconds of each row in one pass over rows, f32[n_rows, n_vocab], `repeats` times each before the next one: 1 leaves the caches to the other
-// rows. The races of a row are the same in every pass. ns: f64[n_rows]
-extern "C" void race_bench(int what, const float* rows, size_t n_rows, size_t n_vocab, size_t repeats, double* ns) {
+// Nanoseconds of each row in one pass over rows, f32[n_rows, n_vocab], `repeats` times each before
+// the next one: 1 leaves the caches to the other rows. The races of a row are the same in every
+// pass. ns: f64[n_rows]
+extern "C" void race_bench(int what, const float* rows, size_t n_rows, size_t n_vocab,
+                           size_t repeats, double* ns) {
   static Bench bench;
   [[maybe_unused]] static volatile double sink;
   for (size_t r = 0; r < n_rows; ++r) {
     const std::span row(rows + r * n_vocab, n_vocab);
-    const auto position = static_cast<uint32_t>(r * repeats);  // times kPositions: no race finds the draws of another
+    const auto position =
+        static_cast<uint32_t>(r * repeats);  // times kPositions: no race finds the draws of another
     if (repeats > 1) sink = bench.run(static_cast<What>(what), row, position);
     const auto started = std::chrono::steady_clock::now();
-    for (size_t i = 0; i < repeats; ++i) sink = bench.run(static_cast<What>(what), row, position + static_cast<uint32_t>(i));
-    ns[r] = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started).count() / static_cast<double>(repeats);
+    for (size_t i = 0; i < repeats; ++i)
+      sink = bench.run(static_cast<What>(what), row, position + static_cast<uint32_t>(i));
+    ns[r] = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started)
+                .count() /
+            static_cast<double>(repeats);
   }
 }

@@ -11,9 +11,10 @@ namespace ersd::bench {
 namespace {
 
 // What the Markdown table shows; the other formats give every key.
-constexpr std::array<std::string_view, 14> kColumns{"method",          "strategy", "draft_nodes", "temperature", "identical",
-                                                    "tokens_per_call", "avg_ts",   "stddev_ts",   "ratio_to_ar", "stddev_ratio",
-                                                    "target_ms",       "draft_ms", "race_ms",     "rest_ms"};
+constexpr std::array<std::string_view, 14> kColumns{
+    "method",          "strategy", "draft_nodes", "temperature", "identical",
+    "tokens_per_call", "avg_ts",   "stddev_ts",   "ratio_to_ar", "stddev_ratio",
+    "target_ms",       "draft_ms", "race_ms",     "rest_ms"};
 
 std::string plain(const Value& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return *text;
@@ -44,7 +45,8 @@ std::string quoted(const std::string& text) {
 std::string json(const Row& row, std::string_view indent, std::string_view separator) {
   std::string out;
   for (const auto& [key, value] : row)
-    out += (out.empty() ? "" : ",") + std::string(separator) + std::string(indent) + quoted(key) + ": " +
+    out += (out.empty() ? "" : ",") + std::string(separator) + std::string(indent) + quoted(key) +
+           ": " +
            (std::holds_alternative<std::string>(value) ? quoted(plain(value)) : plain(value));
   return out;
 }
@@ -59,7 +61,8 @@ std::string csv_cell(const std::string& text) {
 std::string markdown(const Row& row, bool names) {
   std::string out = "|";
   for (const auto column : kColumns) {
-    const auto cell = std::find_if(row.begin(), row.end(), [&](const auto& entry) { return entry.first == column; });
+    const auto cell = std::find_if(row.begin(), row.end(),
+                                   [&](const auto& entry) { return entry.first == column; });
     std::string text = names ? std::string(column) : plain(cell->second);
     if (!names && std::holds_alternative<double>(cell->second)) {
       std::array<char, 32> digits{};
@@ -83,7 +86,8 @@ void Report::add(const Row& row) {
     case Format::kMarkdown:
       if (first_) {
         out_ << markdown(row, true) << "\n|";
-        for (size_t i = 0; i < kColumns.size(); ++i) out_ << (i == 0 || i == 1 ? " --- |" : " ---: |");
+        for (size_t i = 0; i < kColumns.size(); ++i)
+          out_ << (i == 0 || i == 1 ? " --- |" : " ---: |");
         out_ << "\n";
       }
       out_ << markdown(row, false) << "\n";
@@ -91,7 +95,8 @@ void Report::add(const Row& row) {
     case Format::kCsv:
       for (const bool names : {true, false}) {
         if (names && !first_) continue;
-        for (size_t i = 0; i < row.size(); ++i) out_ << (i ? "," : "") << csv_cell(names ? row[i].first : plain(row[i].second));
+        for (size_t i = 0; i < row.size(); ++i)
+          out_ << (i ? "," : "") << csv_cell(names ? row[i].first : plain(row[i].second));
         out_ << "\n";
       }
       break;

@@ -15,7 +15,8 @@ namespace ersd::bench {
 using Value = std::variant<std::monostate, std::string, double, int64_t, bool>;
 using Row = std::vector<std::pair<std::string, Value>>;
 
-// Prints rows as they come: JSON needs to know where they end, so call begin() and end() around them.
+// Prints rows as they come: JSON needs to know where they end, so call begin() and end() around
+// them.
 class Report {
  public:
   Report(Format format, std::ostream& out) : format_(format), out_(out) {}

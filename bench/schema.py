@@ -12,7 +12,7 @@ from collections import Counter
 import jsonschema
 
 from ersd import Generator, models
-from ersd.paper import ratio
+from ersd.paper.experiment import ratio
 
 PROMPT = "<|im_start|>user\nWrite an order of a shop as JSON: customer, items, payment.<|im_end|>\n<|im_start|>assistant\n"
 SCHEMA = {
@@ -45,7 +45,12 @@ SCHEMA = {
                 "properties": {
                     "title": {"type": "string", "maxLength": 30},
                     "count": {"type": "integer"},
-                    "options": {"anyOf": [{"type": "null"}, {"type": "array", "items": {"type": "boolean"}, "maxItems": 4}]},
+                    "options": {
+                        "anyOf": [
+                            {"type": "null"},
+                            {"type": "array", "items": {"type": "boolean"}, "maxItems": 4},
+                        ]
+                    },
                 },
                 "required": ["title", "count", "options"],
                 "additionalProperties": False,
@@ -60,14 +65,27 @@ SCHEMA = {
 
 def main() -> None:
     """Print how many answers validate, why they ended, and tokens per call."""
-    parser = argparse.ArgumentParser(description="JSON by a schema, and tokens per target call with its grammar and without")
-    parser.add_argument("--count", type=int, default=200, help="answers of each kind, seeds from 0 on")
+    parser = argparse.ArgumentParser(
+        description="JSON by a schema, and tokens per target call with its grammar and without"
+    )
+    parser.add_argument(
+        "--count", type=int, default=200, help="answers of each kind, seeds from 0 on"
+    )
     parser.add_argument("-k", "--draft-nodes", type=int, default=8)
     parser.add_argument("--temp", type=float, default=1.0)
     parser.add_argument("-t", "--threads", type=int, default=None)
     args = parser.parse_args()
-    for name, shape in {"with the grammar": {"type": "json_object", "schema": SCHEMA}, "without": None}.items():
-        generator = Generator(models.default_target(), models.twin(), n_ctx=1024, n_threads=args.threads, profile=False)
+    for name, shape in {
+        "with the grammar": {"type": "json_object", "schema": SCHEMA},
+        "without": None,
+    }.items():
+        generator = Generator(
+            models.default_target(),
+            models.twin(),
+            n_ctx=1024,
+            n_threads=args.threads,
+            profile=False,
+        )
         options = {
             "temperature": args.temp,
             "top_k": 0,
@@ -76,11 +94,21 @@ def main() -> None:
             "draft_nodes": args.draft_nodes,
             "response_format": shape,
         }
-        answers = [generator.generate(PROMPT, max_tokens=500 if shape else 150, seed=seed, **options) for seed in range(args.count)]
+        answers = [
+            generator.generate(PROMPT, max_tokens=500 if shape else 150, seed=seed, **options)
+            for seed in range(args.count)
+        ]
         valid = sum(validates(answer.text) for answer in answers)
-        mean, error = ratio([a.stats.generated for a in answers], [a.stats.target_calls for a in answers])
-        ends = ", ".join(f"{reason} {n}" for reason, n in Counter(answer.finish_reason for answer in answers).items())
-        print(f"{name}: {valid} of {args.count} validate ({ends}), {mean:.2f} ± {error:.2f} tokens per target call")
+        mean, error = ratio(
+            [a.stats.generated for a in answers], [a.stats.target_calls for a in answers]
+        )
+        ends = ", ".join(
+            f"{reason} {n}"
+            for reason, n in Counter(answer.finish_reason for answer in answers).items()
+        )
+        print(
+            f"{name}: {valid} of {args.count} validate ({ends}), {mean:.2f} ± {error:.2f} tokens per target call"
+        )
 
 
 def validates(text: str) -> bool:

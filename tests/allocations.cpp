@@ -1,12 +1,13 @@
-// Counts what a decoding step allocates over table models, whose own allocations do not count: nothing, once it has run for a while.
+// Counts what a decoding step allocates over table models, whose own allocations do not count:
+// nothing, once it has run for a while.
 #include <cstdio>
 #include <cstdlib>
 #include <new>
 #include <utility>
 #include <vector>
 
-#include "ersd/decoder.h"
-#include "ersd/table_model.h"
+#include "ersd/decode/decoder.h"
+#include "ersd/model/table_model.h"
 
 namespace {
 
@@ -25,12 +26,14 @@ void* allocate(size_t size, size_t alignment) {
 // A table model during whose calls nothing is counted.
 class Uncounted : public LanguageModel {
  public:
-  Uncounted(std::vector<float> table, int32_t n_vocab) : model_(std::move(table), n_vocab, 1 << 14) {}
+  Uncounted(std::vector<float> table, int32_t n_vocab)
+      : model_(std::move(table), n_vocab, 1 << 14) {}
   int32_t n_vocab() const override { return model_.n_vocab(); }
   int32_t n_ctx() const override { return model_.n_ctx(); }
   std::span<const Token> cached() const override { return model_.cached(); }
   std::span<const float> logits(int32_t node) const override { return model_.logits(node); }
-  void decode(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes) override {
+  void decode(std::span<const Token> history, const DraftTree& tree,
+              std::span<const int32_t> nodes) override {
     const Pause pause;
     model_.decode(history, tree, nodes);
   }
@@ -58,7 +61,10 @@ std::vector<float> noise(uint64_t state, float spread, int32_t n_vocab) {
   std::vector<float> x(static_cast<size_t>(kRows * n_vocab));
   for (float& value : x) {
     value = -2;
-    for (int i = 0; i < 4; ++i) value += static_cast<float>((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) * 0x1p-24f;
+    for (int i = 0; i < 4; ++i)
+      value +=
+          static_cast<float>((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) *
+          0x1p-24f;
     value *= spread;
   }
   return x;
@@ -81,14 +87,17 @@ long count(const char* name, const GenerationOptions& options, int32_t n_vocab =
     counting = false;
     if (i >= kWarm) n_tokens += n;
   }
-  std::printf("%-24s %4ld allocations in %d steps of %.2f tokens\n", name, n_allocations, kSteps, static_cast<double>(n_tokens) / kSteps);
+  std::printf("%-24s %4ld allocations in %d steps of %.2f tokens\n", name, n_allocations, kSteps,
+              static_cast<double>(n_tokens) / kSteps);
   return n_allocations;
 }
 
 }  // namespace
 
 void* operator new(size_t size) { return allocate(size, alignof(std::max_align_t)); }
-void* operator new(size_t size, std::align_val_t alignment) { return allocate(size, static_cast<size_t>(alignment)); }
+void* operator new(size_t size, std::align_val_t alignment) {
+  return allocate(size, static_cast<size_t>(alignment));
+}
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete(void* p, size_t) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }

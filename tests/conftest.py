@@ -95,13 +95,17 @@ def bad_draft(folder: Path, target: Path) -> Path:
     return tiny.prune_layers(target, folder / "bad.gguf", range(20, 26))
 
 
-def writing(path: Path, writer: Generator, writer_path: Path, n: int, given: Sequence[Sequence[int]] = ()) -> Iterator[int]:
+def writing(
+    path: Path, writer: Generator, writer_path: Path, n: int, given: Sequence[Sequence[int]] = ()
+) -> Iterator[int]:
     """Texts of up to 48 tokens, four at a time, with seed 3, as they are written."""
     teacher = _core.Teacher(_core.Model(str(writer_path)), n_texts=5, n_ctx=48, n_threads=1)
     return corpus.write(teacher, writer, path, n, n_ctx=48, seed=3, given=given)
 
 
-def written(path: Path, writer: Generator, writer_path: Path, n: int, given: Sequence[Sequence[int]] = ()) -> list[corpus.Text]:
+def written(
+    path: Path, writer: Generator, writer_path: Path, n: int, given: Sequence[Sequence[int]] = ()
+) -> list[corpus.Text]:
     """The first of them that make up n positions."""
     for _ in writing(path, writer, writer_path, n, given):
         pass

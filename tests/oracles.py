@@ -17,7 +17,12 @@ def philox(counter, key):
     k0, k1 = (int(word) for word in key)
     for _ in range(10):
         p0, p1 = np.uint64(0xD2511F53) * a, np.uint64(0xCD9E8D57) * c
-        a, b, c, d = (p1 >> SHIFT) ^ b ^ np.uint64(k0), p1 & WORD, (p0 >> SHIFT) ^ d ^ np.uint64(k1), p0 & WORD
+        a, b, c, d = (
+            (p1 >> SHIFT) ^ b ^ np.uint64(k0),
+            p1 & WORD,
+            (p0 >> SHIFT) ^ d ^ np.uint64(k1),
+            p0 & WORD,
+        )
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return a, b, c, d
 
@@ -35,14 +40,18 @@ def exponential(high, low, log=np.log):
 def bits(seed, position, stream, n):
     """64 random bits for each index below n, as high and low words; positions broadcast: u64[..., n] each."""
     index = np.arange(n)
-    a, b, c, d = philox((index // 2, np.asarray(position)[..., None], 0, stream), (seed & 0xFFFFFFFF, seed >> 32))
+    a, b, c, d = philox(
+        (index // 2, np.asarray(position)[..., None], 0, stream), (seed & 0xFFFFFFFF, seed >> 32)
+    )
     return np.where(index % 2, c, a), np.where(index % 2, d, b)
 
 
 def minima(seed, position, n_blocks, log=np.log):
     """The least clock of each block and the token that has it; positions broadcast: f64[..., n_blocks], i64[..., n_blocks]."""
     high, low = bits(seed, position, 0, n_blocks)
-    return exponential(high, low, log) / BLOCK, np.arange(n_blocks) * BLOCK + (low % np.uint64(BLOCK)).astype(np.int64)
+    return exponential(high, low, log) / BLOCK, np.arange(n_blocks) * BLOCK + (
+        low % np.uint64(BLOCK)
+    ).astype(np.int64)
 
 
 def clocks(seed, position, n, log=np.log):
@@ -63,9 +72,21 @@ def fdlibm_log(x):
     s, half_square = f / (2 + f), 0.5 * f * f
     z = s * s
     w = z * z
-    even = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01))
-    odd = z * (6.666666666666735130e-01 + w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01)))
-    return s * (half_square + (odd + even)) + k * 1.90821492927058770002e-10 - half_square + f + k * 6.93147180369123816490e-01
+    even = w * (
+        3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01)
+    )
+    odd = z * (
+        6.666666666666735130e-01
+        + w
+        * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01))
+    )
+    return (
+        s * (half_square + (odd + even))
+        + k * 1.90821492927058770002e-10
+        - half_square
+        + f
+        + k * 6.93147180369123816490e-01
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -93,7 +114,9 @@ def kept(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
         mass = np.cumsum(np.exp(order - order[0]))
         order = order[: np.searchsorted(mass, float(np.float32(top_p)) * mass[-1]) + 1]
     mask = logits >= order[-1]
-    return mask & (logits >= order[0] + np.log(np.float64(np.float32(min_p)))) if min_p > 0 else mask
+    return (
+        mask & (logits >= order[0] + np.log(np.float64(np.float32(min_p)))) if min_p > 0 else mask
+    )
 
 
 def arrivals(logits, clock, m=None, temperature=1.0, **truncation):
@@ -126,7 +149,11 @@ def decode(table, prompt, n, seed, **options):
     """Plain decoding over a table model: the n tokens that win their races one by one."""
     state, tokens = table_hash(prompt), []
     for position in range(len(prompt), len(prompt) + n):
-        tokens.append(winner(table_row(table, state), cached_clocks(seed, position, table.shape[1]), **options))
+        tokens.append(
+            winner(
+                table_row(table, state), cached_clocks(seed, position, table.shape[1]), **options
+            )
+        )
         state = table_hash(tokens[-1:], state)
     return tokens
 
@@ -158,7 +185,11 @@ def random_truncation(rng, n):
 
 def softmax(logits, temperature=1.0, **truncation):
     """The probabilities that a race samples from; f64[n]."""
-    p = np.where(kept(logits, temperature, **truncation), logits.astype(np.float64) / float(np.float32(temperature)), -np.inf)
+    p = np.where(
+        kept(logits, temperature, **truncation),
+        logits.astype(np.float64) / float(np.float32(temperature)),
+        -np.inf,
+    )
     p = np.exp(p - p.max())
     return p / p.sum()
 
@@ -170,6 +201,13 @@ def goodness(counts, probabilities):
         return 0.0
     rare = expected < 8
     if rare.any():
-        counts, expected = np.append(counts[~rare], counts[rare].sum()), np.append(expected[~rare], expected[rare].sum())
+        counts, expected = (
+            np.append(counts[~rare], counts[rare].sum()),
+            np.append(expected[~rare], expected[rare].sum()),
+        )
         counts, expected = counts[expected > 0], expected[expected > 0]
-    return stats.chisquare(counts, expected * (counts.sum() / expected.sum())).pvalue if len(counts) > 1 else 1.0
+    return (
+        stats.chisquare(counts, expected * (counts.sum() / expected.sum())).pvalue
+        if len(counts) > 1
+        else 1.0
+    )

@@ -36,7 +36,9 @@ def apply(sampler: int, logits: np.ndarray, history: list[int] = ()) -> np.ndarr
     data["id"], data["logit"] = np.arange(len(logits)), logits
     kept = data[data["logit"] > -np.inf]
     pointer = ctypes.cast(kept.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
-    array = llama_cpp.llama_token_data_array(data=pointer, size=len(kept), selected=-1, sorted=False)
+    array = llama_cpp.llama_token_data_array(
+        data=pointer, size=len(kept), selected=-1, sorted=False
+    )
     llama_cpp.llama_sampler_apply(sampler, ctypes.byref(array))
     address = ctypes.cast(array.data, ctypes.POINTER(ctypes.c_byte))
     left = np.ctypeslib.as_array(address, (array.size * _DATA.itemsize,)).view(_DATA)
@@ -51,10 +53,19 @@ def penalties(n_vocab: int, last_n: int, repeat: float, frequency: float, presen
     return llama_cpp.llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence)
 
 
-def dry(vocabulary: Vocabulary, multiplier: float, base: float, allowed_length: int, last_n: int, breakers: list[str]) -> int:
+def dry(
+    vocabulary: Vocabulary,
+    multiplier: float,
+    base: float,
+    allowed_length: int,
+    last_n: int,
+    breakers: list[str],
+) -> int:
     """DRY."""
     pointers = (ctypes.c_char_p * len(breakers))(*(text.encode() for text in breakers))
-    return llama_cpp.llama_sampler_init_dry(vocabulary.vocab, multiplier, base, allowed_length, last_n, pointers, len(breakers))
+    return llama_cpp.llama_sampler_init_dry(
+        vocabulary.vocab, multiplier, base, allowed_length, last_n, pointers, len(breakers)
+    )
 
 
 def grammar(vocabulary: Vocabulary, gbnf: str) -> int:
@@ -63,11 +74,18 @@ def grammar(vocabulary: Vocabulary, gbnf: str) -> int:
 
 
 def truncate(
-    logits: np.ndarray, top_k: int = 0, typical_p: float = 1, top_p: float = 1, min_p: float = 0, xtc: float | None = None
+    logits: np.ndarray,
+    top_k: int = 0,
+    typical_p: float = 1,
+    top_p: float = 1,
+    min_p: float = 0,
+    xtc: float | None = None,
 ) -> np.ndarray:
     """What is left of a row after llama.cpp's truncation, in its order; xtc: the threshold, where its coin says so."""
     logits = apply(llama_cpp.llama_sampler_init_top_k(top_k), logits)
     logits = apply(llama_cpp.llama_sampler_init_typical(typical_p, 1), logits)
     logits = apply(llama_cpp.llama_sampler_init_top_p(top_p, 1), logits)
     logits = apply(llama_cpp.llama_sampler_init_min_p(min_p, 1), logits)
-    return logits if xtc is None else apply(llama_cpp.llama_sampler_init_xtc(1.0, xtc, 1, 0), logits)
+    return (
+        logits if xtc is None else apply(llama_cpp.llama_sampler_init_xtc(1.0, xtc, 1, 0), logits)
+    )

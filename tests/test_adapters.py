@@ -22,7 +22,9 @@ def lora(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("scale", [1.0, -0.4])
-def test_an_adapter_changes_the_logits_as_in_llama_cpp_python(tiny_target: Path, tiny_draft: Path, lora: Path, scale: float) -> None:
+def test_an_adapter_changes_the_logits_as_in_llama_cpp_python(
+    tiny_target: Path, tiny_draft: Path, lora: Path, scale: float
+) -> None:
     """NumPy's races over the logits of Llama with the same adapter; at scale 0 the text is that without it."""
     import llama_cpp
 
@@ -41,7 +43,10 @@ def test_an_adapter_changes_the_logits_as_in_llama_cpp_python(tiny_target: Path,
     for draft in (None, tiny_draft):
         ours = Drafting(tiny_target, draft, lora_scale=scale, **options)
         assert ours.generate("the of", max_tokens=30, seed=5, **FULL).tokens == expected
-    plain, off = Generator(tiny_target, n_ctx=256, n_threads=1, type_k="f16"), Generator(tiny_target, lora_scale=0, **options)
+    plain, off = (
+        Generator(tiny_target, n_ctx=256, n_threads=1, type_k="f16"),
+        Generator(tiny_target, lora_scale=0, **options),
+    )
     without = plain.generate("the of", max_tokens=30, seed=5, **FULL).tokens
     assert off.generate("the of", max_tokens=30, seed=5, **FULL).tokens == without != expected
 
@@ -59,8 +64,13 @@ def test_files_that_are_no_adapter(folder: Path, tiny_target: Path, lora: Path) 
     with pytest.raises(FileNotFoundError, match=r"no such model file: 'absent\.gguf'"):
         Generator(tiny_target, lora_path="absent.gguf")
     deeper = tiny.write_lora(folder / "deeper.gguf", n_layers=3)
-    for wrong, reason in ((tiny_target, "expect general.type to be 'adapter'"), (deeper, "does not exist in base model")):
-        with pytest.raises(ValueError, match=rf"'{wrong}' is not a LoRA adapter for '{tiny_target}' \(.*{reason}"):
+    for wrong, reason in (
+        (tiny_target, "expect general.type to be 'adapter'"),
+        (deeper, "does not exist in base model"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"'{wrong}' is not a LoRA adapter for '{tiny_target}' \(.*{reason}"
+        ):
             Generator(tiny_target, lora_path=wrong)
     with pytest.raises(ValueError, match="lora_scale must be finite, got nan"):
         Generator(tiny_target, lora_path=lora, lora_scale=float("nan"))
@@ -79,5 +89,8 @@ def test_models_in_several_files(tmp_path: Path, generator: Generator) -> None:
     with pytest.raises(RuntimeError, match="must be loaded with the first split"):
         Generator(tmp_path / "target-00002-of-00003.gguf")
     (tmp_path / "target-00003-of-00003.gguf").unlink()
-    with pytest.raises(RuntimeError, match=r"could not load '.*target-00001-of-00003.gguf' \(.*target-00003-of-00003.gguf"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"could not load '.*target-00001-of-00003.gguf' \(.*target-00003-of-00003.gguf",
+    ):
         Generator(target)

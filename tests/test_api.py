@@ -17,16 +17,25 @@ def signatures() -> str:
     for name in sorted(ersd.__all__):
         thing = getattr(ersd, name)
         if is_typeddict(thing):
-            lines += [f"{name}.{option}: {kind.__forward_arg__}" for option, kind in thing.__annotations__.items()]
+            lines += [
+                f"{name}.{option}: {kind.__forward_arg__}"
+                for option, kind in thing.__annotations__.items()
+            ]
         elif inspect.isclass(thing):
             lines += [f"{name}{inspect.signature(thing)}"]
             for member, value in sorted(vars(thing).items()):
                 if member.startswith("_"):
                     continue
                 function = value.__func__ if isinstance(value, classmethod) else value
-                lines += [f"{name}.{member}" + (str(inspect.signature(function)) if inspect.isfunction(function) else "")]
+                lines += [
+                    f"{name}.{member}"
+                    + (str(inspect.signature(function)) if inspect.isfunction(function) else "")
+                ]
         elif inspect.ismodule(thing):
-            lines += [f"{name}.{member}{inspect.signature(getattr(thing, member))}" for member in sorted(thing.__all__)]
+            lines += [
+                f"{name}.{member}{inspect.signature(getattr(thing, member))}"
+                for member in sorted(thing.__all__)
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -42,7 +51,9 @@ def test_everything_public_is_documented() -> None:
         if inspect.isclass(thing):
             assert thing.__doc__
             assert all(
-                inspect.getdoc(member) for key, member in vars(thing).items() if inspect.isfunction(member) and not key.startswith("_")
+                inspect.getdoc(member)
+                for key, member in vars(thing).items()
+                if inspect.isfunction(member) and not key.startswith("_")
             )
         elif inspect.ismodule(thing):
             assert all(getattr(thing, member).__doc__ for member in thing.__all__)

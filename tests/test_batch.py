@@ -37,7 +37,11 @@ def test_visible_rows_are_history_and_ancestors():
             row, path = n_history + node, {node}
             while (parent := parents[min(path)]) >= 0:  # parents come before children
                 path.add(parent)
-            visible = {i for i in range(len(tokens)) if sequences[row][0] in sets[i] and positions[i] <= positions[row]}
+            visible = {
+                i
+                for i in range(len(tokens))
+                if sequences[row][0] in sets[i] and positions[i] <= positions[row]
+            }
             assert visible == set(range(n_history)) | {n_history + i for i in path}
 
 
@@ -51,7 +55,11 @@ def test_there_is_one_sequence_for_each_leaf():
         assert used == list(range(n_leaves(parents)))
         assert sorted(sequences[0]) == sorted(sequences[1]) == sorted(sequences[2]) == used
         for sequence in used:
-            held = [position for row, position in zip(sequences, positions, strict=True) if sequence in row]
+            held = [
+                position
+                for row, position in zip(sequences, positions, strict=True)
+                if sequence in row
+            ]
             assert held == list(range(len(held)))
 
 

@@ -23,7 +23,9 @@ KEYS = {
 
 def bench(*args: object) -> subprocess.CompletedProcess[str]:
     """Run the program itself."""
-    return subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=300)
+    return subprocess.run(
+        [PROGRAM, *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
 
 
 @pytest.fixture
@@ -34,7 +36,17 @@ def pair(tiny_target: Path, tiny_draft: Path) -> list[object]:
 
 def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
     """Methods, strategies, k and temperatures; ar once per temperature; equal tokens everywhere."""
-    run = bench(*pair, "--temp", "0.6,1.0", "--strategy", "simple,sequence,batch,tree", "-k", "2,8", "-o", "json")
+    run = bench(
+        *pair,
+        "--temp",
+        "0.6,1.0",
+        "--strategy",
+        "simple,sequence,batch,tree",
+        "-k",
+        "2,8",
+        "-o",
+        "json",
+    )
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)
     assert len(rows) == 2 * (1 + 4 * 2)
@@ -43,7 +55,12 @@ def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
     assert "same tokens as ar: every configuration of races, 1 prompts" in run.stderr
     for row in rows:
         if row["method"] == "ar":
-            assert (row["tokens_per_call"], row["ratio_to_ar"], row["draft_ms"], row["draft_nodes"]) == (1, 1, 0, 0)
+            assert (
+                row["tokens_per_call"],
+                row["ratio_to_ar"],
+                row["draft_ms"],
+                row["draft_nodes"],
+            ) == (1, 1, 0, 0)
         else:
             assert row["tokens_per_call"] > 1
             assert row["draft_ms"] > 0
@@ -52,7 +69,17 @@ def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
 
 def test_every_method_runs_every_strategy(pair: list[object]) -> None:
     """Races prove their tokens; rejection sampling, whose text is another, claims nothing."""
-    sweep = [*pair, "--method", "ar,ersd,gsd,gsd_iid,match", "--strategy", "simple,sequence,batch,tree,adaptive", "-k", "5", "-r", 1]
+    sweep = [
+        *pair,
+        "--method",
+        "ar,ersd,gsd,gsd_iid,match",
+        "--strategy",
+        "simple,sequence,batch,tree,adaptive",
+        "-k",
+        "5",
+        "-r",
+        1,
+    ]
     runs = {kind: bench(*sweep, "-o", kind) for kind in ("json", "md")}
     assert all(run.returncode == 0 for run in runs.values()), runs
     rows = json.loads(runs["json"].stdout)
@@ -64,18 +91,25 @@ def test_every_method_runs_every_strategy(pair: list[object]) -> None:
     }
     for row in rows:
         assert row["identical"] is (None if row["method"].startswith("gsd") else True)
-    assert [line.split("|")[5].strip() for line in runs["md"].stdout.splitlines()[2:]] == ["true"] * 6 + ["-"] * 8 + ["true"] * 5
+    assert [line.split("|")[5].strip() for line in runs["md"].stdout.splitlines()[2:]] == [
+        "true"
+    ] * 6 + ["-"] * 8 + ["true"] * 5
 
 
 def test_formats_agree(pair: list[object], tmp_path: Path) -> None:
     """CSV, JSON lines and Markdown hold the same rows; prompts come from files too."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("the rain\nof the\n---\nand\n")
-    runs = {kind: bench(*pair, "-f", prompts, "-p", "a", "-o", kind) for kind in ("csv", "jsonl", "md")}
+    runs = {
+        kind: bench(*pair, "-f", prompts, "-p", "a", "-o", kind) for kind in ("csv", "jsonl", "md")
+    }
     assert all(run.returncode == 0 for run in runs.values())
     table = list(csv.DictReader(io.StringIO(runs["csv"].stdout)))
     lines = [json.loads(line) for line in runs["jsonl"].stdout.splitlines()]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in runs["md"].stdout.splitlines()]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in runs["md"].stdout.splitlines()
+    ]
     assert len(table) == len(lines) == len(cells) - 2 == 2
     assert lines[0]["n_prompts"] == 3
     assert cells[0][:4] == ["method", "strategy", "draft_nodes", "temperature"]
@@ -88,7 +122,24 @@ def test_formats_agree(pair: list[object], tmp_path: Path) -> None:
 def test_a_difference_would_be_reported(target: Path) -> None:
     """Without flash attention llama.cpp's bits depend on the batch's width: the check must see it and say so."""
     prompt = (PROMPTS / "prose.txt").read_text()[:600]
-    run = bench("-m", target, "-md", models.twin(), "-n", 100, "-r", 1, "-k", 8, "-fa", 0, "-p", prompt, "-o", "json")
+    run = bench(
+        "-m",
+        target,
+        "-md",
+        models.twin(),
+        "-n",
+        100,
+        "-r",
+        1,
+        "-k",
+        8,
+        "-fa",
+        0,
+        "-p",
+        prompt,
+        "-o",
+        "json",
+    )
     rows = json.loads(run.stdout)
     assert run.returncode == 1
     assert [row["identical"] for row in rows] == [True, False]
@@ -106,7 +157,10 @@ def test_a_difference_would_be_reported(target: Path) -> None:
         (["-m"], "-m needs a value"),
         (["-m", "x", "-f", "absent.txt"], "-f: cannot read 'absent.txt'"),
         (["-m", "x", "-o", "xml"], "-o must be one of md, csv, json, jsonl, got 'xml'"),
-        (["-m", "x", "--method", "magic"], "method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'"),
+        (
+            ["-m", "x", "--method", "magic"],
+            "method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'",
+        ),
     ],
     ids=str,
 )

@@ -21,14 +21,39 @@ SAMPLING = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
 def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Run ``ersd``."""
     return subprocess.run(
-        [sys.executable, "-m", "ersd", *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=120, **options
+        [sys.executable, "-m", "ersd", *map(str, args)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        **options,
     )
 
 
-def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
+def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
+    tiny_target: Path, tiny_draft: Path, generator: Generator
+) -> None:
     """The text of the Python Generator; tokens, speed, tokens per call and seed on one line."""
-    run = ersd("generate", "the rain", "-m", tiny_target, "-md", tiny_draft, "-n", 30, "-s", 5, "-t", 1, "-k", 16, *SAMPLING)
-    expected = generator.generate("the rain", max_tokens=30, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=5)
+    run = ersd(
+        "generate",
+        "the rain",
+        "-m",
+        tiny_target,
+        "-md",
+        tiny_draft,
+        "-n",
+        30,
+        "-s",
+        5,
+        "-t",
+        1,
+        "-k",
+        16,
+        *SAMPLING,
+    )
+    expected = generator.generate(
+        "the rain", max_tokens=30, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=5
+    )
     assert (run.returncode, run.stdout) == (0, expected.text + "\n")
     assert run.stderr.count("\n") == 1
     for part in ("ersd: 30 tokens, ", " tokens/s, ", " tokens per target call, seed 5"):
@@ -37,10 +62,33 @@ def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(tiny_target: Pat
 
 def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
     """All of a result, also for a prompt from standard input."""
-    run = ersd("generate", "-", "-m", tiny_target, "-md", tiny_draft, "-n", 12, "-s", 0, "-t", 1, "--json", *SAMPLING, input="the rain\n")
+    run = ersd(
+        "generate",
+        "-",
+        "-m",
+        tiny_target,
+        "-md",
+        tiny_draft,
+        "-n",
+        12,
+        "-s",
+        0,
+        "-t",
+        1,
+        "--json",
+        *SAMPLING,
+        input="the rain\n",
+    )
     answer = json.loads(run.stdout)
-    expected = generator.generate("the rain", max_tokens=12, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0)
-    assert (answer["prompt"], answer["text"], answer["tokens"], answer["seed"]) == ("the rain", expected.text, expected.tokens, 0)
+    expected = generator.generate(
+        "the rain", max_tokens=12, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0
+    )
+    assert (answer["prompt"], answer["text"], answer["tokens"], answer["seed"]) == (
+        "the rain",
+        expected.text,
+        expected.tokens,
+        0,
+    )
     assert (answer["finish_reason"], answer["stats"]["generated"]) == ("length", 12)
     assert run.stderr == ""
 
@@ -58,7 +106,10 @@ def test_version_names_the_devices() -> None:
     [
         (["-m", "absent.gguf", "hello"], "ersd: no such model file: 'absent.gguf'\n"),
         (["-m", "DEFAULT", ""], "ersd: the prompt is empty, expected at least one token\n"),
-        (["-m", "TARGET", "the", "--temp", "-1"], "ersd: temperature must be 0, or between 1e-6 and 1e6, got -1\n"),
+        (
+            ["-m", "TARGET", "the", "--temp", "-1"],
+            "ersd: temperature must be 0, or between 1e-6 and 1e6, got -1\n",
+        ),
         (
             ["-m", "TARGET", "the", "--strategy", "x"],
             "ersd: strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive', got 'x'\n",
@@ -66,7 +117,9 @@ def test_version_names_the_devices() -> None:
     ],
     ids=["missing", "empty", "temperature", "strategy"],
 )
-def test_errors_are_one_sentence(tiny_target: Path, target: Path, arguments: list[str], message: str) -> None:
+def test_errors_are_one_sentence(
+    tiny_target: Path, target: Path, arguments: list[str], message: str
+) -> None:
     """On stderr, without a traceback, with status 1."""
     paths = {"TARGET": tiny_target, "DEFAULT": target}
     run = ersd("generate", *[paths.get(word, word) for word in arguments])
@@ -75,8 +128,25 @@ def test_errors_are_one_sentence(tiny_target: Path, target: Path, arguments: lis
 
 def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
     """As with ``| head``: no traceback."""
-    command = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target), "-n", "2000", "-s", "1", "-t", "1", *SAMPLING]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    command = [
+        sys.executable,
+        "-m",
+        "ersd",
+        "generate",
+        "the",
+        "-m",
+        str(tiny_target),
+        "-n",
+        "2000",
+        "-s",
+        "1",
+        "-t",
+        "1",
+        *SAMPLING,
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(20)
@@ -106,7 +176,9 @@ def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
         "1",
         *SAMPLING,
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
         assert process.stdout is not None
         process.stdout.read(20)
         time.sleep(0.2)
@@ -120,18 +192,37 @@ def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
 def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -> None:
     """Anything else is refused by name."""
     for k in ("auto", "3"):
-        assert ersd("generate", "a", "-m", tiny_target, "-md", tiny_draft, "-n", 4, "-t", 1, "-k", k).returncode == 0
+        assert (
+            ersd(
+                "generate", "a", "-m", tiny_target, "-md", tiny_draft, "-n", 4, "-t", 1, "-k", k
+            ).returncode
+            == 0
+        )
     refused = ersd("generate", "a", "-k", "many")
     assert refused.returncode == 2
     assert "expected a number or auto, got 'many'" in refused.stderr
 
 
-def test_sampling_flags_are_the_options(tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path) -> None:
+def test_sampling_flags_are_the_options(
+    tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path
+) -> None:
     """llama.cpp's names on the command line give what the options give."""
     flags = {
         ("--typical", 0.9): {"typical_p": 0.9},
-        ("--xtc-probability", 0.5, "--xtc-threshold", 0.02): {"xtc_probability": 0.5, "xtc_threshold": 0.02},
-        ("--repeat-penalty", 1.3, "--presence-penalty", 0.2, "--frequency-penalty", 0.1, "--repeat-last-n", -1): {
+        ("--xtc-probability", 0.5, "--xtc-threshold", 0.02): {
+            "xtc_probability": 0.5,
+            "xtc_threshold": 0.02,
+        },
+        (
+            "--repeat-penalty",
+            1.3,
+            "--presence-penalty",
+            0.2,
+            "--frequency-penalty",
+            0.1,
+            "--repeat-last-n",
+            -1,
+        ): {
             "repeat_penalty": 1.3,
             "presence_penalty": 0.2,
             "frequency_penalty": 0.1,
@@ -152,18 +243,52 @@ def test_sampling_flags_are_the_options(tiny_target: Path, tiny_draft: Path, gen
             "dry_allowed_length": 1,
             "dry_penalty_last_n": 50,
         },
-        ("--dry-multiplier", 2, "--dry-sequence-breaker", "none"): {"dry_multiplier": 2.0, "dry_sequence_breakers": []},
-        ("-l", "300+3", "-l", "301-inf", "--ignore-eos"): {"logit_bias": {300: 3.0, 301: -math.inf}, "ignore_eos": True},
+        ("--dry-multiplier", 2, "--dry-sequence-breaker", "none"): {
+            "dry_multiplier": 2.0,
+            "dry_sequence_breakers": [],
+        },
+        ("-l", "300+3", "-l", "301-inf", "--ignore-eos"): {
+            "logit_bias": {300: 3.0, 301: -math.inf},
+            "ignore_eos": True,
+        },
         ("--grammar", "root ::= [a-h ]+"): {"grammar": "root ::= [a-h ]+"},
         ("--grammar-file", tmp_path / "g.gbnf"): {"grammar": "root ::= [a-h ]+"},
-        ("-j", '{"type": "integer"}'): {"response_format": {"type": "json_object", "schema": {"type": "integer"}}},
+        ("-j", '{"type": "integer"}'): {
+            "response_format": {"type": "json_object", "schema": {"type": "integer"}}
+        },
         ("-j", "{}"): {"response_format": {"type": "json_object"}},
     }
     (tmp_path / "g.gbnf").write_text("root ::= [a-h ]+")
-    common = ["-m", tiny_target, "-md", tiny_draft, "-n", 20, "-s", 3, "-t", 1, "-k", 8, "--json", "--logprobs", 1, *SAMPLING]
+    common = [
+        "-m",
+        tiny_target,
+        "-md",
+        tiny_draft,
+        "-n",
+        20,
+        "-s",
+        3,
+        "-t",
+        1,
+        "-k",
+        8,
+        "--json",
+        "--logprobs",
+        1,
+        *SAMPLING,
+    ]
     for words, options in flags.items():
         answer = json.loads(ersd("generate", "the of the of", *common, *words).stdout)
-        expected = generator.generate("the of the of", max_tokens=20, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=3, **options)
+        expected = generator.generate(
+            "the of the of",
+            max_tokens=20,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            min_p=0.0,
+            seed=3,
+            **options,
+        )
         assert answer["tokens"] == expected.tokens, words
         assert [each["token"] for each in answer["logprobs"]] == expected.tokens
 
@@ -183,6 +308,9 @@ def test_wrong_sampling_flags(tiny_target: Path, words: list) -> None:
     run = ersd("generate", "a", "-m", tiny_target, "-n", 4, *words)
     assert run.returncode in (1, 2)
     assert (
-        "expected a token" in run.stderr or "give one of them" in run.stderr or "needs --json" in run.stderr or "must be JSON" in run.stderr
+        "expected a token" in run.stderr
+        or "give one of them" in run.stderr
+        or "needs --json" in run.stderr
+        or "must be JSON" in run.stderr
     )
     assert "Traceback" not in run.stderr

@@ -16,7 +16,7 @@ import pytest
 import tiny
 from conftest import Drafting
 from ersd import Generator, Step, TokenLogprob, models
-from ersd.responses import Chat, Text
+from ersd.api.responses import Chat, Text
 
 llama_cpp = pytest.importorskip("llama_cpp")
 
@@ -29,12 +29,18 @@ TALK = [
 USER_DETAIL = {
     "type": "object",
     "title": "UserDetail",
-    "properties": {"name": {"title": "Name", "type": "string"}, "age": {"title": "Age", "type": "integer"}},
+    "properties": {
+        "name": {"title": "Name", "type": "string"},
+        "age": {"title": "Age", "type": "integer"},
+    },
     "required": ["name", "age"],
 }
 EXTRACT: dict[str, Any] = {
     "messages": [
-        {"role": "system", "content": "The assistant calls functions with appropriate input when necessary"},
+        {
+            "role": "system",
+            "content": "The assistant calls functions with appropriate input when necessary",
+        },
         {"role": "user", "content": "Extract Jason is 25 years old"},
     ],
     "tools": [{"type": "function", "function": {"name": "UserDetail", "parameters": USER_DETAIL}}],
@@ -53,7 +59,15 @@ def ours(target: Path) -> Generator:
 @pytest.fixture(scope="module")
 def theirs(target: Path) -> Any:
     """llama-cpp-python on the same file."""
-    return llama_cpp.Llama(str(target), n_ctx=512, n_threads=1, n_threads_batch=1, flash_attn=True, logits_all=True, verbose=False)
+    return llama_cpp.Llama(
+        str(target),
+        n_ctx=512,
+        n_threads=1,
+        n_threads_batch=1,
+        flash_attn=True,
+        logits_all=True,
+        verbose=False,
+    )
 
 
 def shape(thing: Any) -> Any:
@@ -73,7 +87,10 @@ def shapes(chunks: list[Any]) -> list[Any]:
 
 def plain(answer: Any) -> Any:
     """An answer without what differs from call to call: id, time, and how much a draft that learns was right."""
-    choices = [{key: value for key, value in choice.items() if key != "from_draft"} for choice in answer["choices"]]
+    choices = [
+        {key: value for key, value in choice.items() if key != "from_draft"}
+        for choice in answer["choices"]
+    ]
     return {**answer, "id": 0, "created": 0, "choices": choices}
 
 
@@ -92,10 +109,19 @@ CALLS = {
     "no limit": ("The capital of France is", {"max_tokens": None, "stop": [".\n"]}),
     "zero is no limit": ("The capital of France is", {"max_tokens": 0, "stop": "."}),
     "one stop": ("Once upon a time", {"max_tokens": 40, "stop": "the"}),
-    "stop of several tokens": ("Once upon a time", {"max_tokens": 40, "stop": ["there was a little", "lived in a"]}),
+    "stop of several tokens": (
+        "Once upon a time",
+        {"max_tokens": 40, "stop": ["there was a little", "lived in a"]},
+    ),
     "no stop": ("Once upon a time", {"max_tokens": 5, "stop": None}),
-    "special tokens": ("<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n", {"max_tokens": 40}),
-    "named": ("def add(a, b):", {"max_tokens": 7, "model": "adder", "top_k": -1, "top_p": 1.5, "min_p": 0.0}),
+    "special tokens": (
+        "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n",
+        {"max_tokens": 40},
+    ),
+    "named": (
+        "def add(a, b):",
+        {"max_tokens": 7, "model": "adder", "top_k": -1, "top_p": 1.5, "min_p": 0.0},
+    ),
 }
 
 
@@ -108,10 +134,14 @@ def test_completions_are_llamas(ours: Generator, theirs: Any, call: str) -> None
     assert plain(ours.create_completion(prompt, **GREEDY, **options)) == plain(answer)
     tokens = ours.tokenize(prompt)
     if not options.get("echo"):
-        assert ours(tokens, **GREEDY, **options)["choices"][0]["text"] == answer["choices"][0]["text"]
+        assert (
+            ours(tokens, **GREEDY, **options)["choices"][0]["text"] == answer["choices"][0]["text"]
+        )
         chunks = list(ours(prompt, stream=True, **GREEDY, **options))
         assert shapes(chunks) == shapes(list(theirs(prompt, stream=True, **GREEDY, **options)))
-        assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == answer["choices"][0]["text"]
+        assert (
+            "".join(chunk["choices"][0]["text"] for chunk in chunks) == answer["choices"][0]["text"]
+        )
         assert chunks[-1]["choices"][0]["finish_reason"] == answer["choices"][0]["finish_reason"]
         assert len({chunk["id"] for chunk in chunks}) == 1
         assert all(chunk["choices"][0]["text"] for chunk in chunks[:-1])
@@ -127,7 +157,10 @@ def test_from_draft_counts_accepted_tokens(ours: Generator) -> None:
     ours.forget()
     chunks = ours("Once upon a time", max_tokens=40, stream=True, **GREEDY)
     assert sum(chunk["choices"][0]["from_draft"] for chunk in chunks) == accepted
-    assert ours("Once upon a time", max_tokens=40, method="ar", **GREEDY)["choices"][0]["from_draft"] == 0
+    assert (
+        ours("Once upon a time", max_tokens=40, method="ar", **GREEDY)["choices"][0]["from_draft"]
+        == 0
+    )
 
 
 def test_an_echoed_stream_begins_with_the_prompt(ours: Generator) -> None:
@@ -141,9 +174,18 @@ def test_an_echoed_stream_begins_with_the_prompt(ours: Generator) -> None:
 
 CHATS: dict[str, dict[str, Any]] = {
     "readme": {"messages": TALK, "max_tokens": 24},
-    "to the end": {"messages": [{"role": "user", "content": "What is the capital of France? Answer with one word."}]},
+    "to the end": {
+        "messages": [
+            {"role": "user", "content": "What is the capital of France? Answer with one word."}
+        ]
+    },
     "stop": {"messages": TALK, "stop": ["."], "max_tokens": 60, "model": "m"},
-    "functions offered": {"messages": TALK, "functions": [{"name": "f", "parameters": {}}], "function_call": "auto", "max_tokens": 9},
+    "functions offered": {
+        "messages": TALK,
+        "functions": [{"name": "f", "parameters": {}}],
+        "function_call": "auto",
+        "max_tokens": 9,
+    },
 }
 
 
@@ -169,7 +211,12 @@ def test_the_loop_of_a_chat_program(ours: Generator) -> None:
             assert delta["role"] == "assistant"
         elif "content" in delta:
             said += delta["content"]
-    assert said == ours.create_chat_completion(TALK, max_tokens=12, seed=4)["choices"][0]["message"]["content"]
+    assert (
+        said
+        == ours.create_chat_completion(TALK, max_tokens=12, seed=4)["choices"][0]["message"][
+            "content"
+        ]
+    )
 
 
 def test_defaults_are_llamas() -> None:
@@ -186,7 +233,11 @@ def test_seeds(ours: Generator) -> None:
     """0 is a seed, a seed gives its text again, and none gives another each time."""
 
     def text(seed: int | None) -> str:
-        return str(ours("Once upon a time", max_tokens=12, temperature=1.0, seed=seed, draft_nodes=4)["choices"][0]["text"])
+        return str(
+            ours("Once upon a time", max_tokens=12, temperature=1.0, seed=seed, draft_nodes=4)[
+                "choices"
+            ][0]["text"]
+        )
 
     assert text(0) == text(0) != text(1)
     assert len({text(seed) for seed in (None, None, None, -1, -1)}) == 5
@@ -195,7 +246,10 @@ def test_seeds(ours: Generator) -> None:
 def test_a_closed_stream_frees_the_generator(ours: Generator) -> None:
     """Also one that was never begun, or is forgotten."""
     expected = plain(ours("The", max_tokens=9, **GREEDY))
-    for make in (lambda: ours("Once", stream=True, max_tokens=200), lambda: ours.create_chat_completion(TALK, stream=True, max_tokens=200)):
+    for make in (
+        lambda: ours("Once", stream=True, max_tokens=200),
+        lambda: ours.create_chat_completion(TALK, stream=True, max_tokens=200),
+    ):
         chunks: Iterator[Any] = make()
         next(chunks), next(chunks)
         chunks.close()  # type: ignore[attr-defined]
@@ -211,7 +265,10 @@ def test_a_closed_stream_frees_the_generator(ours: Generator) -> None:
     [
         ({"suffix": "end"}, "suffix needs a model with tokens for filling in a middle"),
         ({"echo": True, "logprobs": 1}, "echo and logprobs exclude each other"),
-        ({"tfs_z": 0.5}, "tfs_z must be 1.0: llama.cpp has no tail-free sampling any more, got 0.5"),
+        (
+            {"tfs_z": 0.5},
+            "tfs_z must be 1.0: llama.cpp has no tail-free sampling any more, got 0.5",
+        ),
         ({"mirostat_mode": 2}, "mirostat_mode must be 0"),
         ({"temperature": -1.0}, "temperature must be"),
         ({"stop": [""]}, "stop must be non-empty"),
@@ -219,7 +276,9 @@ def test_a_closed_stream_frees_the_generator(ours: Generator) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_honoured_is_refused(ours: Generator, options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_honoured_is_refused(
+    ours: Generator, options: dict[str, Any], message: str
+) -> None:
     """At once, not when the stream is read."""
     with pytest.raises(ValueError, match=message):
         ours("The", **options)
@@ -227,19 +286,38 @@ def test_what_cannot_be_honoured_is_refused(ours: Generator, options: dict[str, 
 
 def test_stopping_criteria_are_llamas(ours: Generator, theirs: Any) -> None:
     """The same text to the same place, alone and with a logits processor. (What Llama shows them as logits is always its first row.)"""
-    for n, more in ((7, {}), (0, {}), (5, {"logits_processor": [lambda _, scores: np.where(np.arange(scores.size) == 28, -100, scores)]})):
+    for n, more in (
+        (7, {}),
+        (0, {}),
+        (
+            5,
+            {
+                "logits_processor": [
+                    lambda _, scores: np.where(np.arange(scores.size) == 28, -100, scores)
+                ]
+            },
+        ),
+    ):
         answers, seen = [], []
         for each in (ours, theirs):
             calls: list[list[int]] = []
             seen.append(calls)
 
-            def criterion(input_ids: Any, _: Any, calls: list[list[int]] = calls, n: int = n) -> bool:
+            def criterion(
+                input_ids: Any, _: Any, calls: list[list[int]] = calls, n: int = n
+            ) -> bool:
                 calls.append(list(input_ids))
                 return len(calls) > n
 
             processors = {key: llama_cpp.LogitsProcessorList(value) for key, value in more.items()}
             answers.append(
-                each(PLANETS, max_tokens=30, stopping_criteria=llama_cpp.StoppingCriteriaList([criterion]), **processors, **GREEDY)
+                each(
+                    PLANETS,
+                    max_tokens=30,
+                    stopping_criteria=llama_cpp.StoppingCriteriaList([criterion]),
+                    **processors,
+                    **GREEDY,
+                )
             )
         assert plain(answers[0]) == plain(answers[1])
         assert answers[0]["choices"][0]["finish_reason"] == "stop"
@@ -282,7 +360,10 @@ def test_unknown_options_are_no_options(ours: Generator) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tool_choice": "required"}, "tool_choice must be 'none', 'auto' or a function by its name, got 'required'"),
+        (
+            {"tool_choice": "required"},
+            "tool_choice must be 'none', 'auto' or a function by its name, got 'required'",
+        ),
         (
             {"tool_choice": {"type": "function", "function": {"name": "x"}}},
             r"tool_choice must name one of the tools \['UserDetail'\], got 'x'",
@@ -296,7 +377,9 @@ def test_unknown_options_are_no_options(ours: Generator) -> None:
     ],
     ids=str,
 )
-def test_tools_that_cannot_be_called(ours: Generator, options: dict[str, Any], message: str) -> None:
+def test_tools_that_cannot_be_called(
+    ours: Generator, options: dict[str, Any], message: str
+) -> None:
     """Each with its reason."""
     with pytest.raises(ValueError, match=message):
         ours.create_chat_completion(**EXTRACT | options)
@@ -305,9 +388,14 @@ def test_tools_that_cannot_be_called(ours: Generator, options: dict[str, Any], m
 def test_tool_choice_none_offers_no_tool(folder: Path) -> None:
     """The template sees the tools only where one may be called."""
     template = "{{ tools | tojson if tools else 'no' }} {{ tool_choice }}:"
-    generator = Generator(tiny.write_llama(folder / "tooled.gguf", chat_template=template), n_ctx=512, n_threads=1)
+    generator = Generator(
+        tiny.write_llama(folder / "tooled.gguf", chat_template=template), n_ctx=512, n_threads=1
+    )
     options = {"messages": TALK, "tools": EXTRACT["tools"], "max_tokens": 1}
-    none, auto = (generator.create_chat_completion(**options, tool_choice=choice)["usage"]["prompt_tokens"] for choice in ("none", "auto"))
+    none, auto = (
+        generator.create_chat_completion(**options, tool_choice=choice)["usage"]["prompt_tokens"]
+        for choice in ("none", "auto")
+    )
     assert none == len(generator.tokenize("no none:")) < auto
 
 
@@ -320,7 +408,13 @@ def row_logprobs(llama: Any, tokens: list[int], n_prompt: int, n_top: int) -> li
         row = np.asarray(llama.scores[i - 1], dtype=np.float64)
         row -= row.max() + math.log(np.exp(row - row.max()).sum())
         best = np.argsort(-row)[:n_top]
-        found.append(TokenLogprob(tokens[i], float(row[tokens[i]]), [(int(token), float(row[token])) for token in best]))
+        found.append(
+            TokenLogprob(
+                tokens[i],
+                float(row[tokens[i]]),
+                [(int(token), float(row[token])) for token in best],
+            )
+        )
     return found
 
 
@@ -336,11 +430,15 @@ def close(ours: Any, theirs: Any) -> None:
         for a, b in zip(ours, theirs, strict=True):
             close(a, b)
     else:
-        assert ours == (pytest.approx(theirs, abs=1e-4) if isinstance(theirs, float | np.floating) else theirs)
+        assert ours == (
+            pytest.approx(theirs, abs=1e-4) if isinstance(theirs, float | np.floating) else theirs
+        )
 
 
 @pytest.mark.parametrize("n_top", [0, 3])
-def test_logprobs_are_written_as_llama_writes_them(ours: Generator, theirs: Any, n_top: int) -> None:
+def test_logprobs_are_written_as_llama_writes_them(
+    ours: Generator, theirs: Any, n_top: int
+) -> None:
     """Tokens, offsets and alternatives of a text with characters of several tokens, from logprobs computed by NumPy."""
     prompt = "Hot weather: 🌞🌞. Cold weather:"
     expected = theirs(prompt, max_tokens=12, logprobs=n_top, **GREEDY)["choices"][0]
@@ -349,25 +447,46 @@ def test_logprobs_are_written_as_llama_writes_them(ours: Generator, theirs: Any,
     answer = ours.generate(prompt, max_tokens=len(expected["logprobs"]["tokens"]), **GREEDY)
     logprobs = row_logprobs(theirs, tokens + answer.tokens, len(tokens), n_top)
     step = Step(answer.text, answer.tokens, 0, logprobs)
-    close(Text(ours, None, prompt, echo=False).whole(step, "length")["logprobs"], expected["logprobs"])
+    close(
+        Text(ours, None, prompt, echo=False).whole(step, "length")["logprobs"], expected["logprobs"]
+    )
     # In parts, as they come in a stream.
     text = Text(ours, None, prompt, echo=False)
-    parts = [text.part(Step("x", answer.tokens[i : i + 5], 0, logprobs[i : i + 5]))["logprobs"] for i in range(0, len(answer.tokens), 5)]
-    close({key: [value for part in parts for value in part[key]] for key in parts[0]}, expected["logprobs"])
+    parts = [
+        text.part(Step("x", answer.tokens[i : i + 5], 0, logprobs[i : i + 5]))["logprobs"]
+        for i in range(0, len(answer.tokens), 5)
+    ]
+    close(
+        {key: [value for part in parts for value in part[key]] for key in parts[0]},
+        expected["logprobs"],
+    )
     message = Chat(ours, None).whole(step, "length")["logprobs"]
     assert [each["logprob"] for each in message["content"]] == [each.logprob for each in logprobs]
-    assert b"".join(bytes(each["bytes"]) for each in message["content"]).decode("utf-8", "replace") == answer.text
-    assert [len(each["top_logprobs"]) for each in message["content"]] == [n_top] * len(answer.tokens)
+    assert (
+        b"".join(bytes(each["bytes"]) for each in message["content"]).decode("utf-8", "replace")
+        == answer.text
+    )
+    assert [len(each["top_logprobs"]) for each in message["content"]] == [n_top] * len(
+        answer.tokens
+    )
 
 
-@pytest.mark.parametrize("options", [{"logprobs": 2, "max_tokens": 20}, {"logprobs": 0, "max_tokens": 5}], ids=str)
-def test_logprobs_of_completions_are_llamas(ours: Generator, theirs: Any, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"logprobs": 2, "max_tokens": 20}, {"logprobs": 0, "max_tokens": 5}], ids=str
+)
+def test_logprobs_of_completions_are_llamas(
+    ours: Generator, theirs: Any, options: dict[str, Any]
+) -> None:
     """Whole, and joined from a stream."""
     prompt = "Once upon a time"
     answer = ours(prompt, **GREEDY, **options)["choices"][0]
     close(answer["logprobs"], theirs(prompt, **GREEDY, **options)["choices"][0]["logprobs"])
-    parts = [chunk["choices"][0]["logprobs"] for chunk in ours(prompt, stream=True, **GREEDY, **options)]
-    joined = {key: [value for part in parts if part for value in part[key]] for key in answer["logprobs"]}
+    parts = [
+        chunk["choices"][0]["logprobs"] for chunk in ours(prompt, stream=True, **GREEDY, **options)
+    ]
+    joined = {
+        key: [value for part in parts if part for value in part[key]] for key in answer["logprobs"]
+    }
     close(joined, answer["logprobs"])
 
 
@@ -376,13 +495,33 @@ def test_logprobs_of_chats_are_llamas(ours: Generator, theirs: Any) -> None:
     options = GREEDY | {"messages": TALK, "max_tokens": 10, "logprobs": True, "top_logprobs": 3}
     answer = ours.create_chat_completion(**options)
     expected = theirs.create_chat_completion(**options)
-    assert [len(each["top_logprobs"]) for each in answer["choices"][0]["logprobs"]["content"]] == [3] * 10
+    assert [len(each["top_logprobs"]) for each in answer["choices"][0]["logprobs"]["content"]] == [
+        3
+    ] * 10
     close(answer["choices"][0]["logprobs"], expected["choices"][0]["logprobs"])
-    assert ours.create_chat_completion(**options | {"logprobs": False})["choices"][0]["logprobs"] is None
-    assert ours.create_chat_completion(**options | {"top_logprobs": None})["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
+    assert (
+        ours.create_chat_completion(**options | {"logprobs": False})["choices"][0]["logprobs"]
+        is None
+    )
+    assert (
+        ours.create_chat_completion(**options | {"top_logprobs": None})["choices"][0]["logprobs"][
+            "content"
+        ][0]["top_logprobs"]
+        == []
+    )
 
 
-@pytest.mark.parametrize("schema", [None, {"type": "object", "properties": {"team_name": {"type": "string"}}, "required": ["team_name"]}])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        None,
+        {
+            "type": "object",
+            "properties": {"team_name": {"type": "string"}},
+            "required": ["team_name"],
+        },
+    ],
+)
 def test_json_mode(ours: Generator, theirs: Any, schema: dict[str, Any] | None) -> None:
     """The README's examples: what comes parses, and has the keys of the schema."""
     messages = [
@@ -391,11 +530,17 @@ def test_json_mode(ours: Generator, theirs: Any, schema: dict[str, Any] | None) 
     ]
     form: dict[str, Any] = {"type": "json_object"} | ({"schema": schema} if schema else {})
     for seed in range(3):
-        answer = ours.create_chat_completion(messages, response_format=form, temperature=0.7, seed=seed, max_tokens=300)
+        answer = ours.create_chat_completion(
+            messages, response_format=form, temperature=0.7, seed=seed, max_tokens=300
+        )
         if answer["choices"][0]["finish_reason"] == "stop":
-            assert set((schema or {}).get("required", [])) <= set(json.loads(answer["choices"][0]["message"]["content"]))
+            assert set((schema or {}).get("required", [])) <= set(
+                json.loads(answer["choices"][0]["message"]["content"])
+            )
     options = GREEDY | {"messages": messages, "response_format": form, "max_tokens": 40}
-    assert shape(ours.create_chat_completion(**options)) == shape(theirs.create_chat_completion(**options))
+    assert shape(ours.create_chat_completion(**options)) == shape(
+        theirs.create_chat_completion(**options)
+    )
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -406,16 +551,23 @@ def test_a_chosen_tool_is_called(ours: Generator, theirs: Any, older: bool) -> N
         function = options.pop("tools")[0]["function"]
         options |= {"functions": [function], "function_call": {"name": "UserDetail"}}
         del options["tool_choice"]
-    answer, expected = (each.create_chat_completion(**GREEDY, max_tokens=100, **options) for each in (ours, theirs))
+    answer, expected = (
+        each.create_chat_completion(**GREEDY, max_tokens=100, **options) for each in (ours, theirs)
+    )
     assert shape(answer) == shape(expected)
     message = answer["choices"][0]["message"]
     assert set(json.loads(message["tool_calls"][0]["function"]["arguments"])) == {"name", "age"}
     assert message["function_call"] == message["tool_calls"][0]["function"]
     assert answer["choices"][0]["finish_reason"] == "tool_calls"
     chunks = list(ours.create_chat_completion(stream=True, **GREEDY, max_tokens=100, **options))
-    assert shapes(chunks) == shapes(list(theirs.create_chat_completion(stream=True, **GREEDY, max_tokens=100, **options)))
+    assert shapes(chunks) == shapes(
+        list(theirs.create_chat_completion(stream=True, **GREEDY, max_tokens=100, **options))
+    )
     calls = [chunk["choices"][0]["delta"]["tool_calls"] for chunk in chunks]
-    assert "".join(call[0]["function"]["arguments"] for call in calls if call) == message["function_call"]["arguments"]
+    assert (
+        "".join(call[0]["function"]["arguments"] for call in calls if call)
+        == message["function_call"]["arguments"]
+    )
 
 
 def test_shaping_options_go_through(ours: Generator) -> None:
@@ -423,7 +575,12 @@ def test_shaping_options_go_through(ours: Generator) -> None:
     grammar = llama_cpp.LlamaGrammar.from_string('root ::= "yes" | "no"', verbose=False)
     assert ours("Is it so? ", grammar=grammar)["choices"][0]["text"] in ("yes", "no")
     token = ours.tokenize(" Paris", add_special=False)[0]
-    assert ours("The capital of Mars is", max_tokens=1, logit_bias={str(token): 100.0}, **GREEDY)["choices"][0]["text"] == " Paris"
+    assert (
+        ours("The capital of Mars is", max_tokens=1, logit_bias={str(token): 100.0}, **GREEDY)[
+            "choices"
+        ][0]["text"]
+        == " Paris"
+    )
 
     def only_paris(ids: Any, scores: Any) -> Any:
         scores[:] = -100
@@ -431,8 +588,16 @@ def test_shaping_options_go_through(ours: Generator) -> None:
         return scores
 
     processors = llama_cpp.LogitsProcessorList([only_paris])
-    assert ours("The capital of Mars is", max_tokens=2, logits_processor=processors, **GREEDY)["choices"][0]["text"] == " Paris Paris"
-    once, more = (ours("no no no no no no", max_tokens=20, repeat_penalty=p, **GREEDY)["choices"][0]["text"] for p in (1.0, 1.9))
+    assert (
+        ours("The capital of Mars is", max_tokens=2, logits_processor=processors, **GREEDY)[
+            "choices"
+        ][0]["text"]
+        == " Paris Paris"
+    )
+    once, more = (
+        ours("no no no no no no", max_tokens=20, repeat_penalty=p, **GREEDY)["choices"][0]["text"]
+        for p in (1.0, 1.9)
+    )
     assert once != more
 
 
@@ -441,7 +606,15 @@ def test_openai_objects(ours: Generator) -> None:
     pytest.importorskip("openai")
     answer = ours.create_chat_completion_openai_v1(messages=TALK, max_tokens=8, **GREEDY)
     assert (
-        answer.choices[0].message.content == ours.create_chat_completion(TALK, max_tokens=8, **GREEDY)["choices"][0]["message"]["content"]
+        answer.choices[0].message.content
+        == ours.create_chat_completion(TALK, max_tokens=8, **GREEDY)["choices"][0]["message"][
+            "content"
+        ]
     )
-    chunks = list(ours.create_chat_completion_openai_v1(messages=TALK, max_tokens=8, stream=True, **GREEDY))
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == answer.choices[0].message.content
+    chunks = list(
+        ours.create_chat_completion_openai_v1(messages=TALK, max_tokens=8, stream=True, **GREEDY)
+    )
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        == answer.choices[0].message.content
+    )

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ersd._core import Controller, CostCurve, Decoder, GenerationOptions, RankHistogram, TableModel, expected_tokens, optimal_shape
+from ersd._core import (
+    Controller,
+    CostCurve,
+    Decoder,
+    GenerationOptions,
+    RankHistogram,
+    TableModel,
+    expected_tokens,
+    optimal_shape,
+)
 
 import oracles
 
@@ -40,18 +49,18 @@ def test_costs_between_and_beyond_what_was_measured():
 def test_costs_drift_and_outliers_do_not_count():
     """A machine that has become half as fast is believed after some calls; a single stall is not."""
     cost = curve(10.0, 2.0)
-    cost.observe(4, 1e6)
+    cost.learn(4, 1e6)
     assert cost(4) < 1.12 * 16
     cost = curve(10.0, 2.0)
     for _ in range(60):
-        cost.observe(1, 20.0)
+        cost.learn(1, 20.0)
     assert cost(1) == pytest.approx(20, rel=0.02)
     assert 1.1 * 24 < cost(8) < 2 * 24  # other widths follow, more slowly
     for _ in range(60):
-        cost.observe(8, 48.0)
+        cost.learn(8, 48.0)
     assert cost(8) == pytest.approx(48, rel=0.05)
     unmeasured = CostCurve()
-    unmeasured.observe(1, 5.0)
+    unmeasured.learn(1, 5.0)
     assert unmeasured(1) == 0
 
 
@@ -88,23 +97,35 @@ def test_the_plan_is_the_fastest(seed):
 def test_what_is_expected_of_a_k_that_is_given(seed):
     """Tokens and time of any tree by their definitions, corrected by what calls brought; a forecast says it of all k that plan() has."""
     rng = np.random.default_rng(seed)
-    controller, target, draft, k = Controller(), curve(10.0, 0.7), curve(2.0, 0.1), int(rng.integers(1, 40))
+    controller, target, draft, k = (
+        Controller(),
+        curve(10.0, 0.7),
+        curve(2.0, 0.1),
+        int(rng.integers(1, 40)),
+    )
     tree = optimal_shape(RANKS, k, 64)
-    plan = controller.hold(tree, RANKS, target, draft)
+    plan = controller.plan_fixed(tree, RANKS, target, draft)
     assert (plan.nodes, plan.tokens) == (k, pytest.approx(expected_tokens(tree, RANKS)))
     assert plan.tokens / plan.ms == pytest.approx(speed(k, RANKS, target, draft))
     for _ in range(2000):
-        controller.hold(tree, RANKS, target, draft)
-        controller.observe(2, 1.5 * plan.ms)
-    later = controller.hold(tree, RANKS, target, draft)
-    assert (later.tokens, later.ms) == (pytest.approx(3, rel=1e-3), pytest.approx(1.5 * plan.ms, rel=1e-3))
+        controller.plan_fixed(tree, RANKS, target, draft)
+        controller.learn(2, 1.5 * plan.ms)
+    later = controller.plan_fixed(tree, RANKS, target, draft)
+    assert (later.tokens, later.ms) == (
+        pytest.approx(3, rel=1e-3),
+        pytest.approx(1.5 * plan.ms, rel=1e-3),
+    )
     forecasts = controller.forecast(RANKS, target, draft)
     assert [f.nodes for f in forecasts] == [0, *NODES]
     assert (forecasts[0].tokens, forecasts[0].ms) == (1, 10)
     share = 2 / (plan.tokens - 1)
     for f in forecasts[1:]:
-        assert (f.tokens - 1) / share + 1 == pytest.approx(expected_tokens(optimal_shape(RANKS, f.nodes, 64), RANKS), rel=1e-3)
-        assert ((f.tokens - 1) / share + 1) / (f.ms / 1.5) == pytest.approx(speed(f.nodes, RANKS, target, draft), rel=1e-3)
+        assert (f.tokens - 1) / share + 1 == pytest.approx(
+            expected_tokens(optimal_shape(RANKS, f.nodes, 64), RANKS), rel=1e-3
+        )
+        assert ((f.tokens - 1) / share + 1) / (f.ms / 1.5) == pytest.approx(
+            speed(f.nodes, RANKS, target, draft), rel=1e-3
+        )
 
 
 def simulate(controller, target, draft, n_calls, accepted, time=1.0):
@@ -112,8 +133,12 @@ def simulate(controller, target, draft, n_calls, accepted, time=1.0):
     drafted, tokens, ms, missing = 0, 0, 0.0, 0
     for _ in range(n_calls):
         plan = controller.plan(RANKS, target, draft, missing)
-        n, took = (accepted(plan.nodes), time * plan.ms + (draft(missing) if missing > 1 else 0)) if plan.nodes else (0, target(1))
-        controller.observe(n, took)
+        n, took = (
+            (accepted(plan.nodes), time * plan.ms + (draft(missing) if missing > 1 else 0))
+            if plan.nodes
+            else (0, target(1))
+        )
+        controller.learn(n, took)
         drafted += plan.nodes > 0
         tokens += 1 + n
         ms += took
@@ -148,7 +173,7 @@ def test_no_looking_where_nothing_could_pay():
     for _ in range(3000):  # also where the draft has nothing to catch up with
         plan = controller.plan(RANKS, target, draft, 0)
         assert plan.nodes == 0
-        controller.observe(0, plan.ms)
+        controller.learn(0, plan.ms)
 
 
 def test_calls_that_take_longer_than_expected_count():
@@ -169,7 +194,15 @@ def test_auto_gives_the_plain_text(method, strategy):
     draft = table + oracles.random_table(rng, 64, 70, spread=0.5)
     decoder = Decoder(TableModel(table), TableModel(draft))
     for seed in range(6):
-        options = GenerationOptions(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed, method=method, strategy=strategy)
+        options = GenerationOptions(
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            min_p=0.0,
+            seed=seed,
+            method=method,
+            strategy=strategy,
+        )
         decoder.start([5, 6], options)
         tokens = []
         while len(tokens) < 150:

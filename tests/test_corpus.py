@@ -24,7 +24,9 @@ def test_texts_say_what_the_target_says(texts: list[corpus.Text], writer: Genera
             found = dict(zip(text.top[i].tolist(), text.logprobs[i].tolist(), strict=True))
             assert len(expected.keys() & found.keys()) >= corpus.N_TOP - 1
             common = expected.keys() & found.keys()
-            assert max(abs(found[t] - expected[t]) for t in common) < 0.04  # a cache in half precision
+            assert (
+                max(abs(found[t] - expected[t]) for t in common) < 0.04
+            )  # a cache in half precision
 
 
 def test_texts_are_drawn_from_the_target(texts: list[corpus.Text]) -> None:
@@ -44,7 +46,9 @@ def test_texts_are_drawn_from_the_target(texts: list[corpus.Text]) -> None:
     assert 0 <= np.mean(drawn) - np.mean(entropies) < 0.6
 
 
-def test_writing_goes_on_after_a_stop(tmp_path: Path, texts: list[corpus.Text], writer: Generator, writer_path: Path) -> None:
+def test_writing_goes_on_after_a_stop(
+    tmp_path: Path, texts: list[corpus.Text], writer: Generator, writer_path: Path
+) -> None:
     """Stopped, even in the middle of a record, the file goes on to the same texts."""
     path = tmp_path / "texts.bin"
     for i, _ in enumerate(writing(path, writer, writer_path, 2000)):
@@ -56,7 +60,9 @@ def test_writing_goes_on_after_a_stop(tmp_path: Path, texts: list[corpus.Text], 
         file.write((path.read_bytes())[:100])
     found = written(path, writer, writer_path, 2000)
     assert [text.index for text in found] == list(range(len(texts)))
-    assert sum(np.array_equal(a.tokens, b.tokens) for a, b in zip(found, texts, strict=True)) == len(texts)
+    assert sum(
+        np.array_equal(a.tokens, b.tokens) for a, b in zip(found, texts, strict=True)
+    ) == len(texts)
     assert np.array_equal(found[0].logprobs, texts[0].logprobs)
 
 
@@ -69,7 +75,9 @@ def test_chats_follow_the_template(texts: list[corpus.Text], writer: Generator) 
             assert words.count("</s><s> assistant:") == 1
 
 
-def test_given_texts_are_read_word_for_word(tmp_path: Path, writer: Generator, writer_path: Path) -> None:
+def test_given_texts_are_read_word_for_word(
+    tmp_path: Path, writer: Generator, writer_path: Path
+) -> None:
     """They come first, in pieces of the longest length."""
     tokens = [300 + i % 200 for i in range(100)]
     found = written(tmp_path / "texts.bin", writer, writer_path, 120, given=[tokens])

@@ -24,14 +24,18 @@ class Reference:
         zero = np.zeros(self.n)
         return self.bias.get(-1, zero) + self.bias.get(before, zero)
 
-    def observe(self, before, target, draft, temperature):
+    def learn(self, before, target, draft, temperature):
         """AdaGrad where the probabilities differ by more than 0.002, never beyond 4."""
         at = max(temperature, 0.5)
         p, q = (oracles.softmax(row, at) for row in (target, draft))
         d = np.where(np.abs(p - q) > 0.002, p - q, 0)
         for context in (-1, before):
             squares = self.squares[context] = self.squares.get(context, np.zeros(self.n)) + d**2
-            self.bias[context] = np.clip(self.bias.get(context, np.zeros(self.n)) + 0.7 * at * d / np.sqrt(0.03 + squares), -4, 4)
+            self.bias[context] = np.clip(
+                self.bias.get(context, np.zeros(self.n)) + 0.7 * at * d / np.sqrt(0.03 + squares),
+                -4,
+                4,
+            )
 
 
 def disagree(correction, reference, n, steps, temperature, rng):
@@ -41,8 +45,8 @@ def disagree(correction, reference, n, steps, temperature, rng):
         target, draft = ((rng.normal(size=n) * 3).astype(np.float32) for _ in range(2))
         corrected = correction.apply(before, draft)
         np.testing.assert_allclose(corrected, draft + reference(before), atol=2e-4)
-        correction.observe(before, target, corrected, temperature)
-        reference.observe(before, target, corrected, temperature)
+        correction.learn(before, target, corrected, temperature)
+        reference.learn(before, target, corrected, temperature)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
@@ -57,7 +61,12 @@ def test_steps_by_definition(temperature, n):
 
 def test_its_state_goes_on_in_another():
     """After state() and restore() the next steps are the same; what cannot be a state is refused."""
-    rng, first, second, reference = np.random.default_rng(0), Correction(), Correction(), Reference(50)
+    rng, first, second, reference = (
+        np.random.default_rng(0),
+        Correction(),
+        Correction(),
+        Reference(50),
+    )
     disagree(first, reference, 50, 20, 1.0, rng)
     second.restore(*first.state())
     disagree(second, reference, 50, 20, 1.0, rng)
@@ -72,26 +81,33 @@ def test_its_state_goes_on_in_another():
     ):
         with pytest.raises(ValueError, match="correction"):
             second.restore(*wrong)
-    assert all(np.array_equal(a, b) for a, b in zip(second.state(), (before, token, bias, squares), strict=True))
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(second.state(), (before, token, bias, squares), strict=True)
+    )
 
 
 def test_it_is_bounded_and_ignores_what_says_nothing():
     """However long the two disagree; rows without probability teach nothing; a target or a draft may have more tokens."""
     correction = Correction()
-    target, draft, zero = np.zeros(20, np.float32), np.zeros(20, np.float32), np.zeros(20, np.float32)
+    target, draft, zero = (
+        np.zeros(20, np.float32),
+        np.zeros(20, np.float32),
+        np.zeros(20, np.float32),
+    )
     target[3], draft[4] = 90, 90
     for _ in range(200):
-        correction.observe(7, target, draft, 1.0)
+        correction.learn(7, target, draft, 1.0)
     expected = np.zeros(20)
     expected[3:5] = 4, -4
     np.testing.assert_allclose(correction.apply(8, zero), expected, atol=1e-6)
     np.testing.assert_allclose(correction.apply(7, zero), 2 * expected, atol=1e-6)
     for nothing in (np.full(20, np.nan, np.float32), np.full(20, -np.inf, np.float32)):
-        correction.observe(7, nothing, draft, 1.0)
-        correction.observe(7, target, nothing, 1.0)
+        correction.learn(7, nothing, draft, 1.0)
+        correction.learn(7, target, nothing, 1.0)
     np.testing.assert_allclose(correction.apply(8, zero), expected, atol=1e-6)
-    correction.observe(7, np.zeros(25, np.float32), draft, 1.0)
-    correction.observe(7, target[:15], draft, 1.0)
+    correction.learn(7, np.zeros(25, np.float32), draft, 1.0)
+    correction.learn(7, target[:15], draft, 1.0)
     assert np.isfinite(correction.apply(7, zero)).all()
 
 
@@ -102,16 +118,18 @@ def test_the_memory_it_takes_is_bounded():
     peaked[::2] = 9
     flat[::5] += 4
     for before in range(3500):
-        correction.observe(before, peaked, flat, 1.0)
+        correction.learn(before, peaked, flat, 1.0)
     before, _, _, squares = correction.state()
     assert len(before) == 1 << 20
-    correction.observe(0, peaked, flat, 1.0)
+    correction.learn(0, peaked, flat, 1.0)
     assert (correction.state()[3][before == 0] > squares[before == 0]).all()
 
 
 def generate(decoder, seed, n=200, **more):
     """Tokens of one text, and the share of positions at which the draft's first choice was the target's."""
-    decoder.start([7, seed], GenerationOptions(**FULL, seed=seed, strategy="sequence", draft_nodes=3, **more))
+    decoder.start(
+        [7, seed], GenerationOptions(**FULL, seed=seed, strategy="sequence", draft_nodes=3, **more)
+    )
     tokens = []
     while len(tokens) < n:
         tokens += decoder.step(n - len(tokens))
@@ -147,5 +165,7 @@ def test_only_where_it_is_asked_for():
     once.append(generate(decoder, 5, adapt_draft=False))
     assert all(a == b for a, b in pairwise(once))
     for method in ("gsd", "match"):
-        assert generate(decoder, 5, method=method) == generate(decoder, 5, method=method, adapt_draft=False)
+        assert generate(decoder, 5, method=method) == generate(
+            decoder, 5, method=method, adapt_draft=False
+        )
     assert generate(decoder, 5)[1] != once[0][1]

@@ -4,7 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from ersd._core import Clock, Coupling, Decoder, GenerationOptions, Race, SamplingOptions, TableModel
+from ersd._core import (
+    Clock,
+    Coupling,
+    Decoder,
+    GenerationOptions,
+    Race,
+    SamplingOptions,
+    TableModel,
+)
 
 import oracles
 
@@ -41,7 +49,12 @@ def rejection_ranks(p, q, distinct, m):
             return
         for x in np.flatnonzero(draft):
             rejected = draft[x] - min(residual[x], draft[x])
-            walk(rest / rest.sum(), np.where(np.arange(len(q)) == x, 0, draft) if distinct else draft, reach * rejected, depth + 1)
+            walk(
+                rest / rest.sum(),
+                np.where(np.arange(len(q)) == x, 0, draft) if distinct else draft,
+                reach * rejected,
+                depth + 1,
+            )
 
     out = np.zeros(m + 1)
     walk(p, q, 1.0, 0)
@@ -61,7 +74,12 @@ def test_rejection_is_exact(method, sampling, seed):
     expected = rejection_ranks(p, q, method == "gsd", m)
     assert oracles.goodness(np.bincount(np.minimum(ranks, m), minlength=m + 1), expected) > 1e-4
     # Given its rank too, the token is what the enumeration says: here for the first sibling, min(p, q).
-    assert oracles.goodness(np.bincount(tokens[ranks == 0], minlength=6), np.minimum(p, q) / np.minimum(p, q).sum()) > 1e-4
+    assert (
+        oracles.goodness(
+            np.bincount(tokens[ranks == 0], minlength=6), np.minimum(p, q) / np.minimum(p, q).sum()
+        )
+        > 1e-4
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -69,7 +87,10 @@ def test_first_rank(seed):
     """Rejection accepts the first sibling with 1 - TV; a race the first arrival with sum_j 1 / sum_i max(p_i / p_j, q_i / q_j)."""
     target, draft = pair(seed, n=20)
     p, q = oracles.softmax(target), oracles.softmax(draft)
-    closed = {"gsd": np.minimum(p, q).sum(), "ersd": sum(1 / np.maximum(p / p[j], q / q[j]).sum() for j in range(20))}
+    closed = {
+        "gsd": np.minimum(p, q).sum(),
+        "ersd": sum(1 / np.maximum(p / p[j], q / q[j]).sum() for j in range(20)),
+    }
     closed["gsd_iid"] = closed["gsd"]
     for method, expected in closed.items():
         hits = (emitted(method, target, draft, PLAIN)[1] == 0).mean()
@@ -86,7 +107,9 @@ def test_a_smaller_draft_and_none(method):
         assert oracles.goodness(np.bincount(tokens, minlength=300), p) > 1e-4
         assert (ranks >= 0).all() if rank is None else (ranks == rank).all()
     with pytest.raises(RuntimeError, match="no token a probability"):
-        Coupling(method, SamplingOptions(**PLAIN), 1).emit(np.full(300, np.nan, np.float32), draft, 0)
+        Coupling(method, SamplingOptions(**PLAIN), 1).emit(
+            np.full(300, np.nan, np.float32), draft, 0
+        )
 
 
 @pytest.mark.parametrize("method", GSD)
@@ -119,10 +142,17 @@ def test_orders_of_siblings(sampling):
             order = coupling.order(draft, position, 3)
             if position < 100:
                 assert order[:2] == coupling.order(draft, position, 2)
-                assert len(coupling.order(draft, position, 50)) == (len(kept) if method == "gsd" else 50)
+                assert len(coupling.order(draft, position, 50)) == (
+                    len(kept) if method == "gsd" else 50
+                )
             firsts[method].append(order[0] * 5 + order[1])
     both = np.array([[q[a] * q[b] for b in range(5)] for a in range(5)])
-    distinct = np.array([[0 if a == b or q[a] == 0 else q[a] * q[b] / (1 - q[a]) for b in range(5)] for a in range(5)])
+    distinct = np.array(
+        [
+            [0 if a == b or q[a] == 0 else q[a] * q[b] / (1 - q[a]) for b in range(5)]
+            for a in range(5)
+        ]
+    )
     assert oracles.goodness(np.bincount(firsts["gsd_iid"], minlength=25), both.ravel()) > 1e-4
     assert oracles.goodness(np.bincount(firsts["gsd"], minlength=25), distinct.ravel()) > 1e-4
 
@@ -148,12 +178,17 @@ def test_rank_in_a_race(n, sampling):
     """Race.rank is the place in the order of all arrivals."""
     rng, race = np.random.default_rng(n), Race()
     for position in range(20):
-        row, clock = oracles.random_row(rng, n, oracles.SHAPES[position % 4]), oracles.clocks(4, position, n)
+        row, clock = (
+            oracles.random_row(rng, n, oracles.SHAPES[position % 4]),
+            oracles.clocks(4, position, n),
+        )
         order = oracles.arrivals(row, clock, **sampling)[0].tolist()
         for token in [*order[:3], *order[20:300:60], *rng.integers(n, size=5).tolist()]:
             place = order.index(token) if token in order else 10**6
             for m in (1, 64, 256):
-                assert race.rank(row, SamplingOptions(**sampling), Clock(4, position), token, m) == min(place, m)
+                assert race.rank(
+                    row, SamplingOptions(**sampling), Clock(4, position), token, m
+                ) == min(place, m)
 
 
 STRATEGIES = ["simple", "sequence", "batch", "tree"]
@@ -169,7 +204,10 @@ def test_texts_follow_the_target(method, strategy, k):
     draft = table + oracles.random_table(rng, 13, 3, spread=0.8)
     decoder, counts = Decoder(TableModel(table), TableModel(draft)), np.zeros((3,) * n)
     for seed in range(n_texts):
-        decoder.start([1, 2], GenerationOptions(**PLAIN, seed=seed, method=method, strategy=strategy, draft_nodes=k))
+        decoder.start(
+            [1, 2],
+            GenerationOptions(**PLAIN, seed=seed, method=method, strategy=strategy, draft_nodes=k),
+        )
         tokens = []
         while len(tokens) < n:
             tokens += decoder.step(n - len(tokens))
@@ -177,7 +215,9 @@ def test_texts_follow_the_target(method, strategy, k):
     expected = np.ones((3,) * n)
     for text in itertools.product(range(3), repeat=n):
         for i, token in enumerate(text):
-            expected[text] *= oracles.softmax(oracles.table_row(table, oracles.table_hash([1, 2, *text[:i]])))[token]
+            expected[text] *= oracles.softmax(
+                oracles.table_row(table, oracles.table_hash([1, 2, *text[:i]]))
+            )[token]
     assert oracles.goodness(counts.ravel(), expected.ravel()) > 1e-4
 
 
@@ -190,7 +230,9 @@ def test_match_gives_the_plain_text(method):
     plain = oracles.decode(table, [5], 60, 3, temperature=1.0)
     for strategy, k in itertools.product([*STRATEGIES, "adaptive"], [1, 8, 40]):
         decoder = Decoder(TableModel(table), TableModel(draft))
-        decoder.start([5], GenerationOptions(**PLAIN, seed=3, method=method, strategy=strategy, draft_nodes=k))
+        decoder.start(
+            [5], GenerationOptions(**PLAIN, seed=3, method=method, strategy=strategy, draft_nodes=k)
+        )
         tokens = []
         while len(tokens) < 60:
             tokens += decoder.step(60 - len(tokens))
@@ -199,20 +241,23 @@ def test_match_gives_the_plain_text(method):
 
 @pytest.mark.parametrize("method", ["ersd", "match", *GSD])
 def test_observed_ranks_foretell_trees(method):
-    """The ranks that observe() gives one by one are those that trees meet: every chain and batch takes the calls that they imply."""
+    """The ranks that step_with_rank() gives one by one are those that trees meet: every chain and batch takes the calls that they imply."""
     rng = np.random.default_rng(10)
     table = oracles.random_table(rng, 64, 90)
     draft = table + oracles.random_table(rng, 64, 90, spread=0.7)
     decoder, n = Decoder(TableModel(table), TableModel(draft)), 400
     decoder.start([5], GenerationOptions(**PLAIN, seed=3, method=method, adapt_draft=False))
-    tokens, ranks = zip(*(decoder.observe() for _ in range(n)), strict=True)
+    tokens, ranks = zip(*(decoder.step_with_rank() for _ in range(n)), strict=True)
     if method not in GSD:
         assert list(tokens) == oracles.decode(table, [5], n, 3, temperature=1.0)
     for position, (token, rank) in enumerate(zip(tokens, ranks, strict=True)):
         row = oracles.table_row(draft, oracles.table_hash([5, *tokens[:position]]))
         order = Coupling(method, SamplingOptions(**PLAIN), 3).order(row, position + 1, 256)
         assert order.index(token) == rank if token in order else rank == 256
-    assert decoder.stats.to_dict()["rank_histogram"] == np.bincount(np.minimum(ranks, 64), minlength=65).tolist()
+    assert (
+        decoder.stats.to_dict()["rank_histogram"]
+        == np.bincount(np.minimum(ranks, 64), minlength=65).tolist()
+    )
 
 
 @pytest.mark.parametrize("method", GSD)
@@ -221,12 +266,20 @@ def test_a_seed_gives_one_text(method, strategy):
     """Rejection sampling is reproducible: nothing of other texts or of times shapes its trees, also where k is left to the engine."""
     rng = np.random.default_rng(12)
     table = oracles.random_table(rng, 64, 90)
-    decoder, texts = Decoder(TableModel(table), TableModel(table + oracles.random_table(rng, 64, 90, spread=0.7))), []
+    decoder, texts = (
+        Decoder(
+            TableModel(table), TableModel(table + oracles.random_table(rng, 64, 90, spread=0.7))
+        ),
+        [],
+    )
     for seed in (3, 4, 5, 3):
         decoder.start([5], GenerationOptions(**PLAIN, seed=seed, method=method, strategy=strategy))
         tokens = []
         while len(tokens) < 150:
             tokens += decoder.step(150 - len(tokens))
         texts.append(tokens)
-        assert strategy == "simple" or max(k for k, n in enumerate(decoder.stats.to_dict()["nodes_histogram"]) if n) == 16
+        assert (
+            strategy == "simple"
+            or max(k for k, n in enumerate(decoder.stats.to_dict()["nodes_histogram"]) if n) == 16
+        )
     assert texts[0] == texts[3] != texts[1]

@@ -4,7 +4,15 @@ from functools import cache
 
 import numpy as np
 import pytest
-from ersd._core import Decoder, GenerationOptions, RankHistogram, TableModel, batch_shape, optimal_shape, sequence_shape
+from ersd._core import (
+    Decoder,
+    GenerationOptions,
+    RankHistogram,
+    TableModel,
+    batch_shape,
+    optimal_shape,
+    sequence_shape,
+)
 
 import oracles
 
@@ -24,7 +32,13 @@ def draft_table(kind):
     rng = np.random.default_rng(1)
     noisy = TABLE + oracles.random_table(rng, N_ROWS, N_VOCAB, spread=0.8)
     more = oracles.random_table(rng, N_ROWS, N_VOCAB)
-    return {"same": TABLE, "noisy": noisy, "unrelated": more, "smaller": noisy[:, :50].copy(), "larger": np.hstack([noisy, more])}[kind]
+    return {
+        "same": TABLE,
+        "noisy": noisy,
+        "unrelated": more,
+        "smaller": noisy[:, :50].copy(),
+        "larger": np.hstack([noisy, more]),
+    }[kind]
 
 
 @cache
@@ -35,7 +49,9 @@ def truth(sampling, n, prompt=tuple(PROMPT), seed=SEED):
 
 def options(sampling, **more):
     """Options with nothing of sampling left to the defaults."""
-    return GenerationOptions(**{"top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": SEED, **sampling, **more})
+    return GenerationOptions(
+        **{"top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": SEED, **sampling, **more}
+    )
 
 
 def generate(decoder, n, given, prompt=PROMPT, limit=1000):
@@ -88,10 +104,17 @@ def test_nothing_is_decoded_twice(kind, strategy, k):
     target, draft = TableModel(TABLE), TableModel(draft_table(kind))
     decoder, tokens = Decoder(target, draft), list(PROMPT)
     decoder.start(PROMPT, options(PLAIN, strategy=strategy, draft_nodes=k, draft_depth=6))
-    assert target.n_decoded == draft.n_decoded == target.n_cached == draft.n_cached == len(PROMPT) - 1
+    assert (
+        target.n_decoded == draft.n_decoded == target.n_cached == draft.n_cached == len(PROMPT) - 1
+    )
     for _ in range(25):
         limit = int(rng.choice([1, 2, 3, 50]))
-        before = target.n_decoded, draft.n_decoded, draft.n_calls, decoder.stats.to_dict()["drafted"]
+        before = (
+            target.n_decoded,
+            draft.n_decoded,
+            draft.n_calls,
+            decoder.stats.to_dict()["drafted"],
+        )
         shape = expected_shape(strategy, k, min(6, limit - 1), decoder.histogram)
         not_cached = len(tokens) - 1 - draft.n_cached
         expanded = set(shape.parent) - {-1}
@@ -111,7 +134,9 @@ def test_nothing_is_decoded_twice(kind, strategy, k):
 def test_same_draft_is_always_right(sampling, k):
     """A chain drafted by the target itself is accepted whole, and the histogram learns it."""
     decoder = Decoder(TableModel(TABLE), TableModel(TABLE))
-    _, lengths = generate(decoder, 4 * (k + 1), options(sampling, strategy="sequence", draft_nodes=k))
+    _, lengths = generate(
+        decoder, 4 * (k + 1), options(sampling, strategy="sequence", draft_nodes=k)
+    )
     assert lengths == [k + 1] * 4
     stats = decoder.stats.to_dict()
     assert stats["acceptance_rate"] == 1
@@ -119,7 +144,7 @@ def test_same_draft_is_always_right(sampling, k):
     assert stats["rank_histogram"] == [4 * k] + [0] * 64
     learnt = RankHistogram()
     for _ in range(4 * k):
-        learnt.observe(0)
+        learnt.learn(0)
     np.testing.assert_array_equal(decoder.histogram.probabilities(), learnt.probabilities())
 
 
@@ -157,16 +182,20 @@ def test_steps_go_as_far_as_the_races_say(kind, strategy, sampling):
             token = future[len(tokens) - len(PROMPT)]
             if node in shape.parent:  # the draft was run here
                 row = oracles.table_row(table, oracles.table_hash(tokens))[:N_VOCAB]
-                order = oracles.arrivals(row, oracles.cached_clocks(SEED, len(tokens), len(row)), 64, **sampling)[0].tolist()
+                order = oracles.arrivals(
+                    row, oracles.cached_clocks(SEED, len(tokens), len(row)), 64, **sampling
+                )[0].tolist()
                 seen.append(order.index(token) if token in order else 64)
             node = children.get((node, seen[-1])) if node in shape.parent else None
             tokens.append(token)
         assert decoder.step(400) == tokens[start:]
         for rank in seen:
             ranks[rank] += 1
-            learnt.observe(rank)
+            learnt.learn(rank)
     assert decoder.stats.to_dict()["rank_histogram"] == ranks
-    np.testing.assert_allclose(decoder.histogram.probabilities(), learnt.probabilities(), rtol=1e-12)
+    np.testing.assert_allclose(
+        decoder.histogram.probabilities(), learnt.probabilities(), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -175,9 +204,13 @@ def test_limit(strategy, limit):
     """No step gives more than was asked for, the text stays the same, and for a single token nothing is drafted."""
     draft = TableModel(TABLE)
     decoder = Decoder(TableModel(TABLE), draft)
-    tokens, lengths = generate(decoder, 60, options(PLAIN, strategy=strategy, draft_nodes=30), limit=limit)
+    tokens, lengths = generate(
+        decoder, 60, options(PLAIN, strategy=strategy, draft_nodes=30), limit=limit
+    )
     assert tokens == truth(tuple(PLAIN.items()), 60)
-    assert max(lengths) == (limit if strategy in ("sequence", "tree", "adaptive") else min(limit, 2))
+    assert max(lengths) == (
+        limit if strategy in ("sequence", "tree", "adaptive") else min(limit, 2)
+    )
     if limit == 1:
         assert draft.n_calls == 1
         assert decoder.stats.to_dict()["drafted"] == decoder.stats.to_dict()["draft_calls"] == 0
@@ -189,7 +222,9 @@ def test_draft_depth(strategy, depth):
     """No drafted token is further than this from the last committed one."""
     draft = TableModel(TABLE)
     decoder = Decoder(TableModel(TABLE), draft)
-    _, lengths = generate(decoder, 60, options(PLAIN, strategy=strategy, draft_nodes=64, draft_depth=depth))
+    _, lengths = generate(
+        decoder, 60, options(PLAIN, strategy=strategy, draft_nodes=64, draft_depth=depth)
+    )
     assert max(lengths) == (depth if strategy in ("sequence", "tree", "adaptive") else 1) + 1
     assert draft.n_calls - 1 <= len(lengths) * depth
 
@@ -214,7 +249,10 @@ def test_generations_do_not_touch_one_another():
     rng = np.random.default_rng(5)
     decoder, seen = Decoder(TableModel(TABLE), TableModel(draft_table("noisy"))), set()
     for i in range(40):
-        prompt, seed = rng.integers(N_VOCAB, size=rng.choice([1, 2, 30])).tolist(), [0, 1, 2**64 - 1][rng.integers(3)]
+        prompt, seed = (
+            rng.integers(N_VOCAB, size=rng.choice([1, 2, 30])).tolist(),
+            [0, 1, 2**64 - 1][rng.integers(3)],
+        )
         method, strategy = ("ar" if i % 5 == 0 else "ersd"), STRATEGIES[i % 4]
         given = options(COOL, seed=seed, method=method, strategy=strategy, draft_nodes=9)
         tokens = generate(decoder, 25, given, prompt)[0]

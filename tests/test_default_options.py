@@ -29,7 +29,17 @@ SCHEMA = {
             "properties": {
                 "city": {"type": "string", "maxLength": 15},
                 "zip": {"type": "string", "pattern": "^[0-9]{5}$"},
-                "at": {"anyOf": [{"type": "null"}, {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}]},
+                "at": {
+                    "anyOf": [
+                        {"type": "null"},
+                        {
+                            "type": "array",
+                            "items": {"type": "integer"},
+                            "minItems": 2,
+                            "maxItems": 2,
+                        },
+                    ]
+                },
             },
             "required": ["city", "zip", "at"],
             "additionalProperties": False,
@@ -42,7 +52,10 @@ CASES = {
     **{name: options for name, options in TINY.items() if name not in ("grammar", "grammar_cut")},
     "grammar": {**FULL, "grammar": r'root ::= ([A-Z] [a-z]+ " is " [a-z ]{3,20} ".\n")+'},
     "schema": {"response_format": {"type": "json_object", "schema": SCHEMA}},
-    **{f"random{seed}": combination(seed) for seed in range(20 if os.environ.get("ERSD_FULL") else 4)},
+    **{
+        f"random{seed}": combination(seed)
+        for seed in range(20 if os.environ.get("ERSD_FULL") else 4)
+    },
 }
 for _options in CASES.values():
     if "grammar" in _options and _options is not CASES["grammar"]:
@@ -61,18 +74,50 @@ def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str) -> None
     seed = sum(map(ord, name))
     plain = pair.generate(PROMPT, max_tokens=16, seed=seed, method="ar", logprobs=2, **CASES[name])
     for strategy in random.Random(name).sample(STRATEGIES, 5 if os.environ.get("ERSD_FULL") else 1):
-        ours = pair.generate(PROMPT, max_tokens=16, seed=seed, strategy=strategy, draft_nodes=8, logprobs=2, **CASES[name])
+        ours = pair.generate(
+            PROMPT,
+            max_tokens=16,
+            seed=seed,
+            strategy=strategy,
+            draft_nodes=8,
+            logprobs=2,
+            **CASES[name],
+        )
         assert ours.tokens == plain.tokens, strategy
         assert ours.logprobs == plain.logprobs
 
 
 def test_plain_sampling_is_the_reference(target: Path) -> None:
     """All options at once, over llama-cpp-python's logits and llama.cpp's samplers."""
-    ours, vocabulary = Generator(target, n_ctx=512, n_threads=1, type_k="f16"), samplers.Vocabulary(target)
-    llama = llama_cpp.Llama(str(target), n_ctx=512, n_threads=1, n_threads_batch=1, logits_all=True, flash_attn=True, verbose=False)
+    ours, vocabulary = (
+        Generator(target, n_ctx=512, n_threads=1, type_k="f16"),
+        samplers.Vocabulary(target),
+    )
+    llama = llama_cpp.Llama(
+        str(target),
+        n_ctx=512,
+        n_threads=1,
+        n_threads_batch=1,
+        logits_all=True,
+        flash_attn=True,
+        verbose=False,
+    )
     options = {
-        **{"temperature": 0.9, "top_k": 60, "typical_p": 0.95, "top_p": 0.9, "min_p": 0.02, "xtc_probability": 0.5, "xtc_threshold": 0.1},
-        **{"repeat_penalty": 1.2, "presence_penalty": 0.2, "dry_multiplier": 0.8, "logit_bias": {28: -2.0}},
+        **{
+            "temperature": 0.9,
+            "top_k": 60,
+            "typical_p": 0.95,
+            "top_p": 0.9,
+            "min_p": 0.02,
+            "xtc_probability": 0.5,
+            "xtc_threshold": 0.1,
+        },
+        **{
+            "repeat_penalty": 1.2,
+            "presence_penalty": 0.2,
+            "dry_multiplier": 0.8,
+            "logit_bias": {28: -2.0},
+        },
     }
     prompt = ours.tokenize(PROMPT)
     for more in ({}, {"grammar": CASES["grammar"]["grammar"]}):
@@ -83,6 +128,13 @@ def test_plain_sampling_is_the_reference(target: Path) -> None:
 @pytest.mark.parametrize("seed", range(3 if os.environ.get("ERSD_FULL") else 1))
 def test_json_by_a_schema(pair: Generator, seed: int) -> None:
     """Any temperature and draft: what is complete parses and validates, and it completes."""
-    result = pair.generate(PROMPT, max_tokens=300, seed=seed, draft_nodes=8, response_format=CASES["schema"]["response_format"], **FULL)
+    result = pair.generate(
+        PROMPT,
+        max_tokens=300,
+        seed=seed,
+        draft_nodes=8,
+        response_format=CASES["schema"]["response_format"],
+        **FULL,
+    )
     assert result.finish_reason == "stop"
     jsonschema.validate(json.loads(result.text), SCHEMA)

@@ -25,7 +25,10 @@ NODES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64] if FULL else [1, 4, 16, 64]
 
 def prompts() -> list[str]:
     """Chat and raw prompts, by turns, and one that fills more than 256 cells of the cache."""
-    chat, prose, code = ((PROMPTS / f"{name}.txt").read_text().strip().split("\n---\n") for name in ("chat", "prose", "code"))
+    chat, prose, code = (
+        (PROMPTS / f"{name}.txt").read_text().strip().split("\n---\n")
+        for name in ("chat", "prose", "code")
+    )
     turns = [f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" for text in chat]
     mixed = [text for triple in zip(turns, prose, code, strict=False) for text in triple]
     return [*mixed[:23], "\n".join(prose * 2)]
@@ -47,26 +50,61 @@ def test_tokens_are_those_of_plain_sampling(pair: Generator) -> None:
         tokens = pair.tokenize(prompt)
         plain = pair.generate(tokens, max_tokens=length, seed=seed, method="ar", **sampling)
         for k, strategy in itertools.islice(cases, 9 if FULL else 2):
-            ours = pair.generate(tokens, max_tokens=length, seed=seed, strategy=strategy, draft_nodes=k, **sampling)
+            ours = pair.generate(
+                tokens, max_tokens=length, seed=seed, strategy=strategy, draft_nodes=k, **sampling
+            )
             assert ours.tokens == plain.tokens, (prompt, sampling, strategy, k)
             assert ours.finish_reason == plain.finish_reason
 
 
 def test_the_twin_is_accepted_and_the_answer_reads_well(target: Path) -> None:
     """A known answer at temperature 0, with several tokens per target call."""
-    result = Generator(target, models.twin(), n_ctx=512).generate("The capital of France is", max_tokens=12, temperature=0, draft_nodes=16)
+    result = Generator(target, models.twin(), n_ctx=512).generate(
+        "The capital of France is", max_tokens=12, temperature=0, draft_nodes=16
+    )
     assert result.text.startswith(" Paris")
     assert result.stats.tokens_per_call > 2
 
 
-@pytest.mark.parametrize(("type_k", "type_v", "flash_attn"), [("f32", "f32", False), ("q8_0", "q8_0", True), ("f16", "f16", False)])
-def test_types_of_cache_are_llama_cpps(target: Path, type_k: str, type_v: str, flash_attn: bool) -> None:
+@pytest.mark.parametrize(
+    ("type_k", "type_v", "flash_attn"),
+    [("f32", "f32", False), ("q8_0", "q8_0", True), ("f16", "f16", False)],
+)
+def test_types_of_cache_are_llama_cpps(
+    target: Path, type_k: str, type_v: str, flash_attn: bool
+) -> None:
     """The tokens of llama-cpp-python with the same types and the same attention; a draft shares them and is accepted."""
-    types = {"type_k": getattr(llama_cpp, f"GGML_TYPE_{type_k.upper()}"), "type_v": getattr(llama_cpp, f"GGML_TYPE_{type_v.upper()}")}
-    llama = llama_cpp.Llama(str(target), n_ctx=256, n_threads=1, n_threads_batch=1, flash_attn=flash_attn, verbose=False, **types)
-    generator = Generator(target, models.twin(), n_ctx=256, n_threads=1, type_k=type_k, type_v=type_v, flash_attn=flash_attn)
+    types = {
+        "type_k": getattr(llama_cpp, f"GGML_TYPE_{type_k.upper()}"),
+        "type_v": getattr(llama_cpp, f"GGML_TYPE_{type_v.upper()}"),
+    }
+    llama = llama_cpp.Llama(
+        str(target),
+        n_ctx=256,
+        n_threads=1,
+        n_threads_batch=1,
+        flash_attn=flash_attn,
+        verbose=False,
+        **types,
+    )
+    generator = Generator(
+        target,
+        models.twin(),
+        n_ctx=256,
+        n_threads=1,
+        type_k=type_k,
+        type_v=type_v,
+        flash_attn=flash_attn,
+    )
     prompt = generator.tokenize("The capital of France is")
-    llama.eval(prompt[:-1])  # and the last token alone, as here: without flash attention llama.cpp's own text depends on these widths
+    llama.eval(
+        prompt[:-1]
+    )  # and the last token alone, as here: without flash attention llama.cpp's own text depends on these widths
     expected = list(itertools.islice(llama.generate(prompt, temp=0.0), 16))
     assert generator.generate(prompt, max_tokens=16, temperature=0, method="ar").tokens == expected
-    assert generator.generate(prompt, max_tokens=16, temperature=0, draft_nodes=8).stats.tokens_per_call > 1.5
+    assert (
+        generator.generate(
+            prompt, max_tokens=16, temperature=0, draft_nodes=8
+        ).stats.tokens_per_call
+        > 1.5
+    )

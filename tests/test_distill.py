@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import tiny
-from ersd import Generator, cli, theory
+from ersd import Generator, theory
+from ersd.commands import cli
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
@@ -23,18 +24,28 @@ def test_batches_line_up(texts: list[corpus.Text]) -> None:
     said: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
     for text in texts:
         for i in range(len(text)):
-            said.setdefault(tuple(text.tokens[text.first + i : text.first + i + 2].tolist()), set()).add(tuple(text.top[i].tolist()))
+            said.setdefault(
+                tuple(text.tokens[text.first + i : text.first + i + 2].tolist()), set()
+            ).add(tuple(text.top[i].tolist()))
     n = 0
     for number in range(2 * batches.per_epoch):
         batch = batches(number)
         for place in np.flatnonzero(batch.logprobs[0, :-1, 0].isfinite().numpy()):
-            assert tuple(batch.top[0, place].tolist()) in said[tuple(batch.tokens[0, place : place + 2].tolist())]
+            assert (
+                tuple(batch.top[0, place].tolist())
+                in said[tuple(batch.tokens[0, place : place + 2].tolist())]
+            )
             n += 1
     share = sum(map(len, texts)) / sum(len(text.tokens) for text in texts)
     assert n == pytest.approx(2 * batches.per_epoch * train.ROW * share, rel=0.05)
-    order = [int(t) for number in range(batches.per_epoch) for t in batches(number).tokens.flatten()]
+    order = [
+        int(t) for number in range(batches.per_epoch) for t in batches(number).tokens.flatten()
+    ]
     whole = " ".join(map(str, order))
-    assert sum(" ".join(map(str, text.tokens.tolist())) in whole for text in texts) >= len(texts) - train.ROW // 20
+    assert (
+        sum(" ".join(map(str, text.tokens.tolist())) in whole for text in texts)
+        >= len(texts) - train.ROW // 20
+    )
     again = train.Batches(texts, 1, seed=5)
     assert torch.equal(again(batches.per_epoch + 1).tokens, batches(batches.per_epoch + 1).tokens)
 
@@ -44,14 +55,20 @@ def test_measures_are_those_of_theory() -> None:
     rng = np.random.default_rng(0)
     p, q = (theory.softmax(rng.normal(size=40) * 2) for _ in range(2))
     logs = [torch.from_numpy(np.log(x))[None] for x in (p, q)]
-    assert train.divergence(*logs).item() == pytest.approx(theory.kl_divergence(p, q) * np.log(2), abs=1e-4)
-    assert train.race_acceptance(*logs).item() == pytest.approx(theory.ersd_acceptance(p, q), abs=1e-4)
+    assert train.divergence(*logs).item() == pytest.approx(
+        theory.kl_divergence(p, q) * np.log(2), abs=1e-4
+    )
+    assert train.race_acceptance(*logs).item() == pytest.approx(
+        theory.ersd_acceptance(p, q), abs=1e-4
+    )
     surprise = -np.log(theory.ersd_acceptance(p, q) + 0.02)
     assert train.race_surprise(*logs).item() == pytest.approx(surprise, abs=1e-4)
     first = np.argsort(-p)[:10]
     lumped = [np.append(x[first], 1 - x[first].sum()) for x in (p, q)]
     some = [torch.from_numpy(np.log(x[first]))[None] for x in (p, q)]
-    assert train.divergence(*some).item() == pytest.approx(theory.kl_divergence(*lumped) * np.log(2), abs=1e-4)
+    assert train.divergence(*some).item() == pytest.approx(
+        theory.kl_divergence(*lumped) * np.log(2), abs=1e-4
+    )
     assert train.race_acceptance(*some).item() < theory.ersd_acceptance(*lumped)
 
 
@@ -108,7 +125,13 @@ def test_muon_is_that_of_torch() -> None:
     ours, theirs = (torch.nn.Parameter(torch.ones(32, 96)) for _ in range(2))
     optimizers = (
         muon.Muon([{"params": [ours], "lr": 0.02}], torch.bfloat16),
-        torch.optim.Muon([theirs], lr=0.02, momentum=muon.MOMENTUM, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(
+            [theirs],
+            lr=0.02,
+            momentum=muon.MOMENTUM,
+            weight_decay=0.0,
+            adjust_lr_fn="match_rms_adamw",
+        ),
     )
     for _ in range(5):
         ours.grad = torch.randn(32, 96)
@@ -126,12 +149,16 @@ def test_rounding() -> None:
     model.output.weight.data[3] = 0
     values = model.output.weight.detach().numpy()
     blocks, kind = rounding.packed("output.weight", model.output.weight.detach())
-    found, usual = (gguf.quants.dequantize(b, kind) for b in (blocks, gguf.quants.quantize(values, kind)))
+    found, usual = (
+        gguf.quants.dequantize(b, kind) for b in (blocks, gguf.quants.quantize(values, kind))
+    )
     assert np.square(found - values).sum() < 0.97 * np.square(usual - values).sum()
     assert not found[3].any()
     states, tokens = torch.randn(5, 64), torch.tensor([9, 3, 60])
     model.output.is_rounded = True
-    torch.testing.assert_close(model.output(states, tokens), states @ torch.from_numpy(found)[tokens].T)
+    torch.testing.assert_close(
+        model.output(states, tokens), states @ torch.from_numpy(found)[tokens].T
+    )
     model.output(states).sum().backward()
     torch.testing.assert_close(model.output.weight.grad, states.sum(0).expand(96, 64))
 
@@ -141,7 +168,9 @@ def test_llama_cpp_computes_the_same(tmp_path: Path, writer_path: Path, writer: 
     torch.manual_seed(0)
     model = student.Student(student.Shape(writer.target.n_vocab, 128, 2))
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.1)
+        torch.nn.init.normal_(
+            parameter, std=parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.1
+        )
         if parameter.ndim == 1:
             parameter.data += 1
     model.token_embd.weight.data *= 10
@@ -151,7 +180,11 @@ def test_llama_cpp_computes_the_same(tmp_path: Path, writer_path: Path, writer: 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             tensor = tensors[name.replace("layers.", "blk.", 1)]
-            parameter.copy_(torch.from_numpy(np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)))
+            parameter.copy_(
+                torch.from_numpy(
+                    np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
+                )
+            )
         tokens = [1, *range(300, 340)]
         expected = torch.log_softmax(model.output(model(torch.tensor([tokens]))), -1)[0]
     loaded = Generator(path, n_ctx=128, n_threads=1)
@@ -165,7 +198,15 @@ def test_llama_cpp_computes_the_same(tmp_path: Path, writer_path: Path, writer: 
 
 def settings(writer_path: Path, draft: Path, **changes: Any) -> run.Distillation:
     """A distillation of seconds."""
-    usual: dict[str, Any] = {"width": 64, "layers": 1, "n_positions": 6000, "epochs": 20, "n_ctx": 48, "n_texts": 16, "n_threads": 1}
+    usual: dict[str, Any] = {
+        "width": 64,
+        "layers": 1,
+        "n_positions": 6000,
+        "epochs": 20,
+        "n_ctx": 48,
+        "n_texts": 16,
+        "n_threads": 1,
+    }
     return run.Distillation(writer_path, draft, **(usual | changes))
 
 
@@ -177,7 +218,10 @@ def distilled(folder: Path, writer_path: Path) -> tuple[Path, dict[str, float]]:
 
 
 def test_a_distilled_draft_is_worth_more_than_one_that_learnt_nothing(
-    distilled: tuple[Path, dict[str, float]], writer_path: Path, tmp_path: Path, texts: list[corpus.Text]
+    distilled: tuple[Path, dict[str, float]],
+    writer_path: Path,
+    tmp_path: Path,
+    texts: list[corpus.Text],
 ) -> None:
     """Its races agree with the target's more often, by several standard errors, and its card says what it is."""
     path, figures = distilled
@@ -185,9 +229,13 @@ def test_a_distilled_draft_is_worth_more_than_one_that_learnt_nothing(
     untrained = tmp_path / "untrained.gguf"
     export.export(student.Student(student.Shape(515, 64, 1)), writer_path, untrained, {})
     pair = Generator(writer_path, untrained, n_ctx=96, n_threads=1, profile=False)
-    before = run.evaluate(pair, [text.tokens[: len(text.tokens) // 2].tolist() for text in texts[: run.N_HELD]])
+    before = run.evaluate(
+        pair, [text.tokens[: len(text.tokens) // 2].tolist() for text in texts[: run.N_HELD]]
+    )
     for t in ("t1", "t0.6"):
-        assert figures[f"first_{t}"] > before[f"first_{t}"] + 3 * (figures[f"first_{t}_stderr"] + before[f"first_{t}_stderr"])
+        assert figures[f"first_{t}"] > before[f"first_{t}"] + 3 * (
+            figures[f"first_{t}_stderr"] + before[f"first_{t}_stderr"]
+        )
         assert figures[f"tokens_per_call_4_{t}"] < figures[f"tokens_per_call_16_{t}"]
     card = path.with_suffix(".md").read_text()
     assert f"{figures['first_t1']:.3f}" in card
@@ -195,7 +243,10 @@ def test_a_distilled_draft_is_worth_more_than_one_that_learnt_nothing(
 
 
 def test_training_goes_on_to_the_same_weights(
-    distilled: tuple[Path, dict[str, float]], writer_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    distilled: tuple[Path, dict[str, float]],
+    writer_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped at a step, even long after the last checkpoint, the same call ends with the same file."""
     path = tmp_path / "distilled.gguf"
@@ -217,13 +268,18 @@ def test_training_goes_on_to_the_same_weights(
 
 
 def test_texts_serve_drafts_of_other_shapes(
-    distilled: tuple[Path, dict[str, float]], writer_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    distilled: tuple[Path, dict[str, float]],
+    writer_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing is written anew, the file is that of texts of its own, and other texts are refused."""
     drawn: list[int] = []
     monkeypatch.setattr(corpus, "_advance", lambda *_: drawn.append(1))
     path = tmp_path / "short.gguf"
-    shorter = settings(writer_path, path, corpus=distilled[0].with_suffix(".work"), n_positions=5000, epochs=2)
+    shorter = settings(
+        writer_path, path, corpus=distilled[0].with_suffix(".work"), n_positions=5000, epochs=2
+    )
     run.distill(shorter)
     assert not drawn
     assert not (shorter.work / "texts.bin").exists()
@@ -236,7 +292,9 @@ def test_texts_serve_drafts_of_other_shapes(
     assert all(np.array_equal(a.data, b.data) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_what_cannot_be_is_refused(tmp_path: Path, writer_path: Path, distilled: tuple[Path, dict[str, float]], capsys: Any) -> None:
+def test_what_cannot_be_is_refused(
+    tmp_path: Path, writer_path: Path, distilled: tuple[Path, dict[str, float]], capsys: Any
+) -> None:
     """With a sentence that names it."""
     with pytest.raises(ValueError, match="holds another distillation: seed = 1 instead of 2"):
         run.distill(settings(writer_path, distilled[0], seed=2))
@@ -255,9 +313,28 @@ def test_the_command(tmp_path: Path, writer_path: Path, capsys: Any) -> None:
     draft = tmp_path / "draft.gguf"
     text = tmp_path / "text.txt"
     text.write_text("the and of to in " * 40)
-    flags = ["--width", "64", "--layers", "1", "--tokens", "3000", "--epochs", "1", "-c", "48", "-np", "8", "-t", "1"]
-    assert cli.main(["distill", str(writer_path), "-o", str(draft), *flags, "--text", str(text)]) == 0
+    flags = [
+        "--width",
+        "64",
+        "--layers",
+        "1",
+        "--tokens",
+        "3000",
+        "--epochs",
+        "1",
+        "-c",
+        "48",
+        "-np",
+        "8",
+        "-t",
+        "1",
+    ]
+    assert (
+        cli.main(["distill", str(writer_path), "-o", str(draft), *flags, "--text", str(text)]) == 0
+    )
     assert "first_t1 0." in capsys.readouterr().out
     pair = Generator(writer_path, draft, n_ctx=256, n_threads=1)
-    plain, drafted = (pair.generate("the", max_tokens=40, seed=5, method=m, draft_nodes=8) for m in ("ar", "ersd"))
+    plain, drafted = (
+        pair.generate("the", max_tokens=40, seed=5, method=m, draft_nodes=8) for m in ("ar", "ersd")
+    )
     assert plain.tokens == drafted.tokens

@@ -24,12 +24,19 @@ def test_winner_is_that_of_the_masked_row(shape, share):
         row = oracles.random_row(rng, n, shape)
         allowed = rng.random(n) < share
         allowed[rng.integers(n)] = True
-        if position % 2:  # the most probable tokens are refused, as by a grammar that a model does not expect
+        if (
+            position % 2
+        ):  # the most probable tokens are refused, as by a grammar that a model does not expect
             allowed &= row < np.sort(row)[-min(3, n - 1)]
             allowed[np.argmin(row)] = True
-        options = {"temperature": float(rng.choice([0, 0.6, 1.0, 1.7])), **oracles.random_truncation(rng, n)}
+        options = {
+            "temperature": float(rng.choice([0, 0.6, 1.0, 1.7])),
+            **oracles.random_truncation(rng, n),
+        }
         clocks = oracles.clocks(9, position, n)
-        winner, n_asked = race.winner(row, SamplingOptions(**options), Clock(9, position), allowed.tolist())
+        winner, n_asked = race.winner(
+            row, SamplingOptions(**options), Clock(9, position), allowed.tolist()
+        )
         assert winner == oracles.winner(masked(row, allowed), clocks, **options), options
         assert n_asked <= n
 
@@ -44,7 +51,9 @@ def test_few_tokens_are_asked_about(options):
     for position in range(50):
         row = (rng.normal(size=49152) * 4).astype(np.float32)
         allowed = rng.random(49152) < 0.5
-        winner, n_asked = race.winner(row, SamplingOptions(**options), Clock(1, position), allowed.tolist())
+        winner, n_asked = race.winner(
+            row, SamplingOptions(**options), Clock(1, position), allowed.tolist()
+        )
         assert allowed[winner]
         asked.append(n_asked)
     assert np.median(asked) < 100
@@ -53,4 +62,6 @@ def test_few_tokens_are_asked_about(options):
 def test_no_token_left():
     """An error says so."""
     with pytest.raises(RuntimeError, match="leave no token"):
-        FilteredRace().winner(np.zeros(10, np.float32), SamplingOptions(), Clock(0, 0), [False] * 10)
+        FilteredRace().winner(
+            np.zeros(10, np.float32), SamplingOptions(), Clock(0, 0), [False] * 10
+        )

@@ -52,7 +52,15 @@ def llama(path: Path, **options: Any) -> Any:
     """llama-cpp-python on the same file."""
     import llama_cpp
 
-    return llama_cpp.Llama(str(path), n_ctx=1024, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False, **options)
+    return llama_cpp.Llama(
+        str(path),
+        n_ctx=1024,
+        n_threads=1,
+        n_threads_batch=1,
+        flash_attn=True,
+        verbose=False,
+        **options,
+    )
 
 
 def test_beyond_the_sliding_window(path: Path, long_prompt: list[int]) -> None:
@@ -92,12 +100,19 @@ def test_conversations(path: Path) -> None:
     """The file has no template; with Gemma's given, prompt and answer are those of llama-cpp-python's own format."""
     with pytest.raises(ValueError, match="has no chat template"):
         Generator(path, n_ctx=64).chat(TALK)
-    generator = Generator(path, n_ctx=1024, n_threads=1, type_k="f16", flash_attn=True, chat_template=TURNS)
+    generator = Generator(
+        path, n_ctx=1024, n_threads=1, type_k="f16", flash_attn=True, chat_template=TURNS
+    )
     text = "<start_of_turn>user\nHi!<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n"
-    text += "<start_of_turn>user\nWhat is the capital of France?<end_of_turn>\n<start_of_turn>model\n"
+    text += (
+        "<start_of_turn>user\nWhat is the capital of France?<end_of_turn>\n<start_of_turn>model\n"
+    )
     assert generator.apply_chat_template(TALK) == generator.tokenize(text)
     options: dict[str, Any] = {"messages": TALK, "max_tokens": 16, "temperature": 0.0}
-    ours, theirs = (each.create_chat_completion(**options) for each in (generator, llama(path, chat_format="gemma")))
+    ours, theirs = (
+        each.create_chat_completion(**options)
+        for each in (generator, llama(path, chat_format="gemma"))
+    )
     assert ours["choices"][0]["message"] == theirs["choices"][0]["message"]
     assert ours["usage"] == theirs["usage"]
 
@@ -108,6 +123,8 @@ def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str) -> None
     strategies = ["simple", "sequence", "batch", "tree"]
     options = {"max_tokens": 10, "seed": sum(map(ord, name)), "logprobs": 1, **CASES[name]}
     plain = pair.generate(STORY, method="ar", **options)
-    for strategy in strategies if os.environ.get("ERSD_FULL") else random.Random(name).sample(strategies, 1):
+    for strategy in (
+        strategies if os.environ.get("ERSD_FULL") else random.Random(name).sample(strategies, 1)
+    ):
         ours = pair.generate(STORY, strategy=strategy, draft_nodes=2, **options)
         assert (ours.tokens, ours.logprobs) == (plain.tokens, plain.logprobs), strategy

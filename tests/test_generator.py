@@ -26,25 +26,42 @@ STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("sampling", [FULL, CUT, GREEDY], ids=["full", "cut", "greedy"])
-def test_speculation_does_not_change_the_text(generator: Generator, strategy: str, sampling: dict) -> None:
+def test_speculation_does_not_change_the_text(
+    generator: Generator, strategy: str, sampling: dict
+) -> None:
     """Tokens equal plain sampling with the same seed, for many k, across the 256-cell borders of the cache."""
     for seed, (k, prompt) in enumerate(
-        [(1, "the rain"), (3, "a"), (8, "日本語 " * 30), (16, "of the " * 30), (64, "in"), (256, "to the " * 70)]
+        [
+            (1, "the rain"),
+            (3, "a"),
+            (8, "日本語 " * 30),
+            (16, "of the " * 30),
+            (64, "in"),
+            (256, "to the " * 70),
+        ]
     ):
         plain = generator.generate(prompt, max_tokens=80, seed=seed, method="ar", **sampling)
-        ours = generator.generate(prompt, max_tokens=80, seed=seed, strategy=strategy, draft_nodes=k, **sampling)
+        ours = generator.generate(
+            prompt, max_tokens=80, seed=seed, strategy=strategy, draft_nodes=k, **sampling
+        )
         assert ours.tokens == plain.tokens
         assert (ours.text, ours.finish_reason) == (plain.text, plain.finish_reason)
 
 
-def test_text_does_not_depend_on_the_draft(tiny_target: Path, folder: Path, generator: Generator) -> None:
+def test_text_does_not_depend_on_the_draft(
+    tiny_target: Path, folder: Path, generator: Generator
+) -> None:
     """A very different draft, and none, give the same tokens."""
     other = tiny.write_llama(folder / "other.gguf", seed=5, n_layers=1)
     answers = [
-        Drafting(tiny_target, draft, n_ctx=1024, n_threads=threads).generate("an", max_tokens=80, seed=11, **FULL).tokens
+        Drafting(tiny_target, draft, n_ctx=1024, n_threads=threads)
+        .generate("an", max_tokens=80, seed=11, **FULL)
+        .tokens
         for draft, threads in ((None, 1), (other, 2))
     ]
-    assert answers[0] == answers[1] == generator.generate("an", max_tokens=80, seed=11, **FULL).tokens
+    assert (
+        answers[0] == answers[1] == generator.generate("an", max_tokens=80, seed=11, **FULL).tokens
+    )
 
 
 def test_plain_sampling_races_over_llama_cpp_logits(tiny_target: Path) -> None:
@@ -52,8 +69,18 @@ def test_plain_sampling_races_over_llama_cpp_logits(tiny_target: Path) -> None:
     import llama_cpp
 
     # 16-bit keys and values of one kind, as llama-cpp-python has them.
-    ours = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16").generate("the of", max_tokens=40, seed=5, method="ar", **FULL)
-    llama = llama_cpp.Llama(str(tiny_target), n_ctx=512, n_threads=1, n_threads_batch=1, logits_all=True, flash_attn=True, verbose=False)
+    ours = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16").generate(
+        "the of", max_tokens=40, seed=5, method="ar", **FULL
+    )
+    llama = llama_cpp.Llama(
+        str(tiny_target),
+        n_ctx=512,
+        n_threads=1,
+        n_threads_batch=1,
+        logits_all=True,
+        flash_attn=True,
+        verbose=False,
+    )
     tokens = llama.tokenize(b"the of", add_bos=True, special=True)
     llama.eval(tokens)
     expected = []
@@ -68,12 +95,21 @@ def test_nothing_is_decoded_twice(generator: Generator) -> None:
     """The target sees each prompt token and tree node once; the draft no more than its expanded nodes and what it has to catch up."""
     prompt = generator.tokenize("the of and " * 20)
     for strategy in STRATEGIES:
-        stats = generator.generate(prompt, max_tokens=100, seed=1, strategy=strategy, draft_nodes=12, **FULL).stats
-        assert stats.target_tokens == len(prompt) - 1 - stats.cached_tokens + stats.target_calls + stats.drafted
+        stats = generator.generate(
+            prompt, max_tokens=100, seed=1, strategy=strategy, draft_nodes=12, **FULL
+        ).stats
+        assert (
+            stats.target_tokens
+            == len(prompt) - 1 - stats.cached_tokens + stats.target_calls + stats.drafted
+        )
         assert stats.draft_tokens <= len(prompt) + stats.target_calls + stats.drafted
     generator.reset()
     stats = generator.generate(prompt, max_tokens=100, seed=1, method="ar", **FULL).stats
-    assert (stats.target_tokens, stats.draft_tokens, stats.draft_calls) == (len(prompt) - 1 + 100, 0, 0)
+    assert (stats.target_tokens, stats.draft_tokens, stats.draft_calls) == (
+        len(prompt) - 1 + 100,
+        0,
+        0,
+    )
 
 
 def test_stats_agree_with_each_other(generator: Generator) -> None:
@@ -82,7 +118,11 @@ def test_stats_agree_with_each_other(generator: Generator) -> None:
     stats = result.stats
     assert stats.generated == len(result.tokens) == 90
     assert sum(stats.acceptance_histogram) == stats.target_calls
-    assert sum(n * count for n, count in enumerate(stats.acceptance_histogram)) == stats.accepted == stats.generated - stats.target_calls
+    assert (
+        sum(n * count for n, count in enumerate(stats.acceptance_histogram))
+        == stats.accepted
+        == stats.generated - stats.target_calls
+    )
     assert stats.tokens_per_call == pytest.approx(90 / stats.target_calls)
     assert stats.acceptance_rate == pytest.approx(stats.accepted / stats.drafted)
     assert len(stats.rank_histogram) == 65
@@ -114,7 +154,9 @@ def test_stop_strings_cut_exactly(generator: Generator) -> None:
         results = []
         for strategy in ("sequence", "tree", "ar"):
             method = {"method": "ar"} if strategy == "ar" else {"strategy": strategy}
-            stream = generator.stream("the", max_tokens=120, seed=9, stop=["never in it", stop], **FULL, **method)
+            stream = generator.stream(
+                "the", max_tokens=120, seed=9, stop=["never in it", stop], **FULL, **method
+            )
             shown = ""
             for step in stream:
                 shown += step.text
@@ -128,13 +170,20 @@ def test_stop_strings_cut_exactly(generator: Generator) -> None:
 
 def test_end_token_inside_a_block_ends_the_answer(folder: Path) -> None:
     """Nothing of an accepted block behind the end token comes out, and the end token is no part of the answer."""
-    target, draft = (tiny.write_llama(folder / f"end{noise}.gguf", seed=21, noise=noise, ends=True) for noise in (0, 0.02))
+    target, draft = (
+        tiny.write_llama(folder / f"end{noise}.gguf", seed=21, noise=noise, ends=True)
+        for noise in (0, 0.02)
+    )
     generator = Drafting(target, draft, n_ctx=2048, n_threads=1)
     ended = 0
     for seed in range(12):
         plain = generator.generate("a", max_tokens=600, seed=seed, method="ar", **FULL)
         ours = generator.generate("a", max_tokens=600, seed=seed, **FULL)
-        assert (ours.tokens, ours.text, ours.finish_reason) == (plain.tokens, plain.text, plain.finish_reason)
+        assert (ours.tokens, ours.text, ours.finish_reason) == (
+            plain.tokens,
+            plain.text,
+            plain.finish_reason,
+        )
         assert ours.stats.generated == len(ours.tokens)
         assert not any(generator.target.is_end(token) for token in ours.tokens)
         ended += ours.finish_reason == "stop"
@@ -145,7 +194,9 @@ def test_text_is_valid_utf8_and_equals_detokenised_tokens(generator: Generator) 
     """Characters split over byte tokens come whole, ill-formed bytes as U+FFFD."""
     for seed in range(8):
         result = generator.generate("日本", max_tokens=60, seed=seed, **FULL)
-        assert result.text == b"".join(generator.target.piece(token) for token in result.tokens).decode("utf-8", "replace")
+        assert result.text == b"".join(
+            generator.target.piece(token) for token in result.tokens
+        ).decode("utf-8", "replace")
         assert result.text == generator.detokenize(result.tokens)
 
 
@@ -166,7 +217,10 @@ def test_seed_zero_is_a_seed_and_none_is_fresh(generator: Generator) -> None:
     fresh = [generator.generate("the", max_tokens=40, **FULL) for _ in range(3)]
     assert len({result.seed for result in fresh}) == 3
     assert len({tuple(result.tokens) for result in [a, *fresh]}) == 4
-    assert generator.generate("the", max_tokens=40, seed=fresh[0].seed, **FULL).tokens == fresh[0].tokens
+    assert (
+        generator.generate("the", max_tokens=40, seed=fresh[0].seed, **FULL).tokens
+        == fresh[0].tokens
+    )
 
 
 def test_max_tokens(generator: Generator, tiny_target: Path, tiny_draft: Path) -> None:
@@ -187,7 +241,9 @@ def test_long_prompts_are_read_in_batches(tiny_target: Path, tiny_draft: Path) -
     answers = []
     for n_batch in (1, 100, 2048):
         generator = Drafting(tiny_target, tiny_draft, n_ctx=2048, n_batch=n_batch, n_threads=1)
-        answers.append(generator.generate("the rain of " * 50, max_tokens=40, seed=8, **FULL).tokens)
+        answers.append(
+            generator.generate("the rain of " * 50, max_tokens=40, seed=8, **FULL).tokens
+        )
     assert answers[0] == answers[1] == answers[2]
 
 
@@ -211,7 +267,9 @@ def test_closing_a_stream_early_frees_the_generator(generator: Generator) -> Non
 
 def test_threads_wait_their_turn(generator: Generator) -> None:
     """Concurrent generations on one Generator all come out right, and the GIL is free meanwhile."""
-    expected = [generator.generate("the", max_tokens=60, seed=seed, **FULL).tokens for seed in range(6)]
+    expected = [
+        generator.generate("the", max_tokens=60, seed=seed, **FULL).tokens for seed in range(6)
+    ]
     results: dict[int, list[int]] = {}
 
     def work(seed: int) -> None:
@@ -226,8 +284,12 @@ def test_threads_wait_their_turn(generator: Generator) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
-@pytest.mark.parametrize("prompt", ["the", "the rain of " * 300], ids=["while generating", "in a long prompt"])
-def test_ctrl_c_stops_and_the_generator_stays_usable(generator: Generator, tiny_target: Path, prompt: str) -> None:
+@pytest.mark.parametrize(
+    "prompt", ["the", "the rain of " * 300], ids=["while generating", "in a long prompt"]
+)
+def test_ctrl_c_stops_and_the_generator_stays_usable(
+    generator: Generator, tiny_target: Path, prompt: str
+) -> None:
     """KeyboardInterrupt comes out soon, and the next answer is right."""
     big = Generator(tiny_target, n_ctx=4096, n_threads=1) if prompt != "the" else generator
     expected = big.generate("a", max_tokens=30, seed=6, **FULL).tokens
@@ -257,7 +319,9 @@ def test_memory_is_flat(generator: Generator) -> None:
             if seed % 5 == 0:
                 next(generator.stream("the of", max_tokens=20, seed=seed, **FULL))
             else:
-                generator.generate("the of", max_tokens=20, seed=seed, strategy=STRATEGIES[seed % 4], **FULL)
+                generator.generate(
+                    "the of", max_tokens=20, seed=seed, strategy=STRATEGIES[seed % 4], **FULL
+                )
 
     work(100)
     before = resident()
@@ -290,19 +354,32 @@ def test_a_draft_must_share_the_vocabulary(folder: Path, tiny_target: Path) -> N
     """The message names the first difference."""
     swapped = tiny.write_llama(folder / "swapped.gguf", swap=True)
     tokens = [token.decode() for token in tiny.vocabulary()[0]]
-    with pytest.raises(ValueError, match=f"token 300 is '{tokens[300]}' in the target and '{tokens[301]}' in the draft"):
+    with pytest.raises(
+        ValueError,
+        match=f"token 300 is '{tokens[300]}' in the target and '{tokens[301]}' in the draft",
+    ):
         Generator(tiny_target, swapped)
     short = tiny.write_llama(folder / "short.gguf", n_words=100)
     with pytest.raises(ValueError, match="the target has 515 tokens, the draft 359"):
         Generator(tiny_target, short)
 
 
-def test_a_little_padding_of_the_vocabulary_is_no_difference(folder: Path, tiny_target: Path, generator: Generator) -> None:
+def test_a_little_padding_of_the_vocabulary_is_no_difference(
+    folder: Path, tiny_target: Path, generator: Generator
+) -> None:
     """As in llama.cpp, up to 128 tokens at the end may be missing on either side; the text stays the same."""
     expected = generator.generate("the", max_tokens=50, seed=2, **FULL).tokens
     shorter = tiny.write_llama(folder / "shorter.gguf", n_words=200)
-    assert Drafting(tiny_target, shorter, n_ctx=1024).generate("the", max_tokens=50, seed=2, **FULL).tokens == expected
-    both = [Drafting(shorter, draft, n_ctx=1024).generate("the", max_tokens=50, seed=2, **FULL).tokens for draft in (None, tiny_target)]
+    assert (
+        Drafting(tiny_target, shorter, n_ctx=1024)
+        .generate("the", max_tokens=50, seed=2, **FULL)
+        .tokens
+        == expected
+    )
+    both = [
+        Drafting(shorter, draft, n_ctx=1024).generate("the", max_tokens=50, seed=2, **FULL).tokens
+        for draft in (None, tiny_target)
+    ]
     assert both[0] == both[1]
 
 
@@ -314,7 +391,9 @@ def test_recurrent_models(folder: Path, tiny_target: Path) -> None:
     assert first == second
     assert len(first) == 20
     for pair in ((mamba, tiny_target), (tiny_target, mamba)):
-        with pytest.raises(ValueError, match=r"\(mamba\) keeps one recurrent state and cannot hold a tree"):
+        with pytest.raises(
+            ValueError, match=r"\(mamba\) keeps one recurrent state and cannot hold a tree"
+        ):
             Generator(*pair)
 
 
@@ -330,8 +409,14 @@ def test_recurrent_models(folder: Path, tiny_target: Path) -> None:
         ({"max_tokens": -2}, r"max_tokens must be at least 0, .*, got -2"),
         ({"seed": -1}, r"seed must be between 0 and 2\*\*64 - 1, got -1"),
         ({"seed": 1 << 64}, r"seed must be between"),
-        ({"method": "magic"}, r"method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'"),
-        ({"strategy": "forest"}, r"strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive', got 'forest'"),
+        (
+            {"method": "magic"},
+            r"method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'",
+        ),
+        (
+            {"strategy": "forest"},
+            r"strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive', got 'forest'",
+        ),
         ({"draft_nodes": 0}, r"draft_nodes must be between 1 and 256, or 'auto', got 0"),
         ({"draft_nodes": 257}, r"draft_nodes must be between 1 and 256, or 'auto', got 257"),
         ({"draft_depth": 0}, r"draft_depth must be between 1 and 256, got 0"),
@@ -339,7 +424,9 @@ def test_recurrent_models(folder: Path, tiny_target: Path) -> None:
     ],
     ids=str,
 )
-def test_bad_options_are_refused_before_anything_runs(generator: Generator, options: dict, message: str) -> None:
+def test_bad_options_are_refused_before_anything_runs(
+    generator: Generator, options: dict, message: str
+) -> None:
     """ValueError with the option, what was expected and what came; the Generator stays usable."""
     with pytest.raises(ValueError, match=message):
         generator.generate("the", **options)
@@ -348,7 +435,11 @@ def test_bad_options_are_refused_before_anything_runs(generator: Generator, opti
     assert len(generator.generate("the", max_tokens=3, seed=1).tokens) <= 3
 
 
-@pytest.mark.parametrize("options", [{"seed": 1.5}, {"seed": True}, {"max_tokens": "9"}, {"stop": [3]}, {"temperature": "hot"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"seed": 1.5}, {"seed": True}, {"max_tokens": "9"}, {"stop": [3]}, {"temperature": "hot"}],
+    ids=str,
+)
 def test_options_of_the_wrong_type(generator: Generator, options: dict) -> None:
     """TypeError."""
     with pytest.raises(TypeError):
@@ -359,10 +450,15 @@ def test_bad_prompts(generator: Generator) -> None:
     """Empty, too long, and tokens that do not exist."""
     with pytest.raises(ValueError, match="the prompt is empty"):
         generator.generate([])
-    with pytest.raises(ValueError, match=r"the prompt has \d+ tokens, the context of 1024 \(n_ctx\) has room for 1023"):
+    with pytest.raises(
+        ValueError,
+        match=r"the prompt has \d+ tokens, the context of 1024 \(n_ctx\) has room for 1023",
+    ):
         generator.generate("the rain " * 1000)
     for token in (-1, 515):
-        with pytest.raises(ValueError, match=f"prompt tokens must be between 0 and 514, got {token}"):
+        with pytest.raises(
+            ValueError, match=f"prompt tokens must be between 0 and 514, got {token}"
+        ):
             generator.generate([1, token])
 
 
@@ -395,7 +491,15 @@ def test_repr_and_result(generator: Generator) -> None:
 def test_forget(tiny_target: Path, tiny_draft: Path) -> None:
     """What a Generator learns of the draft shapes its trees, and is forgotten when asked."""
     pair = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
-    options = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 100, "seed": 1, "draft_nodes": 24}
+    options = {
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "min_p": 0.0,
+        "max_tokens": 100,
+        "seed": 1,
+        "draft_nodes": 24,
+    }
     fresh = pair.generate("the rain", **options).stats.acceptance_histogram
     for seed in range(2, 12):
         pair.generate("the snow", **{**options, "seed": seed})

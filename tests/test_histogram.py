@@ -24,12 +24,14 @@ def test_observing_moves_the_probabilities(rank):
     entry = min(rank, N_RANKS)
     for _ in range(5):
         before = histogram.probabilities()
-        histogram.observe(rank)
+        histogram.learn(rank)
         after = histogram.probabilities()
         assert after.sum() == pytest.approx(1, rel=1e-12)
         assert after[entry] > before[entry]
         others = np.arange(N_RANKS + 1) != entry
-        np.testing.assert_allclose(after[others] / before[others], (1 - after[entry]) / (1 - before[entry]), rtol=1e-9)
+        np.testing.assert_allclose(
+            after[others] / before[others], (1 - after[entry]) / (1 - before[entry]), rtol=1e-9
+        )
 
 
 def test_prior_weighs_as_200_observations():
@@ -37,7 +39,7 @@ def test_prior_weighs_as_200_observations():
     histogram = RankHistogram()
     prior = histogram.probabilities()[7]
     for _ in range(200):
-        histogram.observe(7)
+        histogram.learn(7)
     assert histogram.probabilities()[7] == pytest.approx((1 + prior) / 2, abs=0.04)
 
 
@@ -46,7 +48,7 @@ def test_probabilities_approach_the_frequencies():
     rng, histogram = np.random.default_rng(0), RankHistogram()
     p = rng.dirichlet(np.ones(4))
     for rank in rng.choice([0, 2, 40, 80], p=p, size=20_000).tolist():
-        histogram.observe(rank)
+        histogram.learn(rank)
     np.testing.assert_allclose(histogram.probabilities()[[0, 2, 40, 64]], p, atol=0.05)
 
 
@@ -54,9 +56,9 @@ def test_older_observations_fade():
     """After 2,000 positions an observation counts half."""
     histogram = RankHistogram()
     for _ in range(40_000):
-        histogram.observe(3)
+        histogram.learn(3)
     for n in (2000, 2000):
         before = histogram.probabilities()[3]
         for _ in range(n):
-            histogram.observe(64)
+            histogram.learn(64)
         assert histogram.probabilities()[3] == pytest.approx(before / 2, rel=1e-3)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ersd._core import Clock, Decoder, GenerationOptions, MarginModel, Race, SamplingOptions, TableModel
+from ersd._core import (
+    Clock,
+    Decoder,
+    GenerationOptions,
+    MarginModel,
+    Race,
+    SamplingOptions,
+    TableModel,
+)
 from scipy.optimize import minimize
 
 import oracles
@@ -20,7 +28,10 @@ def features(row, clock, temperature):
     logits = row[order].astype(np.float64) / scale
     n = len(order)
     rank = np.arange(1, n + 1)
-    x = np.stack([(scores - scores[0]) * scale, logits - logits[0], np.log(rank), rank == 1, np.zeros(n)], axis=1)
+    x = np.stack(
+        [(scores - scores[0]) * scale, logits - logits[0], np.log(rank), rank == 1, np.zeros(n)],
+        axis=1,
+    )
     return np.vstack([x, [(scores[-1] - scores[0]) * scale, 0, np.log(n + 1), 0, 1]])
 
 
@@ -38,7 +49,9 @@ def test_prediction_is_the_conditional_logit(temperature, n):
     rng, race, model = np.random.default_rng(n), Race(), MarginModel()
     for position in range(20):
         row = (rng.normal(size=n) * 3).astype(np.float32)
-        hits = model.predict(race, row, SamplingOptions(temperature=temperature), Clock(3, position))
+        hits = model.predict(
+            race, row, SamplingOptions(temperature=temperature), Clock(3, position)
+        )
         x = features(row, oracles.clocks(3, position, n), temperature)
         np.testing.assert_allclose(hits, logit(x, model.coefficients)[:-1], rtol=1e-6)
 
@@ -48,7 +61,7 @@ def test_nothing_arrives():
     model, row = MarginModel(), np.full(10, -np.inf, np.float32)
     before = model.coefficients
     assert len(model.predict(Race(), row, SamplingOptions(), Clock(1, 1))) == 0
-    model.observe(Race(), row, SamplingOptions(), Clock(1, 1), 3)
+    model.learn(Race(), row, SamplingOptions(), Clock(1, 1), 3)
     assert model.coefficients == before
 
 
@@ -63,7 +76,7 @@ def test_coefficients_find_the_truth():
         rank = int(rng.choice(M + 1, p=logit(x, truth)))
         hits = model.predict(race, row, SamplingOptions(), Clock(5, position))
         losses.append(-np.log(hits[rank] if rank < M else 1 - hits.sum()))
-        model.observe(race, row, SamplingOptions(), Clock(5, position), rank)
+        model.learn(race, row, SamplingOptions(), Clock(5, position), rank)
         seen.append((x, rank))
     late = seen[count // 2 :]
 
@@ -74,7 +87,7 @@ def test_coefficients_find_the_truth():
     assert np.mean(losses[count // 2 :]) < best + 0.02
     assert loss(MarginModel().coefficients) > best + 0.1
     for position in range(2000):  # ranks that have nothing to do with the race
-        model.observe(race, row, SamplingOptions(), Clock(6, position), int(rng.integers(M + 1)))
+        model.learn(race, row, SamplingOptions(), Clock(6, position), int(rng.integers(M + 1)))
     hits = model.predict(race, row, SamplingOptions(), Clock(7, 0))
     assert np.isfinite(model.coefficients).all()
     assert hits.max() < 0.2
@@ -91,7 +104,18 @@ def run(strategy, k, steps, **more):
     """A decoder after so many steps, with the lengths of its steps and the nodes drafted in each."""
     table, draft = pair()
     decoder = Decoder(TableModel(table), TableModel(draft))
-    decoder.start([1], GenerationOptions(temperature=1.0, **FULL, seed=9, strategy=strategy, draft_nodes=k, adapt_draft=False, **more))
+    decoder.start(
+        [1],
+        GenerationOptions(
+            temperature=1.0,
+            **FULL,
+            seed=9,
+            strategy=strategy,
+            draft_nodes=k,
+            adapt_draft=False,
+            **more,
+        ),
+    )
     lengths, drafted = [], [0]
     for _ in range(steps):
         lengths.append(len(decoder.step(1000)))
@@ -124,7 +148,9 @@ def test_margins_beat_the_static_tree():
     hits, came = np.concatenate(hits), np.concatenate(came)
     for low in (0.1, 0.4, 0.7):
         bin_ = (hits >= low) & (hits < low + 0.3)
-        assert came[bin_].mean() == pytest.approx(hits[bin_].mean(), abs=4 * np.sqrt(0.25 / bin_.sum()))
+        assert came[bin_].mean() == pytest.approx(
+            hits[bin_].mean(), abs=4 * np.sqrt(0.25 / bin_.sum())
+        )
 
 
 def test_depth_and_cache():
@@ -132,10 +158,20 @@ def test_depth_and_cache():
     table, draft = pair()
     target, drafter = TableModel(table), TableModel(draft)
     decoder = Decoder(target, drafter)
-    decoder.start([1], GenerationOptions(temperature=1.0, **FULL, seed=9, strategy="adaptive", draft_nodes=12, draft_depth=3))
+    decoder.start(
+        [1],
+        GenerationOptions(
+            temperature=1.0, **FULL, seed=9, strategy="adaptive", draft_nodes=12, draft_depth=3
+        ),
+    )
     n_tokens = 1
     for _ in range(100):
-        before = target.n_decoded, drafter.n_decoded, drafter.n_calls, decoder.stats.to_dict()["drafted"]
+        before = (
+            target.n_decoded,
+            drafter.n_decoded,
+            drafter.n_calls,
+            decoder.stats.to_dict()["drafted"],
+        )
         step = decoder.step(1000)
         n_tokens += len(step)
         nodes = decoder.stats.to_dict()["drafted"] - before[3]
@@ -150,5 +186,7 @@ def test_depth_and_cache():
 @pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
 def test_rejection_cannot_look(method):
     """A tree chosen after the draws would bias it."""
-    with pytest.raises(ValueError, match="strategy 'adaptive' needs a method of races, 'ersd' or 'match', got 'gsd"):
+    with pytest.raises(
+        ValueError, match="strategy 'adaptive' needs a method of races, 'ersd' or 'match', got 'gsd"
+    ):
         GenerationOptions(method=method, strategy="adaptive")

@@ -27,13 +27,24 @@ def test_default_draft_is_small_and_of_the_default_target(target: Path) -> None:
     ours, theirs = (gguf.GGUFReader(str(path)).fields for path in (draft, target))
     tables = [key for key in theirs if key.startswith("tokenizer.")]
     assert len(tables) > 5
-    assert all(np.array_equal(a, b) for key in tables for a, b in zip(ours[key].parts, theirs[key].parts, strict=True))
-    stats = Generator.default(n_ctx=256).generate("Once upon a time", max_tokens=48, seed=1, draft_nodes=4, strategy="tree").stats
+    assert all(
+        np.array_equal(a, b)
+        for key in tables
+        for a, b in zip(ours[key].parts, theirs[key].parts, strict=True)
+    )
+    stats = (
+        Generator.default(n_ctx=256)
+        .generate("Once upon a time", max_tokens=48, seed=1, draft_nodes=4, strategy="tree")
+        .stats
+    )
     assert stats.tokens_per_call > 1.15
 
 
 def test_twin_is_made_once_and_announced(
-    tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tiny_target: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """In the cache folder, in Q2_K as far as shapes allow, with one line on stderr."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
@@ -45,10 +56,17 @@ def test_twin_is_made_once_and_announced(
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     kinds = {tensor.tensor_type for tensor in gguf.GGUFReader(str(path)).tensors}
     assert kinds != {tensor.tensor_type for tensor in gguf.GGUFReader(str(tiny_target)).tensors}
-    assert Generator(tiny_target, path, n_threads=1).generate("the", max_tokens=20, seed=1, draft_nodes=8).stats.drafted > 0
+    assert (
+        Generator(tiny_target, path, n_threads=1)
+        .generate("the", max_tokens=20, seed=1, draft_nodes=8)
+        .stats.drafted
+        > 0
+    )
 
 
-def test_a_failed_twin_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_twin_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither a draft nor an unfinished file."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
     broken = tmp_path / "broken.gguf"

@@ -11,9 +11,21 @@ import oracles
 
 # Random123's known answers for philox4x32-10 (examples/kat_vectors): counter, key, words.
 KNOWN = [
-    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    (
+        "00000000 00000000 00000000 00000000",
+        "00000000 00000000",
+        "6627e8d5 e169c58d bc57ac4c 9b00dbd8",
+    ),
+    (
+        "ffffffff ffffffff ffffffff ffffffff",
+        "ffffffff ffffffff",
+        "408f276d 41c83b0e a20bc7c6 6d5451fd",
+    ),
+    (
+        "243f6a88 85a308d3 13198a2e 03707344",
+        "a4093822 299f31d0",
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
 ]
 
 # Pinned: seed, position, token, clock. A change of any of them changes every text of that seed.
@@ -52,7 +64,10 @@ def test_golden_clocks(seed, position, token, clock):
 
 
 @pytest.mark.parametrize("n", [1, 127, 128, 129, 1000, 49152, 262144])
-@pytest.mark.parametrize(("seed", "position"), [(0, 0), (5, 1), (2**32, 77), (2**64 - 1, 2**32 - 1), (0x123456789ABCDEF0, 4095)])
+@pytest.mark.parametrize(
+    ("seed", "position"),
+    [(0, 0), (5, 1), (2**32, 77), (2**64 - 1, 2**32 - 1), (0x123456789ABCDEF0, 4095)],
+)
 def test_clocks_equal_oracle(n, seed, position):
     """Every clock is the oracle's, and bit for bit the one whose logarithm is fdlibm's; the vectorised sweeps give the same bits."""
     clocks = Clock(seed, position).clocks(n)
@@ -65,12 +80,19 @@ def test_clocks_equal_oracle(n, seed, position):
 
 def test_clocks_are_pure():
     """The order of the calls and the thread do not matter."""
-    keys = [(seed, position, token) for seed in (0, 9) for position in (0, 1, 300) for token in range(0, 5000, 7)]
+    keys = [
+        (seed, position, token)
+        for seed in (0, 9)
+        for position in (0, 1, 300)
+        for token in range(0, 5000, 7)
+    ]
     once = {key: Clock(*key[:2])(key[2]) for key in keys}
     shared = {key: Clock(*key) for key in {key[:2] for key in keys}}
     shuffled = [keys[i] for i in np.random.default_rng(0).permutation(len(keys))]
     with ThreadPoolExecutor(8) as pool:
-        again = dict(zip(shuffled, pool.map(lambda key: shared[key[:2]](key[2]), shuffled), strict=True))
+        again = dict(
+            zip(shuffled, pool.map(lambda key: shared[key[:2]](key[2]), shuffled), strict=True)
+        )
     assert again == once
 
 
@@ -87,7 +109,12 @@ def test_minimum_of_a_block(block):
     """The least of 128 clocks is Exp(128), at a uniform place, and the others are Exp(1) above it."""
     least, place = block.min(axis=1), block.argmin(axis=1)
     assert stats.kstest(least * oracles.BLOCK, "expon").pvalue > 1e-4
-    assert oracles.goodness(np.bincount(place, minlength=oracles.BLOCK), np.full(oracles.BLOCK, 1 / oracles.BLOCK)) > 1e-4
+    assert (
+        oracles.goodness(
+            np.bincount(place, minlength=oracles.BLOCK), np.full(oracles.BLOCK, 1 / oracles.BLOCK)
+        )
+        > 1e-4
+    )
     above = (block - least[:, None])[np.arange(oracles.BLOCK) != place[:, None]]
     assert stats.kstest(above[::7], "expon").pvalue > 1e-4
 
@@ -125,7 +152,10 @@ def test_blocks_seeds_and_positions_are_uncorrelated():
     """Neighbouring blocks, seeds and positions, and seeds that differ in one word, share nothing."""
     n = 100_352
     base = np.exp(-Clock(1, 5).clocks(n))
-    others = [Clock(seed, position).clocks(n) for seed, position in [(2, 5), (1, 6), (5, 1), (1 + 2**32, 5), (2**32, 5), (1, 5 + 2**31)]]
+    others = [
+        Clock(seed, position).clocks(n)
+        for seed, position in [(2, 5), (1, 6), (5, 1), (1 + 2**32, 5), (2**32, 5), (1, 5 + 2**31)]
+    ]
     others += [np.roll(Clock(1, 5).clocks(n), shift) for shift in (oracles.BLOCK, 4, 1)]
     for other in others:
         assert abs(np.corrcoef(base, np.exp(-other))[0, 1]) * np.sqrt(n) < 4

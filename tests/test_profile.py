@@ -52,7 +52,9 @@ def profile(taught: Generator, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def test_another_generator_goes_on_from_it(taught: Generator, profile: Path, tiny_target: Path, tiny_draft: Path) -> None:
+def test_another_generator_goes_on_from_it(
+    taught: Generator, profile: Path, tiny_target: Path, tiny_draft: Path
+) -> None:
     """Trees and ranks are those that the first one would have had; the text is the same in any case."""
     taught.load_profile(profile)
     expected = [calls(taught, seed) for seed in (20, 21)]
@@ -68,7 +70,9 @@ def test_another_generator_goes_on_from_it(taught: Generator, profile: Path, tin
     assert [calls(fresh, seed) for seed in (20, 21)] == untaught
 
 
-def test_costs_are_measured_once(tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_are_measured_once(
+    tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first "auto" keeps them in the cache folder; the next Generator that is loaded in the same way has them before it begins."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     first = generator(tiny_target, tiny_draft, profile=True)
@@ -109,7 +113,11 @@ def test_costs_of_another_machine_are_left_out(
 ) -> None:
     """The rest of the profile is taken."""
     assert generator(tiny_target, tiny_draft, profile=profile)._core.measured
-    elsewhere = generator(tiny_target, tiny_draft, profile=changed(profile, tmp_path / "elsewhere.npz", machine="another"))
+    elsewhere = generator(
+        tiny_target,
+        tiny_draft,
+        profile=changed(profile, tmp_path / "elsewhere.npz", machine="another"),
+    )
     assert not elsewhere._core.measured
     taught.load_profile(profile)
     assert calls(elsewhere, 30) == calls(taught, 30)
@@ -132,17 +140,24 @@ def test_costs_of_another_machine_are_left_out(
         ({"correction_bias": np.ones(3, np.float32)}, "equally long"),
     ],
 )
-def test_what_is_no_profile_is_refused(taught: Generator, profile: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_what_is_no_profile_is_refused(
+    taught: Generator, profile: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     """With the file's name and what is wrong; what the Generator knows stays as it was."""
     taught.load_profile(profile)
     before = taught._core.profile().correction.state()
     with pytest.raises(ValueError, match=message) as error:
         taught.load_profile(changed(profile, tmp_path / "wrong.npz", **change))
     assert "wrong.npz' cannot be used: " in str(error.value)
-    assert all(np.array_equal(a, b) for a, b in zip(taught._core.profile().correction.state(), before, strict=True))
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(taught._core.profile().correction.state(), before, strict=True)
+    )
 
 
-def test_wrong_files(taught: Generator, tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> None:
+def test_wrong_files(
+    taught: Generator, tiny_target: Path, tiny_draft: Path, tmp_path: Path
+) -> None:
     """No such file, no profile, another pair's, and no pair at all."""
     with pytest.raises(FileNotFoundError, match="no such profile: 'nowhere"):
         generator(tiny_target, tiny_draft, profile="nowhere.npz")

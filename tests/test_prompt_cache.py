@@ -19,12 +19,18 @@ from ersd import Generator, models
 
 FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 CUT = {"temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
-WAYS = [{"method": "ar"}, *({"strategy": s} for s in ("simple", "sequence", "batch", "tree", "adaptive")), {"method": "match"}]
+WAYS = [
+    {"method": "ar"},
+    *({"strategy": s} for s in ("simple", "sequence", "batch", "tree", "adaptive")),
+    {"method": "match"},
+]
 
 
 def common(a: list[int], b: list[int]) -> int:
     """How many tokens two lists begin with together."""
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    return sum(
+        1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))
+    )
 
 
 def prompts(rng: random.Random, n: int, n_vocab: int, length: int = 60) -> list[list[int]]:
@@ -33,7 +39,11 @@ def prompts(rng: random.Random, n: int, n_vocab: int, length: int = 60) -> list[
     while len(made) < n:
         old = rng.choice(made[-3:])
         cut = old[: rng.randint(1, len(old))]
-        made.append([*cut, *(rng.randrange(n_vocab) for _ in range(rng.choice([0, 0, 1, 2, 3, 40])))][: 3 * length])
+        made.append(
+            [*cut, *(rng.randrange(n_vocab) for _ in range(rng.choice([0, 0, 1, 2, 3, 40])))][
+                : 3 * length
+            ]
+        )
     return made
 
 
@@ -59,7 +69,9 @@ def test_each_model_keeps_what_it_holds() -> None:
         n_kept += kept
         drafts = way.get("method") != "ar"
         if drafts:
-            assert draft.n_decoded - before[1] == len(prompt) - 1 - common(held["draft"], prompt[:-1])
+            assert draft.n_decoded - before[1] == len(prompt) - 1 - common(
+                held["draft"], prompt[:-1]
+            )
         truth, tokens = oracles.decode(table, prompt, 20, 1, **FULL), []
         try:
             for _ in range(draw.choice([0, 1, 4])):
@@ -96,7 +108,9 @@ def test_text_does_not_depend_on_the_cache(pair: Generator, fresh: Generator, ro
         fresh.reset()
         expected = fresh.generate(prompt, max_tokens=40, seed=seed, method="ar", **sampling)
         assert expected.stats.cached_tokens == 0
-        ours = pair.generate(prompt, max_tokens=40, seed=seed, draft_nodes=draw.choice([1, 5, 30]), **sampling, **way)
+        ours = pair.generate(
+            prompt, max_tokens=40, seed=seed, draft_nodes=draw.choice([1, 5, 30]), **sampling, **way
+        )
         assert ours.tokens == expected.tokens
         between = draw.randrange(6)
         if between == 0:
@@ -118,7 +132,12 @@ def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Ge
     for seed in range(60):
         prompt = [1, *(draw.randrange(3, 515) for _ in range(20))]
         stream = pair.stream(
-            prompt, max_tokens=300, seed=seed, draft_nodes=draw.choice([2, 8, 60]), strategy=draw.choice(["sequence", "tree"]), **FULL
+            prompt,
+            max_tokens=300,
+            seed=seed,
+            draft_nodes=draw.choice([2, 8, 60]),
+            strategy=draw.choice(["sequence", "tree"]),
+            **FULL,
         )
         with ctrl_c(draw.uniform(0.005, 0.08)):
             for _ in stream:
@@ -126,15 +145,22 @@ def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Ge
         stream.close()  # it is open yet if the interruption came between two steps
         text = prompt + stream.tokens
         fresh.reset()
-        ours = pair.generate(text, max_tokens=20, seed=seed, draft_nodes=30, strategy="tree", **FULL)
-        assert ours.tokens == fresh.generate(text, max_tokens=20, seed=seed, method="ar", **FULL).tokens
+        ours = pair.generate(
+            text, max_tokens=20, seed=seed, draft_nodes=30, strategy="tree", **FULL
+        )
+        assert (
+            ours.tokens
+            == fresh.generate(text, max_tokens=20, seed=seed, method="ar", **FULL).tokens
+        )
 
 
 def test_rejection_sampling_reads_the_whole_prompt(tiny_target: Path, tiny_draft: Path) -> None:
     """A seed gives one text whatever ran before."""
     prompt = [1, *range(300, 360)]
     expected = (
-        Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1).generate(prompt, max_tokens=60, seed=3, method="gsd", **FULL).tokens
+        Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
+        .generate(prompt, max_tokens=60, seed=3, method="gsd", **FULL)
+        .tokens
     )
     pair = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
     for way in ({"method": "gsd"}, {"method": "ar"}, {"method": "gsd_iid"}, {"strategy": "tree"}):
@@ -171,7 +197,9 @@ def test_recurrent_models_keep_their_state_or_begin_anew(folder: Path) -> None:
         assert ours.stats.cached_tokens == cached
 
 
-def test_state_goes_to_another_generator(tiny_target: Path, tiny_draft: Path, pair: Generator) -> None:
+def test_state_goes_to_another_generator(
+    tiny_target: Path, tiny_draft: Path, pair: Generator
+) -> None:
     """Pickled and loaded elsewhere, it spares the prompt in both models and leaves the text what it was."""
     prompt = pair.tokenize("the rain of the " * 20)
     expected = pair.generate(prompt, max_tokens=40, seed=2, **FULL)
@@ -187,7 +215,9 @@ def test_state_goes_to_another_generator(tiny_target: Path, tiny_draft: Path, pa
     assert result.stats.draft_tokens <= 1 + result.stats.drafted + result.stats.target_calls
 
 
-def test_states_that_do_not_fit_are_refused(folder: Path, tiny_target: Path, pair: Generator) -> None:
+def test_states_that_do_not_fit_are_refused(
+    folder: Path, tiny_target: Path, pair: Generator
+) -> None:
     """Of other models, other types of cache, or longer than the context; what follows is right."""
     prompt = pair.tokenize("the rain of the " * 20)
     pair.generate(prompt, max_tokens=4, seed=2, **FULL)
@@ -197,10 +227,14 @@ def test_states_that_do_not_fit_are_refused(folder: Path, tiny_target: Path, pai
     alone = Generator(tiny_target, n_ctx=512, n_threads=1)
     alone.generate(prompt, max_tokens=4, seed=2)
     state = alone.save_state()
-    with pytest.raises(ValueError, match=r"the state has \d+ tokens, the context has room for 64 \(n_ctx\)"):
+    with pytest.raises(
+        ValueError, match=r"the state has \d+ tokens, the context has room for 64 \(n_ctx\)"
+    ):
         Generator(tiny_target, n_ctx=64).load_state(state)
     other = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f32")
-    with pytest.raises(ValueError, match="the state is not one of this model with these types of cache"):
+    with pytest.raises(
+        ValueError, match="the state is not one of this model with these types of cache"
+    ):
         other.load_state(state)
     assert other.generate(prompt, max_tokens=4, seed=2).stats.cached_tokens == 0
 
@@ -212,7 +246,15 @@ def test_context_shift_drops_the_older_half(tiny_target: Path) -> None:
     ours = Generator(tiny_target, n_ctx=48, n_threads=1, type_k="f16", context_shift=True, n_keep=3)
     prompt = ours.tokenize("the of and to")
     result = ours.generate(prompt, max_tokens=130, seed=5, **FULL)
-    llama = llama_cpp.Llama(str(tiny_target), n_ctx=256, n_threads=1, n_threads_batch=1, logits_all=True, flash_attn=True, verbose=False)
+    llama = llama_cpp.Llama(
+        str(tiny_target),
+        n_ctx=256,
+        n_threads=1,
+        n_threads_batch=1,
+        logits_all=True,
+        flash_attn=True,
+        verbose=False,
+    )
     tokens, position = list(prompt), len(prompt)
     for token in result.tokens:
         if len(tokens) == 48:
@@ -228,7 +270,9 @@ def test_context_shift_drops_the_older_half(tiny_target: Path) -> None:
 
 @pytest.mark.parametrize("way", WAYS[1:], ids=str)
 @pytest.mark.parametrize("n_keep", [0, 5, -1])
-def test_context_shift_is_the_same_for_every_draft(tiny_target: Path, tiny_draft: Path, way: dict, n_keep: int) -> None:
+def test_context_shift_is_the_same_for_every_draft(
+    tiny_target: Path, tiny_draft: Path, way: dict, n_keep: int
+) -> None:
     """It happens at the same token whatever was drafted, and without a limit the answer goes on."""
     options = {"n_ctx": 64, "n_threads": 1, "context_shift": True, "n_keep": n_keep}
     plain, pair = Generator(tiny_target, **options), Drafting(tiny_target, tiny_draft, **options)
@@ -245,10 +289,17 @@ def test_a_full_context_ends_the_answer_unless_asked(tiny_target: Path) -> None:
     """As ever without context_shift; a prompt that does not fit is refused with and without."""
     for shift in (False, True):
         generator = Generator(tiny_target, n_ctx=32, n_threads=1, context_shift=shift)
-        with pytest.raises(ValueError, match=r"the prompt has 40 tokens, the context of 32 \(n_ctx\) has room for 31"):
+        with pytest.raises(
+            ValueError,
+            match=r"the prompt has 40 tokens, the context of 32 \(n_ctx\) has room for 31",
+        ):
             generator.generate([300] * 40)
-        assert len(generator.generate([300] * 20, max_tokens=50, seed=1, **FULL).tokens) == (50 if shift else 12)
-    with pytest.raises(ValueError, match="n_keep must be at least 0, or -1 for the whole prompt, got -2"):
+        assert len(generator.generate([300] * 20, max_tokens=50, seed=1, **FULL).tokens) == (
+            50 if shift else 12
+        )
+    with pytest.raises(
+        ValueError, match="n_keep must be at least 0, or -1 for the whole prompt, got -2"
+    ):
         Generator(tiny_target, n_keep=-2)
 
 
@@ -256,9 +307,15 @@ def test_default_pair_with_and_without_cache(target: Path) -> None:
     """A conversation on real models: every turn equals the one from empty caches."""
     pair, fresh = Generator(target, models.twin(), n_ctx=1024), Generator(target, n_ctx=1024)
     text, n_cached = "<|im_start|>system\nYou are terse.<|im_end|>\n", 0
-    for turn, question in enumerate(["Name three colours.", "And three animals?", "Which of them is largest?"]):
+    for turn, question in enumerate(
+        ["Name three colours.", "And three animals?", "Which of them is largest?"]
+    ):
         text += f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-        way = [{"strategy": "tree", "draft_nodes": 8}, {"strategy": "adaptive", "draft_nodes": 16}, {"method": "ar"}][turn]
+        way = [
+            {"strategy": "tree", "draft_nodes": 8},
+            {"strategy": "adaptive", "draft_nodes": 16},
+            {"method": "ar"},
+        ][turn]
         ours = pair.generate(text, max_tokens=24, seed=turn, **way)
         fresh.reset()
         plain = fresh.generate(text, max_tokens=24, seed=turn, method="ar")

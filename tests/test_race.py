@@ -43,7 +43,15 @@ def test_winner_and_arrivals_equal_brute_force(race, n, shape):
         logits = oracles.random_row(rng, n, shape)
         truncation = oracles.random_truncation(rng, n) if i % 2 else {}
         m = int(rng.choice([1, 5, 64, 256, n + 3]))
-        assert_arrivals(race, logits, int(rng.integers(2**63)), i, m, temperature=float(rng.choice(TEMPERATURES)), **truncation)
+        assert_arrivals(
+            race,
+            logits,
+            int(rng.integers(2**63)),
+            i,
+            m,
+            temperature=float(rng.choice(TEMPERATURES)),
+            **truncation,
+        )
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0])
@@ -53,10 +61,14 @@ def test_scores_to_the_bit(race, temperature):
     for position in range(20):
         logits = oracles.random_row(rng, 5000, "normal")
         clock = oracles.clocks(9, position, 5000, oracles.fdlibm_log)
-        expected = logits.astype(np.float64) / float(np.float32(temperature)) - oracles.fdlibm_log(clock)
+        expected = logits.astype(np.float64) / float(np.float32(temperature)) - oracles.fdlibm_log(
+            clock
+        )
         order = np.argsort(-expected, kind="stable")
         for m in (1, 9, 300):
-            tokens, scores = race.arrivals(logits, SamplingOptions(temperature=temperature), Clock(9, position), m)
+            tokens, scores = race.arrivals(
+                logits, SamplingOptions(temperature=temperature), Clock(9, position), m
+            )
             np.testing.assert_array_equal(tokens, order[:m])
             np.testing.assert_array_equal(scores, expected[tokens])
 
@@ -78,7 +90,9 @@ def test_temperature_zero(race, n):
         for m in (1, 5, 64, n + 1):
             logits = oracles.random_row(rng, n, shape)
             assert_arrivals(race, logits, 1, m, m, temperature=0.0, top_k=2, top_p=0.5)
-            assert race.winner(logits, SamplingOptions(temperature=0), Clock(0, 0)) == logits.argmax()
+            assert (
+                race.winner(logits, SamplingOptions(temperature=0), Clock(0, 0)) == logits.argmax()
+            )
 
 
 DISTRIBUTIONS = {
@@ -94,7 +108,9 @@ CUT = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 
 
 @pytest.mark.parametrize("shape", DISTRIBUTIONS)
-@pytest.mark.parametrize("options", [{"temperature": 1.0}, {"temperature": 0.6}, {"temperature": 1.5}, CUT])
+@pytest.mark.parametrize(
+    "options", [{"temperature": 1.0}, {"temperature": 0.6}, {"temperature": 1.5}, CUT]
+)
 def test_winners_follow_the_softmax(race, shape, options):
     """A winner is a sample of the tempered and truncated distribution."""
     logits = DISTRIBUTIONS[shape].astype(np.float32)
@@ -113,9 +129,18 @@ def test_arrivals_are_samples_without_replacement(race, places, m):
     for order in permutations(range(5), m):
         taken = np.cumsum([0, *p[list(order)]])[:-1]
         exact[order] = np.prod(p[list(order)] / (1 - taken))
-    counts, options, index = dict.fromkeys(exact, 0), SamplingOptions(), {place: i for i, place in enumerate(places)}
+    counts, options, index = (
+        dict.fromkeys(exact, 0),
+        SamplingOptions(),
+        {place: i for i, place in enumerate(places)},
+    )
     for position in range(20_000):
-        counts[tuple(index[token] for token in race.arrivals(logits, options, Clock(4, position), m)[0].tolist())] += 1
+        counts[
+            tuple(
+                index[token]
+                for token in race.arrivals(logits, options, Clock(4, position), m)[0].tolist()
+            )
+        ] += 1
     assert oracles.goodness(list(counts.values()), list(exact.values())) > 1e-4
 
 
@@ -125,16 +150,35 @@ def test_first_arrivals_begin_longer_ones(race):
     all_of_them = race.arrivals(logits, SamplingOptions(), Clock(1, 2), 5000)[0]
     assert sorted(all_of_them) == list(range(5000))
     for m in (0, 1, 2, 64, 65, 4999):
-        np.testing.assert_array_equal(race.arrivals(logits, SamplingOptions(), Clock(1, 2), m)[0], all_of_them[:m])
+        np.testing.assert_array_equal(
+            race.arrivals(logits, SamplingOptions(), Clock(1, 2), m)[0], all_of_them[:m]
+        )
 
 
-ODD_VALUES = [np.inf, -np.inf, np.nan, 0.0, 1.0, 1e30, -1e30, np.finfo(np.float32).max, np.finfo(np.float32).min, 1e-40]
+ODD_VALUES = [
+    np.inf,
+    -np.inf,
+    np.nan,
+    0.0,
+    1.0,
+    1e30,
+    -1e30,
+    np.finfo(np.float32).max,
+    np.finfo(np.float32).min,
+    1e-40,
+]
 
 
 ODD_ROWS = {
-    "mixture": lambda rng, n: np.where(rng.random(n) < rng.choice([0.1, 0.9, 1.0]), rng.choice(ODD_VALUES, size=n), rng.normal(size=n)),
+    "mixture": lambda rng, n: np.where(
+        rng.random(n) < rng.choice([0.1, 0.9, 1.0]),
+        rng.choice(ODD_VALUES, size=n),
+        rng.normal(size=n),
+    ),
     "equal": lambda rng, n: np.full(n, rng.choice(ODD_VALUES)),
-    "one finite": lambda rng, n: np.where(np.arange(n) == rng.integers(max(n, 1)), rng.choice([-1e30, 0.0, 7.0]), -np.inf),
+    "one finite": lambda rng, n: np.where(
+        np.arange(n) == rng.integers(max(n, 1)), rng.choice([-1e30, 0.0, 7.0]), -np.inf
+    ),
     "none": lambda rng, n: rng.choice([np.nan, -np.inf], size=n),
     "denormal": lambda rng, n: rng.normal(size=n) * 1e-40,
     "huge": lambda rng, n: rng.normal(size=n) * 10.0 ** rng.integers(3, 38),
@@ -149,10 +193,20 @@ def test_odd_logits(race, kind):
     for i in range(400):
         n = int(rng.choice([0, 1, 2, 5, 127, 128, 129, 300, 700]))
         logits = ODD_ROWS[kind](rng, n).astype(np.float32)
-        given = {"temperature": float(rng.choice([0.0, 1e-6, 1e6, *TEMPERATURES])), **(oracles.random_truncation(rng, n) if i % 3 else {})}
-        options, clock, m = SamplingOptions(**given), Clock(5, i), int(rng.choice([1, 7, 64, n + 1]))
+        given = {
+            "temperature": float(rng.choice([0.0, 1e-6, 1e6, *TEMPERATURES])),
+            **(oracles.random_truncation(rng, n) if i % 3 else {}),
+        }
+        options, clock, m = (
+            SamplingOptions(**given),
+            Clock(5, i),
+            int(rng.choice([1, 7, 64, n + 1])),
+        )
         if not (logits > -np.inf).any():
-            assert (cutoff(logits, options), race.rank(logits, options, clock, 0, m)) == (-np.inf, m)
+            assert (cutoff(logits, options), race.rank(logits, options, clock, 0, m)) == (
+                -np.inf,
+                m,
+            )
             assert race.arrivals(logits, options, clock, m)[0].size == 0
             assert (select(logits, options, 0.5) > -np.inf).sum() == 0
             with pytest.raises(RuntimeError, match=f"no token a probability: all {n} logits"):
@@ -163,7 +217,9 @@ def test_odd_logits(race, kind):
         assert_arrivals(race, logits, 5, i, m, **given)
         order = oracles.arrivals(logits, oracles.clocks(5, i, n), m, **given)[0].tolist()
         for token in (*order[:2], *order[-1:], int(rng.integers(n))):
-            assert race.rank(logits, options, clock, token, m) == (order.index(token) if token in order else m)
+            assert race.rank(logits, options, clock, token, m) == (
+                order.index(token) if token in order else m
+            )
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.7, 1.0, 1e6])
@@ -181,9 +237,16 @@ def test_odd_logits_of_the_least_clocks(race, m):
     """Infinite and huge logits at the very tokens that block bounds are drawn from."""
     rng = np.random.default_rng(m)
     for position in range(150):
-        logits, (_, leaders) = rng.normal(size=5120).astype(np.float32), oracles.minima(8, position, 40)
-        logits[leaders] = np.where(rng.random(40) < rng.random(), rng.choice(ODD_VALUES, size=40), logits[leaders])
-        assert_arrivals(race, logits, 8, position, m, temperature=float(rng.choice([1e-6, *TEMPERATURES])))
+        logits, (_, leaders) = (
+            rng.normal(size=5120).astype(np.float32),
+            oracles.minima(8, position, 40),
+        )
+        logits[leaders] = np.where(
+            rng.random(40) < rng.random(), rng.choice(ODD_VALUES, size=40), logits[leaders]
+        )
+        assert_arrivals(
+            race, logits, 8, position, m, temperature=float(rng.choice([1e-6, *TEMPERATURES]))
+        )
 
 
 def test_one_finite_logit(race):

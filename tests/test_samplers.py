@@ -37,14 +37,25 @@ def rows(generator: Generator, options: dict, n: int = 60, seed: int = 0):
     for _ in range(n):
         logits = (rng.normal(size=generator.target.n_vocab) * 3).astype(np.float32)
         history = random_history(rng, generator.target.n_vocab)
-        yield logits, history, generator.target.shape(GenerationOptions(**options), history, len(history), logits)
+        yield (
+            logits,
+            history,
+            generator.target.process_logits(
+                GenerationOptions(**options), history, len(history), logits
+            ),
+        )
 
 
 @pytest.mark.parametrize("last_n", [1, 7, 64, -1])
-@pytest.mark.parametrize("values", [(1.3, 0.0, 0.0), (1.0, 0.4, 0.0), (1.0, 0.0, -0.7), (0.8, 0.1, 0.5)], ids=str)
+@pytest.mark.parametrize(
+    "values", [(1.3, 0.0, 0.0), (1.0, 0.4, 0.0), (1.0, 0.0, -0.7), (0.8, 0.1, 0.5)], ids=str
+)
 def test_penalties(generator: Generator, last_n: int, values: tuple) -> None:
     """Every kind, over windows shorter and longer than the history."""
-    options = dict(zip(("repeat_penalty", "frequency_penalty", "presence_penalty"), values, strict=True), penalty_last_n=last_n)
+    options = dict(
+        zip(("repeat_penalty", "frequency_penalty", "presence_penalty"), values, strict=True),
+        penalty_last_n=last_n,
+    )
     changed = 0
     for logits, history, ours in rows(generator, options):
         window = len(history) if last_n < 0 else last_n
@@ -56,7 +67,9 @@ def test_penalties(generator: Generator, last_n: int, values: tuple) -> None:
 
 @pytest.mark.parametrize("last_n", [10, 64, -1])
 @pytest.mark.parametrize("breakers", [[], ["a"], ["the", "\n", "é"]], ids=str)
-def test_dry(generator: Generator, vocabulary: samplers.Vocabulary, last_n: int, breakers: list[str]) -> None:
+def test_dry(
+    generator: Generator, vocabulary: samplers.Vocabulary, last_n: int, breakers: list[str]
+) -> None:
     """Repetitions of all lengths, with and without sequence breakers."""
     changed = 0
     options = {
@@ -67,7 +80,9 @@ def test_dry(generator: Generator, vocabulary: samplers.Vocabulary, last_n: int,
     }
     for logits, history, ours in rows(generator, options):
         window = len(history) if last_n < 0 else last_n
-        theirs = samplers.apply(samplers.dry(vocabulary, 0.8, 1.5, 2, window, breakers), logits, history)
+        theirs = samplers.apply(
+            samplers.dry(vocabulary, 0.8, 1.5, 2, window, breakers), logits, history
+        )
         np.testing.assert_array_equal(ours, theirs)
         changed += np.count_nonzero(ours != logits)
     assert changed > 10
@@ -108,10 +123,12 @@ def test_grammar(generator: Generator, vocabulary: samplers.Vocabulary) -> None:
         answer: list[int] = []
         for _ in range(25):
             logits = rng.normal(size=vocabulary.n_tokens).astype(np.float32)
-            ours = generator.target.shape(options, prompt + answer, len(prompt), logits)
+            ours = generator.target.process_logits(options, prompt + answer, len(prompt), logits)
             theirs = samplers.apply(samplers.grammar(vocabulary, GBNF), logits, answer)
             np.testing.assert_array_equal(ours, theirs)
-            token = int(np.argmax(np.where(np.arange(len(ours)) == generator.target.eos, ours + 2, ours)))
+            token = int(
+                np.argmax(np.where(np.arange(len(ours)) == generator.target.eos, ours + 2, ours))
+            )
             if generator.target.is_end(token):
                 ended += 1
                 break

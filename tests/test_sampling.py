@@ -22,7 +22,9 @@ def assert_kept(logits, slack, truncation, mask):
     """The mask lies between what the oracle keeps for a slightly smaller and a slightly larger top_p: rounding decides within."""
     top_p = truncation["top_p"]
     least = oracles.kept(logits, **{**truncation, "top_p": top_p - slack if top_p < 1 else top_p})
-    most = oracles.kept(logits, **{**truncation, "top_p": min(top_p + slack, 1.0 - 1e-7) if top_p < 1 else top_p})
+    most = oracles.kept(
+        logits, **{**truncation, "top_p": min(top_p + slack, 1.0 - 1e-7) if top_p < 1 else top_p}
+    )
     assert np.all(mask[least]), truncation
     assert not np.any(mask[~most]), truncation
     return np.array_equal(least, most)
@@ -48,8 +50,14 @@ def llama_kept(logits, top_k, top_p, min_p):
     llama = pytest.importorskip("llama_cpp.llama_cpp")
     data = np.zeros(len(logits), TOKEN)
     data["id"], data["logit"] = np.arange(len(logits)), logits
-    array = llama.llama_token_data_array(data.ctypes.data_as(ctypes.POINTER(llama.llama_token_data)), len(data), -1, False)
-    samplers = [llama.llama_sampler_init_top_k(top_k), llama.llama_sampler_init_top_p(top_p, 1), llama.llama_sampler_init_min_p(min_p, 1)]
+    array = llama.llama_token_data_array(
+        data.ctypes.data_as(ctypes.POINTER(llama.llama_token_data)), len(data), -1, False
+    )
+    samplers = [
+        llama.llama_sampler_init_top_k(top_k),
+        llama.llama_sampler_init_top_p(top_p, 1),
+        llama.llama_sampler_init_min_p(min_p, 1),
+    ]
     for sampler in samplers:
         llama.llama_sampler_apply(sampler, ctypes.byref(array))
         llama.llama_sampler_free(sampler)
@@ -64,7 +72,10 @@ def test_kept_tokens_equal_llama_cpp(n):
     rng = np.random.default_rng(n)
     same = 0
     for _ in range(30):
-        logits, truncation = np.unique(oracles.random_row(rng, n, "normal")), oracles.random_truncation(rng, n)
+        logits, truncation = (
+            np.unique(oracles.random_row(rng, n, "normal")),
+            oracles.random_truncation(rng, n),
+        )
         rng.shuffle(logits)
         theirs = llama_kept(logits, **truncation)
         assert_kept(logits, 1e-6 if n < 5000 else 5e-4, truncation, theirs)
@@ -93,7 +104,12 @@ def test_nothing_is_cut():
     logits = np.array([0, -5, 5, -np.inf], np.float32)
     assert cutoff(logits, SamplingOptions()) == -np.inf
     assert cutoff(logits, SamplingOptions(temperature=0, top_k=1, top_p=0.1, min_p=0.9)) == -np.inf
-    assert cutoff(np.append(logits, np.float32(np.inf)), SamplingOptions(top_k=1, top_p=0.1, min_p=0.9)) == -np.inf
+    assert (
+        cutoff(
+            np.append(logits, np.float32(np.inf)), SamplingOptions(top_k=1, top_p=0.1, min_p=0.9)
+        )
+        == -np.inf
+    )
 
 
 @pytest.mark.parametrize("n", [5, 129, 5000])
@@ -138,6 +154,9 @@ def test_option_errors(options, message):
 
 def test_options_are_kept():
     """Defaults keep everything; what is given can be read."""
-    plain, given = SamplingOptions(), SamplingOptions(temperature=0.5, top_k=7, top_p=0.25, min_p=0.125)
+    plain, given = (
+        SamplingOptions(),
+        SamplingOptions(temperature=0.5, top_k=7, top_p=0.25, min_p=0.125),
+    )
     assert (plain.temperature, plain.top_k, plain.top_p, plain.min_p) == (1.0, 0, 1.0, 0.0)
     assert (given.temperature, given.top_k, given.top_p, given.min_p) == (0.5, 7, 0.25, 0.125)

@@ -21,7 +21,9 @@ def expected(row, typical_p=1.0, xtc_threshold=None, **truncation):
         p = oracles.softmax(np.where(mask, row, -np.inf))
         with np.errstate(divide="ignore", invalid="ignore"):
             surprise = -np.log(p)
-            deviation = np.where(mask, np.abs(surprise - np.sum(np.where(mask, p * surprise, 0))), np.inf)
+            deviation = np.where(
+                mask, np.abs(surprise - np.sum(np.where(mask, p * surprise, 0))), np.inf
+            )
         order = np.argsort(deviation, kind="stable")
         n = np.searchsorted(np.cumsum(p[order]), float(np.float32(typical_p)), side="right") + 1
         mask &= deviation <= deviation[order[: min(n, mask.sum())]].max()
@@ -45,7 +47,9 @@ def test_kept_tokens_by_definition(shape, n):
         row[0] = 1
         truncation = oracles.random_truncation(rng, n)
         typical_p, xtc = float(rng.choice([1.0, 0.2, 0.9])), [None, 0.05, 0.3][rng.integers(3)]
-        options = SamplingOptions(1.0, *truncation.values(), typical_p, 0.5, 0.1 if xtc is None else xtc)
+        options = SamplingOptions(
+            1.0, *truncation.values(), typical_p, 0.5, 0.1 if xtc is None else xtc
+        )
         kept = select(row, options, 0.6 if xtc is None else 0.4)
         mask = expected(row, typical_p, xtc, **truncation)
         np.testing.assert_array_equal(kept > -np.inf, mask)
@@ -55,7 +59,9 @@ def test_kept_tokens_by_definition(shape, n):
 def test_coin_of_xtc():
     """A token above the threshold is emitted where uniform(seed, position) > xtc_probability, and never elsewhere."""
     row = np.array([5, 4.5, 1, 0.5, 0], np.float32)
-    coupling = Coupling("ersd", SamplingOptions(temperature=1.0, xtc_probability=0.4, xtc_threshold=0.2), 77)
+    coupling = Coupling(
+        "ersd", SamplingOptions(temperature=1.0, xtc_probability=0.4, xtc_threshold=0.2), 77
+    )
     acted = []
     for position in range(400):
         token = coupling.emit(row, np.array([], np.float32), position)[0]
@@ -71,7 +77,9 @@ def test_no_coin_without_probability():
     """Zero probability is off, and so is a threshold above one half."""
     row = np.array([5, 5, 1], np.float32)
     assert (select(row, SamplingOptions(xtc_probability=0.0), 0.3) > -np.inf).all()
-    assert (select(row, SamplingOptions(xtc_probability=1.0, xtc_threshold=0.6), 0.3) > -np.inf).all()
+    assert (
+        select(row, SamplingOptions(xtc_probability=1.0, xtc_threshold=0.6), 0.3) > -np.inf
+    ).all()
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +92,19 @@ def recorded(target: Path) -> list[np.ndarray]:
         return scores
 
     generator = Generator(target, n_ctx=512, n_threads=1)
-    for seed, prompt in enumerate(["The capital of France is", "def quicksort(", "Once upon a time", "1, 2, 3,"]):
-        generator.generate(prompt, max_tokens=25, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed, logits_processor=record)
+    for seed, prompt in enumerate(
+        ["The capital of France is", "def quicksort(", "Once upon a time", "1, 2, 3,"]
+    ):
+        generator.generate(
+            prompt,
+            max_tokens=25,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            min_p=0.0,
+            seed=seed,
+            logits_processor=record,
+        )
     return rows
 
 
@@ -114,11 +133,15 @@ def support(row, xtc=None, **options):
 def test_support_is_that_of_llama_cpp(recorded, options):
     """The same tokens on real rows. Where llama.cpp adds up 49,152 floats its edge may stray by thousandths, ours not from NumPy's."""
     rough, weights = "top_k" not in options and {"top_p", "typical_p"} & set(options), []
-    by_definition = {{"xtc": "xtc_threshold"}.get(name, name): value for name, value in options.items()}
+    by_definition = {
+        {"xtc": "xtc_threshold"}.get(name, name): value for name, value in options.items()
+    }
     for row in recorded:
         ours = support(row, **options)
         other = oracles.softmax(row)[ours != (samplers.truncate(row, **options) > -np.inf)]
-        weights.append(other.sum() - other.max(initial=0) if rough else other.sum())  # the token at the edge may weigh anything
+        weights.append(
+            other.sum() - other.max(initial=0) if rough else other.sum()
+        )  # the token at the edge may weigh anything
         np.testing.assert_array_equal(ours, expected(row, **by_definition))
     assert np.max(weights) < (5e-3 if rough else 1e-12), weights
     assert np.mean(np.equal(weights, 0)) > 0.5

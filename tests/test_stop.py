@@ -38,7 +38,9 @@ def random_stops(draw: random.Random, text: str) -> list[str]:
     return [stop for stop in stops if stop and "\ufffd" not in stop] or ["nowhere"]
 
 
-def check(generator: Generator, prompt: str, n_tokens: int, n_rounds: int, seed: int, **options: object) -> int:
+def check(
+    generator: Generator, prompt: str, n_tokens: int, n_rounds: int, seed: int, **options: object
+) -> int:
     """Random stop strings on one answer; how many of them cut it inside accepted tokens."""
     whole = generator.generate(prompt, max_tokens=n_tokens, seed=seed, **options)
     pieces = [generator.target.piece(token) for token in whole.tokens]
@@ -47,8 +49,17 @@ def check(generator: Generator, prompt: str, n_tokens: int, n_rounds: int, seed:
     for _ in range(n_rounds):
         stops = random_stops(draw, whole.text)
         text, n, reason = cut(pieces, stops)
-        way = draw.choice([{"strategy": "sequence"}, {"strategy": "tree"}, {"strategy": "adaptive"}, {"method": "ar"}])
-        stream = generator.stream(prompt, max_tokens=n_tokens, seed=seed, stop=stops, **options, **way)
+        way = draw.choice(
+            [
+                {"strategy": "sequence"},
+                {"strategy": "tree"},
+                {"strategy": "adaptive"},
+                {"method": "ar"},
+            ]
+        )
+        stream = generator.stream(
+            prompt, max_tokens=n_tokens, seed=seed, stop=stops, **options, **way
+        )
         shown = ""
         for step in stream:
             shown += step.text
@@ -56,7 +67,13 @@ def check(generator: Generator, prompt: str, n_tokens: int, n_rounds: int, seed:
             last = step
         assert (shown, stream.tokens, stream.finish_reason) == (text, whole.tokens[:n], reason)
         stats = stream.stats
-        assert stats.generated == n == stats.accepted + sum(stats.acceptance_histogram) - (last.n_accepted == len(last.tokens))
+        assert (
+            stats.generated
+            == n
+            == stats.accepted
+            + sum(stats.acceptance_histogram)
+            - (last.n_accepted == len(last.tokens))
+        )
         inside += last.n_accepted == len(last.tokens) > 0
     return inside
 

@@ -19,10 +19,27 @@ import pytest
 import tiny
 from conftest import Drafting
 from ersd import Generator, Step
-from ersd.terminal import _Colours
+from ersd.commands.terminal import _Colours
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-OPTIONS = ["-t", "1", "-s", "5", "-n", "12", "-k", "8", "--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
+OPTIONS = [
+    "-t",
+    "1",
+    "-s",
+    "5",
+    "-n",
+    "12",
+    "-k",
+    "8",
+    "--temp",
+    "1",
+    "--top-k",
+    "0",
+    "--top-p",
+    "1",
+    "--min-p",
+    "0",
+]
 SAMPLING = {"max_tokens": 12, "seed": 5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 COLOUR = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
@@ -30,7 +47,10 @@ COLOUR = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
 @pytest.fixture(scope="module")
 def pair(folder: Path) -> tuple[Path, Path]:
     """Tiny models with a chat template."""
-    target, draft = (tiny.write_llama(folder / f"terminal{noise}.gguf", noise=noise, chat_template=TEMPLATE) for noise in (0, 0.15))
+    target, draft = (
+        tiny.write_llama(folder / f"terminal{noise}.gguf", noise=noise, chat_template=TEMPLATE)
+        for noise in (0, 0.15)
+    )
     return target, draft
 
 
@@ -42,7 +62,18 @@ def answers(pair: tuple[Path, Path]) -> Generator:
 
 def command(pair: tuple[Path, Path], *more: str) -> list[str]:
     """``ersd chat`` with both models."""
-    return [sys.executable, "-m", "ersd", "chat", "-m", str(pair[0]), "-md", str(pair[1]), *OPTIONS, *more]
+    return [
+        sys.executable,
+        "-m",
+        "ersd",
+        "chat",
+        "-m",
+        str(pair[0]),
+        "-md",
+        str(pair[1]),
+        *OPTIONS,
+        *more,
+    ]
 
 
 class Terminal:
@@ -114,12 +145,20 @@ def terminal(arguments: list[str]) -> Iterator[Terminal]:
 def test_a_pipe_gets_answers_and_nothing_else(pair: tuple[Path, Path], answers: Generator) -> None:
     """A message a line, with the history before it; no prompts, colours or status lines."""
     run = subprocess.run(
-        command(pair, "--system", "short", "--show-draft"), input="the rain\n\nin the\n", capture_output=True, encoding="utf-8", timeout=120
+        command(pair, "--system", "short", "--show-draft"),
+        input="the rain\n\nin the\n",
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     )
     talk = [{"role": "system", "content": "short"}, {"role": "user", "content": "the rain"}]
     first = answers.chat(talk, **SAMPLING).text
     talk += [{"role": "assistant", "content": first}, {"role": "user", "content": "in the"}]
-    assert (run.returncode, run.stdout, run.stderr) == (0, f"{first}\n{answers.chat(talk, **SAMPLING).text}\n", "")
+    assert (run.returncode, run.stdout, run.stderr) == (
+        0,
+        f"{first}\n{answers.chat(talk, **SAMPLING).text}\n",
+        "",
+    )
 
 
 def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generator) -> None:
@@ -132,11 +171,18 @@ def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generato
         screen.type("the rain\n")
         shown = COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
         assert first in shown
-        assert re.search(r"\[12 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call, \d+ prompt tokens cached, seed 5\]", shown)
+        assert re.search(
+            r"\[12 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call, \d+ prompt tokens cached, seed 5\]",
+            shown,
+        )
         screen.type("/regen\n")
         assert first in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
         screen.type("in \\\nthe\n")
-        more = [*talk, {"role": "assistant", "content": first}, {"role": "user", "content": "in \nthe"}]
+        more = [
+            *talk,
+            {"role": "assistant", "content": first},
+            {"role": "user", "content": "in \nthe"},
+        ]
         assert answers.chat(more, **SAMPLING).text in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
         screen.type("/reset\n")
         screen.until("> ")
@@ -198,14 +244,20 @@ def test_colours_are_those_of_the_tokens(answers: Generator) -> None:
     for seed in range(30):
         colours, painted, owners = _Colours(answers), "", []
         characters = codecs.getincrementaldecoder("utf-8")("replace")
-        with answers.stream("日本", max_tokens=60, seed=seed, temperature=1.0, top_k=0, stop=["of", "日本"]) as stream:
+        with answers.stream(
+            "日本", max_tokens=60, seed=seed, temperature=1.0, top_k=0, stop=["of", "日本"]
+        ) as stream:
             for step in stream:
                 painted += colours.paint(step)
                 for i, token in enumerate(step.tokens):
-                    owners += [i < step.n_accepted] * len(characters.decode(answers.target.piece(token)))
+                    owners += [i < step.n_accepted] * len(
+                        characters.decode(answers.target.piece(token))
+                    )
         assert COLOUR.sub("", painted) == stream.text
         cyan = "".join(re.findall("\x1b\\[36m(.*?)\x1b\\[0m", painted, re.DOTALL))
-        assert cyan == "".join(character for character, drafted in zip(stream.text, owners, strict=False) if drafted)
+        assert cyan == "".join(
+            character for character, drafted in zip(stream.text, owners, strict=False) if drafted
+        )
         n_cyan += len(cyan)
     assert n_cyan > 100
     colours, tokens = _Colours(answers), answers.tokenize("the in", add_special=False)
@@ -225,7 +277,9 @@ def test_errors_do_not_end_a_conversation(pair: tuple[Path, Path], generator: Ge
         screen.until(r"12 tokens, .*\]\S*\n.*> ")
         screen.type("/bye\n")
         assert screen.ends() == 0
-    run = subprocess.run(small, input="the rain " * 40, capture_output=True, encoding="utf-8", timeout=120)
+    run = subprocess.run(
+        small, input="the rain " * 40, capture_output=True, encoding="utf-8", timeout=120
+    )
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.startswith("ersd: the prompt has")
     bare = [sys.executable, "-m", "ersd", "chat", "-m", generator.target.path]
@@ -244,7 +298,11 @@ def test_a_full_context_is_said(pair: tuple[Path, Path]) -> None:
         screen.type("/exit\n")
         assert screen.ends() == 0
     run = subprocess.run(
-        [*command(pair), "-c", "48", "-n", "100", "--context-shift"], input="the", capture_output=True, encoding="utf-8", timeout=120
+        [*command(pair), "-c", "48", "-n", "100", "--context-shift"],
+        input="the",
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert len(run.stdout) > 100

@@ -5,7 +5,16 @@ import pytest
 from ersd._core import TextStream
 
 ALPHABETS = ["ab", "aäß", "a€漢字", "a😀👩‍👩‍👧\U0010ffff", "a\x00 \n\u00a0é𝄞"]
-STOPS = [["ab"], ["aab", "aba"], ["b"], ["ä"], ["€", "漢字漢"], ["a😀"], ["aaaa", "aa€"], ["abcdefgh", "c"]]
+STOPS = [
+    ["ab"],
+    ["aab", "aba"],
+    ["b"],
+    ["ä"],
+    ["€", "漢字漢"],
+    ["a😀"],
+    ["aaaa", "aa€"],
+    ["abcdefgh", "c"],
+]
 
 
 def random_text(rng, alphabet, n):
@@ -41,7 +50,15 @@ def expected(chunks, stop):
 
 def certain(data, stop):
     """How many bytes of valid text nothing can take back: without a stop string's beginning and an incomplete character at the end."""
-    held = max((n for text in map(str.encode, stop) for n in range(1, len(text)) if data.endswith(text[:n])), default=0)
+    held = max(
+        (
+            n
+            for text in map(str.encode, stop)
+            for n in range(1, len(text))
+            if data.endswith(text[:n])
+        ),
+        default=0,
+    )
     return len(data[: len(data) - held].decode("utf-8", "ignore").encode())
 
 
@@ -58,7 +75,21 @@ def test_any_split_gives_the_text(alphabet):
                 assert shown == b"".join(chunks[: i + 1]).decode("utf-8", "ignore")
 
 
-INVALID = [bytes.fromhex(bad) for bad in ["ff", "80", "c080", "e282", "e228a1", "eda080", "e09fbf", "f09f98", "f4908080", "f0808080"]]
+INVALID = [
+    bytes.fromhex(bad)
+    for bad in [
+        "ff",
+        "80",
+        "c080",
+        "e282",
+        "e228a1",
+        "eda080",
+        "e09fbf",
+        "f09f98",
+        "f4908080",
+        "f0808080",
+    ]
+]
 
 
 @pytest.mark.parametrize("data", INVALID)
@@ -74,10 +105,16 @@ def test_ill_formed_bytes(data):
 def test_random_bytes():
     """Random bytes, also such that often look like UTF-8, split at random."""
     rng = np.random.default_rng(0)
-    likely = np.frombuffer(b"a\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe2\xed\xef\xf0\xf1\xf4\xf5\xff", np.uint8)
+    likely = np.frombuffer(
+        b"a\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe2\xed\xef\xf0\xf1\xf4\xf5\xff", np.uint8
+    )
     for _ in range(5000):
         n = rng.integers(1, 20)
-        data = bytes(rng.choice(likely, size=n) if rng.random() < 0.7 else rng.integers(256, size=n, dtype=np.uint8))
+        data = bytes(
+            rng.choice(likely, size=n)
+            if rng.random() < 0.7
+            else rng.integers(256, size=n, dtype=np.uint8)
+        )
         whole, so_far, _ = pushed(split(rng, data))
         assert whole == data.decode("utf-8", "replace")
         assert all(whole.startswith(shown) for shown in so_far)
@@ -117,7 +154,12 @@ def test_stop_strings_amid_random_bytes():
 def test_nothing_comes_after_a_stop():
     """Once stopped, a stream stays silent, and finish() adds nothing."""
     stream = TextStream(["END"])
-    assert [stream.push(chunk) for chunk in (b"one E", b"N", b"Dtwo", b"three")] == ["one ", "", "", ""]
+    assert [stream.push(chunk) for chunk in (b"one E", b"N", b"Dtwo", b"three")] == [
+        "one ",
+        "",
+        "",
+        "",
+    ]
     assert stream.stopped
     assert stream.finish() == ""
 

@@ -39,10 +39,19 @@ def test_leaf_entropy_identity_and_bound(n_ranks):
         for i in range(1, len(tree)):
             path[i] = path[tree.parent[i]] * ranks[tree.rank[i]]
         drafted = {(tree.parent[i], tree.rank[i]) for i in range(1, len(tree))}
-        leaves = [path[i] * ranks[r] for i in range(len(tree)) for r in range(n_ranks) if (i, r) not in drafted]
+        leaves = [
+            path[i] * ranks[r]
+            for i in range(len(tree))
+            for r in range(n_ranks)
+            if (i, r) not in drafted
+        ]
         assert sum(leaves) == pytest.approx(1)
-        assert theory.expected_tokens(tree, ranks) * theory.entropy(ranks) == pytest.approx(theory.entropy(leaves))
-        assert theory.expected_tokens(tree, ranks) <= theory.expected_tokens_bound(ranks, k, n_ranks)
+        assert theory.expected_tokens(tree, ranks) * theory.entropy(ranks) == pytest.approx(
+            theory.entropy(leaves)
+        )
+        assert theory.expected_tokens(tree, ranks) <= theory.expected_tokens_bound(
+            ranks, k, n_ranks
+        )
 
 
 @pytest.mark.parametrize("ranks", [[0.6, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [0.9, 0.05]])
@@ -59,7 +68,13 @@ def test_optimal_tree_equals_dynamic_programming(ranks, depth, width):
     def share(nodes, levels, rank):  # what children from this rank on can add
         if nodes == 0 or levels == 0 or rank == min(width, len(ranks)):
             return 0.0
-        return max([0.0] + [ranks[rank] * best(n, levels - 1) + share(nodes - n, levels, rank + 1) for n in range(1, nodes + 1)])
+        return max(
+            [0.0]
+            + [
+                ranks[rank] * best(n, levels - 1) + share(nodes - n, levels, rank + 1)
+                for n in range(1, nodes + 1)
+            ]
+        )
 
     for k in range(14):
         tree = theory.optimal_tree(ranks, k, max_depth=depth, max_width=width)
@@ -99,7 +114,10 @@ def test_rank_distributions(seed):
         "gsd_iid": theory.gsd_ranks(p, q, m, replacement=True),
     }
     for simulated, name in ((theory.ersd_ranks, "ersd"), (theory.gsd_ranks, "gsd")):
-        assert oracles.goodness(np.round(simulated(p, q, m, samples=n, rng=rng) * n), exact[name]) > 1e-4
+        assert (
+            oracles.goodness(np.round(simulated(p, q, m, samples=n, rng=rng) * n), exact[name])
+            > 1e-4
+        )
     target, draft = (np.log(x).astype(np.float32) for x in (p, q))
     for name, expected in exact.items():
         assert expected.sum() == pytest.approx(1)
@@ -112,10 +130,16 @@ def test_ranks_of_a_draft_that_lacks_tokens():
     """A token that the draft cannot propose counts as a later rank."""
     p, q = np.array([0.5, 0.25, 0.25]), np.array([0.5, 0.5, 0.0])
     assert theory.ersd_ranks(p, q, 3)[3] == pytest.approx(0.25)
-    assert theory.ersd_ranks(p, q, 3, samples=20_000, rng=np.random.default_rng(0))[3] == pytest.approx(0.25, abs=0.02)
+    assert theory.ersd_ranks(p, q, 3, samples=20_000, rng=np.random.default_rng(0))[
+        3
+    ] == pytest.approx(0.25, abs=0.02)
     for replacement in (False, True):
-        assert theory.gsd_ranks(p, q, 3, replacement=replacement) == pytest.approx([0.75, 0, 0, 0.25])
-    assert theory.gsd_ranks(p, q, 3, samples=20_000, rng=np.random.default_rng(0)) == pytest.approx([0.75, 0, 0, 0.25], abs=0.02)
+        assert theory.gsd_ranks(p, q, 3, replacement=replacement) == pytest.approx(
+            [0.75, 0, 0, 0.25]
+        )
+    assert theory.gsd_ranks(p, q, 3, samples=20_000, rng=np.random.default_rng(0)) == pytest.approx(
+        [0.75, 0, 0, 0.25], abs=0.02
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -125,14 +149,28 @@ def test_divergences_and_entropy_bounds(seed):
     h = np.linspace(0, (p / q).max(), 400_001)[1:]
     width = ((p / q) >= h[:, None]).astype(float) @ q
     width = width[width > 0]
-    assert theory.channel_simulation_divergence(p, q) == pytest.approx(-(width * np.log2(width)).sum() * h[0], abs=1e-3)
+    assert theory.channel_simulation_divergence(p, q) == pytest.approx(
+        -(width * np.log2(width)).sum() * h[0], abs=1e-3
+    )
     assert theory.kl_divergence(p, q) == pytest.approx((p * np.log2(p / q)).sum())
     assert theory.kl_divergence(p, q) <= theory.channel_simulation_divergence(p, q)
     bounds = theory.rank_entropy_bounds(p, q)
-    assert bounds["gsd_least"] <= theory.entropy(theory.gsd_ranks(p, q, 2000, replacement=True)) <= bounds["gsd_most"]
+    assert (
+        bounds["gsd_least"]
+        <= theory.entropy(theory.gsd_ranks(p, q, 2000, replacement=True))
+        <= bounds["gsd_most"]
+    )
     assert theory.entropy(theory.ersd_ranks(p, q, 12)) <= bounds["ersd_most"]
-    assert theory.kl_divergence([0.5, 0.5], [1, 0]) == theory.channel_simulation_divergence([0.5, 0.5], [1, 0]) == np.inf
-    assert theory.kl_divergence(p, p) == theory.channel_simulation_divergence(p, p) == pytest.approx(0, abs=1e-12)
+    assert (
+        theory.kl_divergence([0.5, 0.5], [1, 0])
+        == theory.channel_simulation_divergence([0.5, 0.5], [1, 0])
+        == np.inf
+    )
+    assert (
+        theory.kl_divergence(p, p)
+        == theory.channel_simulation_divergence(p, p)
+        == pytest.approx(0, abs=1e-12)
+    )
 
 
 def test_expected_tokens_by_simulation():
@@ -149,7 +187,11 @@ def test_expected_tokens_by_simulation():
     assert total / n == pytest.approx(theory.expected_tokens(tree, ranks), abs=0.05)
     for k, shape in itertools.product([1, 5], [theory.sequence_shape, theory.batch_shape]):
         tree = shape(k, k) if shape is theory.sequence_shape else shape(k)
-        by_hand = sum(prod([0.5] * d) for d in range(k + 1)) if shape is theory.sequence_shape else 1 + ranks[:k].sum()
+        by_hand = (
+            sum(prod([0.5] * d) for d in range(k + 1))
+            if shape is theory.sequence_shape
+            else 1 + ranks[:k].sum()
+        )
         assert theory.expected_tokens(tree, ranks) == pytest.approx(by_hand)
 
 

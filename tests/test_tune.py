@@ -34,7 +34,10 @@ def test_it_teaches_forecasts_and_measures(tiny_target: Path, tiny_draft: Path) 
 
     reference = pair(tiny_target, tiny_draft)
     histograms = [
-        reference.generate(text, max_tokens=50, temperature=1.0, seed=1, draft_nodes=16).stats.rank_histogram for text in TEXTS[::2]
+        reference.generate(
+            text, max_tokens=50, temperature=1.0, seed=1, draft_nodes=16
+        ).stats.rank_histogram
+        for text in TEXTS[::2]
     ]
     assert tuning.first_acceptance == histograms[1][0] / sum(histograms[1])
     expected = pair(tiny_target, tiny_draft)
@@ -48,11 +51,29 @@ def test_the_report_and_the_picture(tiny_target: Path, tiny_draft: Path, tmp_pat
     """On the command line: every width and every k, a picture, and a profile that a Generator begins with."""
     (tmp_path / "texts.txt").write_text("\n---\n".join(TEXTS))
     picture, profile = tmp_path / "tune.png", tmp_path / "pair.npz"
-    common = ["tune", "-m", tiny_target, "-md", tiny_draft, "-f", tmp_path / "texts.txt", "-n", 30, "-t", 1]
+    common = [
+        "tune",
+        "-m",
+        tiny_target,
+        "-md",
+        tiny_draft,
+        "-f",
+        tmp_path / "texts.txt",
+        "-n",
+        30,
+        "-t",
+        1,
+    ]
     run = ersd(*common, "--plot", picture, "--save", profile)
     assert (run.returncode, run.stderr) == (0, f"ersd: {profile}\n")
-    rows = [line.split(" | ")[0] for line in run.stdout.splitlines() if line.startswith("| ") and line[2].isdigit()]
-    assert rows == [f"| {n}" for n in [*_core.CostCurve.widths, 0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]]
+    rows = [
+        line.split(" | ")[0]
+        for line in run.stdout.splitlines()
+        if line.startswith("| ") and line[2].isdigit()
+    ]
+    assert rows == [
+        f"| {n}" for n in [*_core.CostCurve.widths, 0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
+    ]
     assert "Measured: " in run.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     taught = pair(tiny_target, tiny_draft, profile=profile)
@@ -60,17 +81,24 @@ def test_the_report_and_the_picture(tiny_target: Path, tiny_draft: Path, tmp_pat
     assert len(taught._core.profile().correction.state()[0]) > 100
 
 
-def test_kept_for_every_later_use(tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_for_every_later_use(
+    tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """--save without a file: the cache folder, from which a Generator that is loaded alike begins."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     run = ersd("tune", "-m", tiny_target, "-md", tiny_draft, "-n", 30, "-t", 1, "--save")
     (path,) = tmp_path.iterdir()
     assert run.stderr == f"ersd: {path}\n"
     with np.load(path) as file:
-        assert pair(tiny_target, tiny_draft, profile=True)._core.profile().target.points == file["target_ms"].tolist()
+        assert (
+            pair(tiny_target, tiny_draft, profile=True)._core.profile().target.points
+            == file["target_ms"].tolist()
+        )
 
 
-def test_what_cannot_be_tuned(tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path) -> None:
+def test_what_cannot_be_tuned(
+    tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path
+) -> None:
     """No draft, one text, an option out of range, no such file."""
     with pytest.raises(ValueError, match="needs a draft model"):
         tune.tune(pair(tiny_target, None), TEXTS)

@@ -44,7 +44,10 @@ def test_emitted_tokens_equal_plain_decoding(options):
         table = oracles.random_table(rng, 64, n_vocab)
         model, seed = TableModel(table), int(rng.integers(2**64, dtype=np.uint64))
         for _ in range(25):
-            history, root = rng.integers(n_vocab, size=rng.integers(12)).tolist(), int(rng.integers(n_vocab))
+            history, root = (
+                rng.integers(n_vocab, size=rng.integers(12)).tolist(),
+                int(rng.integers(n_vocab)),
+            )
             truth = oracles.decode(table, [*history, root], 17, seed, **options)
             tree = grow(rng, root, truth, n_vocab)
             path, emitted = verify(model, history, tree, SamplingOptions(**options), seed)

@@ -8,13 +8,32 @@ import gguf
 import numpy as np
 
 WIDTH, HEADS, FEED_FORWARD = 64, 4, 128
-WORDS = ["▁the", "▁a", "▁and", "▁of", "▁to", "▁in", "ing", "er", "on", "an", "▁", "é", "日", "本", "語", "🙂"]
+WORDS = [
+    "▁the",
+    "▁a",
+    "▁and",
+    "▁of",
+    "▁to",
+    "▁in",
+    "ing",
+    "er",
+    "on",
+    "an",
+    "▁",
+    "é",
+    "日",
+    "本",
+    "語",
+    "🙂",
+]
 
 
 def vocabulary(n_words: int = 256) -> tuple[list[bytes], list[float], list[int]]:
     """A SentencePiece vocabulary: <unk>, <s>, </s>, all bytes, WORDS and made-up words."""
     tokens = [b"<unk>", b"<s>", b"</s>"] + [f"<0x{i:02X}>".encode() for i in range(256)]
-    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL] + [gguf.TokenType.BYTE] * 256
+    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL] + [
+        gguf.TokenType.BYTE
+    ] * 256
     letters = "etaoinshrdlu"
     made_up = [a + b + c for a in ["▁", *letters] for b in letters for c in letters]
     words = list(dict.fromkeys([*WORDS, *letters, *made_up]))[:n_words]
@@ -48,7 +67,9 @@ def write_llama(
         tokens[300], tokens[301] = tokens[301], tokens[300]
     rng, disturb = np.random.default_rng(seed), np.random.default_rng(seed + 1000)
     n_tensors = 9 * n_layers + 3
-    writer = gguf.GGUFWriter(str(path), "llama", split_max_tensors=-(-n_tensors // n_files) if n_files > 1 else 0)
+    writer = gguf.GGUFWriter(
+        str(path), "llama", split_max_tensors=-(-n_tensors // n_files) if n_files > 1 else 0
+    )
     writer.add_context_length(4096)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(n_layers)
@@ -86,7 +107,9 @@ def write_llama(
     return path
 
 
-def write_lora(path: Path, *, seed: int = 0, rank: int = 4, n_layers: int = 2, scale: float = 0.3) -> Path:
+def write_lora(
+    path: Path, *, seed: int = 0, rank: int = 4, n_layers: int = 2, scale: float = 0.3
+) -> Path:
     """A LoRA adapter with random matrices for the attention of write_llama's models."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(str(path), "llama")
@@ -96,8 +119,12 @@ def write_lora(path: Path, *, seed: int = 0, rank: int = 4, n_layers: int = 2, s
     for i in range(n_layers):
         for part in ("q", "v", "output"):
             name = f"blk.{i}.attn_{part}.weight"
-            writer.add_tensor(f"{name}.lora_a", (rng.normal(size=(rank, WIDTH)) * scale).astype(np.float32))
-            writer.add_tensor(f"{name}.lora_b", (rng.normal(size=(WIDTH, rank)) * scale).astype(np.float32))
+            writer.add_tensor(
+                f"{name}.lora_a", (rng.normal(size=(rank, WIDTH)) * scale).astype(np.float32)
+            )
+            writer.add_tensor(
+                f"{name}.lora_b", (rng.normal(size=(WIDTH, rank)) * scale).astype(np.float32)
+            )
     _finish(writer)
     return path
 
@@ -136,12 +163,16 @@ def write_mamba(path: Path, *, seed: int = 0) -> Path:
     }
     for name, shape in shapes.items():
         values = rng.normal(size=shape) * (0.1 if len(shape) > 1 else 1)
-        writer.add_tensor(name, (-np.abs(values) if name.endswith("ssm_a") else values).astype(np.float32))
+        writer.add_tensor(
+            name, (-np.abs(values) if name.endswith("ssm_a") else values).astype(np.float32)
+        )
     _finish(writer)
     return path
 
 
-def prune_layers(source: Path, path: Path, removed: range, *, shuffled: bool = False, n_idle: int = 0) -> Path:
+def prune_layers(
+    source: Path, path: Path, removed: range, *, shuffled: bool = False, n_idle: int = 0
+) -> Path:
     """A copy of a model without some of its layers: a bad draft for it. With the rows of all matrices shuffled, one that knows nothing.
 
     Idle layers, copies of the last one, add nothing to what it says: a target that costs more and agrees with its small self.
@@ -154,14 +185,21 @@ def prune_layers(source: Path, path: Path, removed: range, *, shuffled: bool = F
         if name.startswith("GGUF.") or name in ("general.architecture", f"{arch}.block_count"):
             continue
         kind = field.types[0]
-        writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+        writer.add_key_value(
+            name,
+            field.contents(),
+            kind,
+            field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None,
+        )
     kept = [i for i in range(reader.fields[f"{arch}.block_count"].contents()) if i not in removed]
     writer.add_block_count(len(kept) + n_idle)
     for tensor in reader.tensors:
         name, data = tensor.name, tensor.data
         if name.startswith(f"blk.{kept[-1]}."):
             rest = name.split(".", 2)[2]
-            idle = np.zeros_like(data) if rest in ("attn_output.weight", "ffn_down.weight") else data
+            idle = (
+                np.zeros_like(data) if rest in ("attn_output.weight", "ffn_down.weight") else data
+            )
             for i in range(n_idle):
                 writer.add_tensor(f"blk.{len(kept) + i}.{rest}", idle, raw_dtype=tensor.tensor_type)
         if name.startswith("blk."):
@@ -176,7 +214,9 @@ def prune_layers(source: Path, path: Path, removed: range, *, shuffled: bool = F
     return path
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, tokens: list[bytes], scores: list[float], kinds: list[int]) -> None:
+def _add_tokenizer(
+    writer: gguf.GGUFWriter, tokens: list[bytes], scores: list[float], kinds: list[int]
+) -> None:
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores(scores)

@@ -4,16 +4,22 @@
 #include <algorithm>
 #include <limits>
 
+#include "ersd/check.h"
 #include "ersd/llama/backend.h"
 #include "ersd/llama/samplers.h"
 
 namespace ersd {
 
-const char* to_string(FinishReason reason) { return reason == FinishReason::kStop ? "stop" : reason == FinishReason::kLength ? "length" : ""; }
+const char* to_string(FinishReason reason) {
+  return reason == FinishReason::kStop ? "stop" : reason == FinishReason::kLength ? "length" : "";
+}
 
-Generator::Generator(const std::string& target_path, const std::string& draft_path, const Options& options, std::function<bool()> interrupted)
-    : target_(target_path, options.target), context_shift_(options.context_shift), n_keep_(options.n_keep) {
-  if (n_keep_ < -1) throw std::invalid_argument("n_keep must be at least 0, or -1 for the whole prompt, got " + std::to_string(n_keep_));
+Generator::Generator(const std::string& target_path, const std::string& draft_path,
+                     const Options& options, std::function<bool()> interrupted)
+    : target_(target_path, options.target),
+      context_shift_(options.context_shift),
+      n_keep_(options.n_keep) {
+  if (n_keep_ < -1) refuse("n_keep", "at least 0, or -1 for the whole prompt", n_keep_);
   llama::ContextOptions context = options.context;
   if (context.n_ctx == 0) context.n_ctx = std::min(target_.n_ctx_train(), 4096);
   if (!draft_path.empty()) {
@@ -21,7 +27,8 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
     for (const llama::Model* model : {&target(), draft()})
       if (!model->can_branch())
         throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() +
-                                    ") keeps one recurrent state and cannot hold a tree of drafts; it can be used without a draft model");
+                                    ") keeps one recurrent state and cannot hold a tree of drafts; "
+                                    "it can be used without a draft model");
     llama::check_same_vocabulary(target_, *draft_);
   }
   target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
@@ -33,13 +40,14 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
 }
 
 void Generator::check_prompt(const std::vector<Token>& prompt) const {
-  if (prompt.empty()) throw std::invalid_argument("the prompt is empty, expected at least one token");
+  if (prompt.empty())
+    throw std::invalid_argument("the prompt is empty, expected at least one token");
   if (prompt.size() >= static_cast<size_t>(n_ctx()))
-    throw std::invalid_argument("the prompt has " + std::to_string(prompt.size()) + " tokens, the context of " + std::to_string(n_ctx()) +
-                                " (n_ctx) has room for " + std::to_string(n_ctx() - 1) + " and one to generate");
-  for (const Token token : prompt)
-    if (token < 0 || token >= target_.n_vocab())
-      throw std::invalid_argument("prompt tokens must be between 0 and " + std::to_string(target_.n_vocab() - 1) + ", got " + std::to_string(token));
+    throw std::invalid_argument("the prompt has " + std::to_string(prompt.size()) +
+                                " tokens, the context of " + std::to_string(n_ctx()) +
+                                " (n_ctx) has room for " + std::to_string(n_ctx() - 1) +
+                                " and one to generate");
+  for (const Token token : prompt) check_between("prompt tokens", token, 0, target_.n_vocab() - 1);
 }
 
 void Generator::start(const std::vector<Token>& prompt, const GenerationOptions& options) {
@@ -52,11 +60,14 @@ void Generator::start(const std::vector<Token>& prompt, const GenerationOptions&
   target_before_ = target_context_->n_decoded();
   draft_before_ = draft_ ? draft_context_->n_decoded() : 0;
   method_ = options.method;
-  decoder_->start(prompt, options, llama::make_shaping(target_, options.shaping, prompt.size(), n_ctx()));
+  decoder_->start(
+      prompt, options,
+      llama::make_logits_processors(target_, options.processors, prompt.size(), n_ctx()));
   const int32_t most = context_shift_ ? std::numeric_limits<int32_t>::max() : decoder_->room();
   left_ = options.max_tokens < 0 ? most : std::min(options.max_tokens, most);
   const auto n_prompt = static_cast<int32_t>(prompt.size());
-  keep_ = std::min({n_keep_ < 0 ? n_prompt : n_keep_ + (prompt.front() == target_.bos()), n_prompt, n_ctx() / 2});
+  keep_ = std::min({n_keep_ < 0 ? n_prompt : n_keep_ + (prompt.front() == target_.bos()), n_prompt,
+                    n_ctx() / 2});
   active_ = true;
   update_totals();
 }
@@ -77,20 +88,22 @@ GenerationStep Generator::step() {
   return step;
 }
 
-Ranked Generator::observe() {
+RankedToken Generator::step_with_rank() {
   if (!draft_ || method_ == Method::kAr)
-    throw std::invalid_argument("ranks are those in a draft's order: they need a draft model and a method other than 'ar'");
+    throw std::invalid_argument(
+        "ranks are those in a draft's order: they need a draft model and a method other than 'ar'");
   if (left() == 0) throw std::invalid_argument("the generation is over: start another");
   active_ = false;  // until this call has gone well
   make_room();
-  const Ranked position = decoder_->observe();
+  const RankedToken position = decoder_->step_with_rank();
   active_ = --left_ > 0 && !target_.is_end(position.token);
   update_totals();
   return position;
 }
 
 void Generator::need_draft(const char* what) const {
-  if (!draft_) throw std::invalid_argument(std::string(what) + " is that of a pair: it needs a draft model");
+  if (!draft_)
+    throw std::invalid_argument(std::string(what) + " is that of a pair: it needs a draft model");
 }
 
 Profile Generator::profile() const {
@@ -147,7 +160,8 @@ void Generator::take(std::span<const Token> tokens, GenerationStep& step) {
   }
   step.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(kept));
   const auto logprobs = decoder_->logprobs();
-  step.logprobs.assign(logprobs.begin(), logprobs.begin() + static_cast<ptrdiff_t>(std::min(kept, logprobs.size())));
+  step.logprobs.assign(logprobs.begin(),
+                       logprobs.begin() + static_cast<ptrdiff_t>(std::min(kept, logprobs.size())));
   step.n_accepted = static_cast<int32_t>(std::min(kept, tokens.size() - 1));
   left_ -= static_cast<int32_t>(kept);
   // What was decoded past the end is not part of the answer and not counted.
@@ -170,7 +184,9 @@ void Generator::update_totals() {
   Stats& stats = decoder_->stats();
   stats.target_tokens = target_context_->n_decoded() - target_before_;
   stats.draft_tokens = draft_ ? draft_context_->n_decoded() - draft_before_ : 0;
-  stats.total_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_).count();
+  stats.total_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_)
+          .count();
 }
 
 }  // namespace ersd

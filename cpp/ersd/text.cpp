@@ -18,7 +18,8 @@ size_t append_utf8(std::string_view bytes, bool last, std::string& out) {
     size_t valid = length ? 1 : 0;
     for (; valid > 0 && valid < length && i + valid < bytes.size(); ++valid) {
       const auto next = static_cast<uint8_t>(bytes[i + valid]);
-      // The second byte's range is narrower after some leads: no overlong forms, surrogates or code points past U+10FFFF.
+      // The second byte's range is narrower after some leads: no overlong forms, surrogates or code
+      // points past U+10FFFF.
       const uint8_t least = valid > 1 ? 0x80 : lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
       const uint8_t most = valid > 1 ? 0xBF : lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
       if (next < least || next > most) break;
@@ -35,7 +36,9 @@ size_t append_utf8(std::string_view bytes, bool last, std::string& out) {
   return i;
 }
 
-void TextStream::release(size_t n, bool last, std::string& out) { held_.erase(0, append_utf8(std::string_view(held_).substr(0, n), last, out)); }
+void TextStream::release(size_t n, bool last, std::string& out) {
+  held_.erase(0, append_utf8(std::string_view(held_).substr(0, n), last, out));
+}
 
 bool TextStream::push(std::string_view bytes, std::string& out) {
   if (stopped_) return false;

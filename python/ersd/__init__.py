@@ -5,7 +5,9 @@
 >>> print(gen.generate("Once upon a time", max_tokens=64, seed=7).text)
 """
 
-from ersd import _loader as _loader  # loads llama.cpp; must come before everything that uses ersd._core
+from ersd import (
+    _loader as _loader,
+)  # loads llama.cpp; must come before everything that uses ersd._core
 from ersd import models
 from ersd.generator import Generator, Position
 from ersd.options import Options
@@ -13,4 +15,16 @@ from ersd.state import State
 from ersd.stream import Result, Stats, Step, Stream, TokenLogprob
 
 __version__ = _loader.VERSION
-__all__ = ["Generator", "Options", "Position", "Result", "State", "Stats", "Step", "Stream", "TokenLogprob", "__version__", "models"]
+__all__ = [
+    "Generator",
+    "Options",
+    "Position",
+    "Result",
+    "State",
+    "Stats",
+    "Step",
+    "Stream",
+    "TokenLogprob",
+    "__version__",
+    "models",
+]

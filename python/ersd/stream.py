@@ -137,7 +137,9 @@ class Stream:
         finish_reason: None until the generation is finished.
     """
 
-    def __init__(self, generator: Generator, prompt: list[int], options: _core.GenerationOptions, seed: int) -> None:
+    def __init__(
+        self, generator: Generator, prompt: list[int], options: _core.GenerationOptions, seed: int
+    ) -> None:
         """Made by `Generator.stream`."""
         self.seed = seed
         self.text = ""
@@ -202,7 +204,12 @@ class Stream:
         """The stream itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close."""
         self.close()
 

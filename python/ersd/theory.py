@@ -43,7 +43,9 @@ Array = npt.NDArray[np.float64]
 def _distribution(p: npt.ArrayLike, name: str = "p") -> Array:
     p = np.asarray(p, dtype=np.float64)
     if p.ndim != 1 or not (p >= 0).all() or not 0 < p.sum() < np.inf:
-        raise ValueError(f"{name} must be a vector of weights, none negative and not all zero, got shape {p.shape}")
+        raise ValueError(
+            f"{name} must be a vector of weights, none negative and not all zero, got shape {p.shape}"
+        )
     return np.asarray(p / p.sum())
 
 
@@ -75,7 +77,9 @@ def slope(ranks: npt.ArrayLike) -> float:
     return 1 / h if h > 0 else float("inf")
 
 
-def expected_tokens_bound(ranks: npt.ArrayLike, k: int | npt.NDArray[np.int64], n_vocab: int) -> Array:
+def expected_tokens_bound(
+    ranks: npt.ArrayLike, k: int | npt.NDArray[np.int64], n_vocab: int
+) -> Array:
     """(log2 n_vocab + log2(k + 1)) / H[R]: no tree of k nodes gives more tokens per target call for i.i.d. ranks [KG].
 
     ranks: weights of all ranks, later ones each for itself: a last entry that sums many lowers H[R] and so loosens the bound.
@@ -83,7 +87,9 @@ def expected_tokens_bound(ranks: npt.ArrayLike, k: int | npt.NDArray[np.int64], 
     return np.asarray((np.log2(n_vocab) + np.log2(np.asarray(k) + 1)) * slope(ranks))
 
 
-def optimal_tree(ranks: npt.ArrayLike, k: int, *, max_depth: int | None = None, max_width: int | None = None) -> TreeShape:
+def optimal_tree(
+    ranks: npt.ArrayLike, k: int, *, max_depth: int | None = None, max_width: int | None = None
+) -> TreeShape:
     """The tree of k nodes beside the root that expects most tokens for i.i.d. ranks, in O(k log k) by a heap [KG].
 
     Args:
@@ -128,7 +134,12 @@ def ersd_acceptance(p: npt.ArrayLike, q: npt.ArrayLike) -> float:
 
 
 def ersd_ranks(
-    p: npt.ArrayLike, q: npt.ArrayLike, n_ranks: int = 64, *, samples: int | None = None, rng: np.random.Generator | None = None
+    p: npt.ArrayLike,
+    q: npt.ArrayLike,
+    n_ranks: int = 64,
+    *,
+    samples: int | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Array:
     """The distribution of R under ERSD for a target p and a draft q; f64[n_ranks + 1], later ranks last.
 
@@ -149,7 +160,9 @@ def ersd_ranks(
                 counts += np.bincount(np.minimum(places, n_ranks), minlength=n_ranks + 1)
         return np.asarray(counts / samples)
     both = np.flatnonzero((target > 0) & (draft > 0))
-    rate = np.maximum(target[both, None] * draft[None, :] / draft[both, None] - target[None, :], 0)  # [j, i]
+    rate = np.maximum(
+        target[both, None] * draft[None, :] / draft[both, None] - target[None, :], 0
+    )  # [j, i]
 
     def integrand(u: float) -> Array:  # u = exp(-w)
         ahead = 1 - u**rate
@@ -157,7 +170,11 @@ def ersd_ranks(
         count[:, 0] = 1
         for i in range(len(draft)):
             a = ahead[:, i, None]
-            count[:, 1:] = count[:, 1:] * (1 - a) + count[:, :-1] * a + np.where(np.arange(1, n_ranks + 1) == n_ranks, count[:, 1:] * a, 0)
+            count[:, 1:] = (
+                count[:, 1:] * (1 - a)
+                + count[:, :-1] * a
+                + np.where(np.arange(1, n_ranks + 1) == n_ranks, count[:, 1:] * a, 0)
+            )
             count[:, :1] *= 1 - a
         return np.asarray(target[both] @ count)
 
@@ -216,7 +233,9 @@ def gsd_ranks(
     return out
 
 
-def _simulated_distinct(target: Array, draft: Array, n_ranks: int, samples: int, rng: np.random.Generator) -> Array:
+def _simulated_distinct(
+    target: Array, draft: Array, n_ranks: int, samples: int, rng: np.random.Generator
+) -> Array:
     counts, n = np.zeros(n_ranks + 1), len(target)
     for start in range(0, samples, chunk := max(1, 1_000_000 // n)):
         m = min(chunk, samples - start)
@@ -272,4 +291,8 @@ def rank_entropy_bounds(p: npt.ArrayLike, q: npt.ArrayLike) -> dict[str, float]:
             out, which lowers E[log R], from which the bound follows.
     """
     cs, d = channel_simulation_divergence(p, q), kl_divergence(p, q)
-    return {"gsd_least": cs, "gsd_most": cs + float(np.log2(np.e + 1)), "ersd_most": d + float(np.log2(d + 1)) + 4}
+    return {
+        "gsd_least": cs,
+        "gsd_most": cs + float(np.log2(np.e + 1)),
+        "ersd_most": d + float(np.log2(d + 1)) + 4,
+    }

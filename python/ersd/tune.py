@@ -71,7 +71,9 @@ class Tuning:
         return max(self.forecasts, key=lambda f: f.tokens_per_second)
 
 
-def tune(generator: Generator, prompts: Sequence[str | Sequence[int]] = (), **options: Any) -> Tuning:
+def tune(
+    generator: Generator, prompts: Sequence[str | Sequence[int]] = (), **options: Any
+) -> Tuning:
     """Learn from texts, forecast, and measure.
 
     Half of the prompts teach, with 16 drafted tokens per call whether that pays or not; on the others plain and automatic drafting
@@ -95,10 +97,15 @@ def tune(generator: Generator, prompts: Sequence[str | Sequence[int]] = (), **op
         generator._core.restore(_core.Profile())  # costs are measured anew
         generator._core.forget()
         generator._core.forecast()
-    taught = [generator.generate(prompt, **options | {"draft_nodes": 16}).stats.rank_histogram for prompt in prompts[::2]]
+    taught = [
+        generator.generate(prompt, **options | {"draft_nodes": 16}).stats.rank_histogram
+        for prompt in prompts[::2]
+    ]
     ranks = np.sum(taught[len(taught) // 2 :], axis=0)
     with generator._busy():
-        forecasts = [Forecast(plan.nodes, plan.tokens, plan.ms) for plan in generator._core.forecast()]
+        forecasts = [
+            Forecast(plan.nodes, plan.tokens, plan.ms) for plan in generator._core.forecast()
+        ]
         learnt = generator._core.profile()
     plain, auto, nodes = _measure(generator, prompts[1::2], options)
     return Tuning(
@@ -122,7 +129,9 @@ def _chat(generator: Generator, text: str) -> str:
         return text
 
 
-def _measure(generator: Generator, prompts: Sequence[str | Sequence[int]], options: dict[str, Any]) -> tuple[float, float, float]:
+def _measure(
+    generator: Generator, prompts: Sequence[str | Sequence[int]], options: dict[str, Any]
+) -> tuple[float, float, float]:
     """Tokens per second, plain and automatic in turn, and the mean k of the latter."""
     tokens, ms, drafted, calls = np.zeros(2), np.zeros(2), 0, 0
     for prompt in prompts:
@@ -146,7 +155,11 @@ def report(tuning: Tuning) -> str:
     lines += [
         "",
         f"The draft's first choice was the target's at {tuning.first_acceptance:.1%} of positions, over the second half of the texts.",
-        "Race margins: " + ", ".join(f"{name} {value:.2f}" for name, value in zip(names, tuning.coefficients, strict=True)) + ".",
+        "Race margins: "
+        + ", ".join(
+            f"{name} {value:.2f}" for name, value in zip(names, tuning.coefficients, strict=True)
+        )
+        + ".",
         f"The draft corrects itself by {tuning.n_corrections} numbers.",
         "",
         "| k | expected tokens per call | ms | tokens/s | of plain | |",
@@ -155,7 +168,9 @@ def report(tuning: Tuning) -> str:
     for f in tuning.forecasts:
         bar = "#" * round(20 * f.tokens_per_second / best.tokens_per_second)
         speed = f"{f.tokens_per_second:.1f} | {f.tokens_per_second / plain:.2f}"
-        lines += [f"| {f.draft_nodes} | {f.tokens_per_call:.2f} | {f.ms_per_call:.2f} | {speed} | {bar} |"]
+        lines += [
+            f"| {f.draft_nodes} | {f.tokens_per_call:.2f} | {f.ms_per_call:.2f} | {speed} | {bar} |"
+        ]
     lines += [
         "",
         f"Measured: {tuning.plain:.1f} tokens/s plain, {tuning.auto:.1f} with draft_nodes='auto' ({tuning.auto / tuning.plain:.2f} times), "
@@ -173,14 +188,36 @@ def plot(tuning: Tuning, path: str | os.PathLike[str]) -> None:
     widths = _core.CostCurve.widths
     left.plot(widths, tuning.target_ms, "o-", color="#0072B2", label="target")
     left.plot(widths, tuning.draft_ms, "s-", color="#D55E00", label="draft")
-    left.set(xlabel="tokens in a call", ylabel="ms", xscale="log", yscale="log", title="What a call costs")
+    left.set(
+        xlabel="tokens in a call",
+        ylabel="ms",
+        xscale="log",
+        yscale="log",
+        title="What a call costs",
+    )
     left.set_xticks(widths, labels=[str(width) for width in widths])
     left.minorticks_off()
     nodes = [f.draft_nodes for f in tuning.forecasts[1:]]
-    right.plot(nodes, [f.tokens_per_second for f in tuning.forecasts[1:]], "o-", color="#0072B2", label="expected")
-    right.axhline(tuning.forecasts[0].tokens_per_second, color="#000000", linestyle="--", label="expected of plain decoding")
+    right.plot(
+        nodes,
+        [f.tokens_per_second for f in tuning.forecasts[1:]],
+        "o-",
+        color="#0072B2",
+        label="expected",
+    )
+    right.axhline(
+        tuning.forecasts[0].tokens_per_second,
+        color="#000000",
+        linestyle="--",
+        label="expected of plain decoding",
+    )
     right.plot(tuning.auto_nodes, tuning.auto, "D", color="#009E73", label="auto, measured")
-    right.set(xlabel="drafted tokens per target call, k", ylabel="tokens per second", ylim=(0, None), title="What drafting brings")
+    right.set(
+        xlabel="drafted tokens per target call, k",
+        ylabel="tokens per second",
+        ylim=(0, None),
+        title="What drafting brings",
+    )
     for axes in (left, right):
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)

@@ -9,13 +9,20 @@
 #include <utility>
 #include <vector>
 
-void bind_options(nanobind::module_& m);    // what a caller can ask of a generation
-void bind_core(nanobind::module_& m);       // clocks, races, trees, layouts, verification: the core without a model file
-void bind_learning(nanobind::module_& m);   // what is learnt of a pair: ranks, margins, correction, costs
-void bind_generator(nanobind::module_& m);  // models and generation
-void bind_teacher(nanobind::module_& m);    // what a draft is distilled from
+#include "ersd/tree/draft_tree.h"
 
-using Floats = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
+// One function for each room of the core.
+void bind_race(nanobind::module_& m);
+void bind_tree(nanobind::module_& m);
+void bind_model(nanobind::module_& m);
+void bind_verify(nanobind::module_& m);
+void bind_learning(nanobind::module_& m);
+void bind_decode(nanobind::module_& m);
+void bind_llama(nanobind::module_& m);
+void bind_generator(nanobind::module_& m);
+
+using Floats =
+    nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
 
 inline std::span<const float> view(const Floats& a) { return {a.data(), a.size()}; }
 
@@ -23,8 +30,10 @@ inline std::span<const float> view(const Floats& a) { return {a.data(), a.size()
 template <class T, class... Sizes>
 auto array_of(std::vector<T> values, Sizes... shape) {
   auto* owner = new std::vector<T>(std::move(values));
-  const nanobind::capsule capsule(owner, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return nanobind::ndarray<nanobind::numpy, T, nanobind::ndim<sizeof...(Sizes)>>(owner->data(), {shape...}, capsule);
+  const nanobind::capsule capsule(owner,
+                                  [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return nanobind::ndarray<nanobind::numpy, T, nanobind::ndim<sizeof...(Sizes)>>(
+      owner->data(), {shape...}, capsule);
 }
 
 template <class T>
@@ -37,4 +46,11 @@ auto array(std::vector<T> values) {
 template <class T>
 auto to_numpy(std::span<const T> values) {
   return array(std::vector<T>(values.begin(), values.end()));
+}
+
+// Every node of a tree, in order.
+inline std::vector<int32_t> all_nodes(const ersd::DraftTree& tree) {
+  std::vector<int32_t> nodes(tree.size());
+  for (int32_t i = 0; i < tree.size(); ++i) nodes[i] = i;
+  return nodes;
 }

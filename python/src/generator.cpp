@@ -24,13 +24,15 @@ namespace {
 
 using NoGil = nb::call_guard<nb::gil_scoped_release>;
 
-// Whether Python has a signal to handle, asked at most every 20 ms and only in the main thread, where signals are handled. The error that
-// the handler raises (KeyboardInterrupt) stays set until the call returns.
+// Whether Python has a signal to handle, asked at most every 20 ms and only in the main thread,
+// where signals are handled. The error that the handler raises (KeyboardInterrupt) stays set until
+// the call returns.
 class SignalPoll {
  public:
   bool operator()() {
     const auto now = std::chrono::steady_clock::now();
-    if (std::this_thread::get_id() != main_thread_ || now - last_ < std::chrono::milliseconds(20)) return false;
+    if (std::this_thread::get_id() != main_thread_ || now - last_ < std::chrono::milliseconds(20))
+      return false;
     last_ = now;
     const nb::gil_scoped_acquire gil;
     return PyErr_CheckSignals() != 0;
@@ -82,95 +84,52 @@ void bind_generator(nb::module_& m) {
     }
   });
 
-  nb::class_<Stats>(m, "Stats", "Counts and times of one generation; see ersd.Stats.").def("to_dict", &to_dict);
-
-  nb::class_<TokenLogprob>(m, "TokenLogprob", "A token's log-probability, and the most probable tokens.")
-      .def_ro("token", &TokenLogprob::token)
-      .def_ro("logprob", &TokenLogprob::logprob)
-      .def_ro("top", &TokenLogprob::top);
+  nb::class_<Stats>(m, "Stats", "Counts and times of one generation; see ersd.Stats.")
+      .def("to_dict", &to_dict);
 
   nb::class_<GenerationStep>(m, "GenerationStep")
       .def_ro("text", &GenerationStep::text)
       .def_ro("tokens", &GenerationStep::tokens)
       .def_ro("logprobs", &GenerationStep::logprobs)
       .def_ro("n_accepted", &GenerationStep::n_accepted)
-      .def_prop_ro("finish_reason", [](const GenerationStep& s) { return to_string(s.finish_reason); });
-
-  nb::class_<llama::Model>(m, "Model", "A loaded GGUF file; see ersd.Generator.")
-      .def(
-          "__init__",
-          [](llama::Model* self, const std::string& path, int32_t n_gpu_layers) {
-            const nb::gil_scoped_release no_gil;
-            llama::ModelOptions options;
-            options.n_gpu_layers = n_gpu_layers;
-            new (self) llama::Model(path, options);
-          },
-          "path"_a, "n_gpu_layers"_a = -1)
-      .def_prop_ro("path", &llama::Model::path)
-      .def_prop_ro("description", &llama::Model::description)
-      .def_prop_ro("architecture", &llama::Model::architecture)
-      .def_prop_ro("n_vocab", &llama::Model::n_vocab)
-      .def_prop_ro("n_ctx_train", &llama::Model::n_ctx_train)
-      .def_prop_ro("n_params", &llama::Model::n_params)
-      .def_prop_ro("size", &llama::Model::size)
-      .def_prop_ro("can_branch", &llama::Model::can_branch)
-      .def_prop_ro("bos", &llama::Model::bos)
-      .def_prop_ro("eos", &llama::Model::eos)
-      .def_prop_ro("fim", &llama::Model::fim)
-      .def("is_end", &llama::Model::is_end, "token"_a)
-      .def("metadata", &llama::Model::metadata, "key"_a)
-      .def("chat_prompt", &llama::Model::chat_prompt, "message"_a)
-      .def("tokenize", &llama::Model::tokenize, "text"_a, "add_special"_a = true, "parse_special"_a = true, NoGil())
-      .def(
-          "piece",
-          [](const llama::Model& model, Token token, bool special) {
-            const std::string text = model.piece(token, special);
-            return nb::bytes(text.data(), text.size());
-          },
-          "token"_a, "special"_a = false)
-      .def(
-          "shape",
-          [](const llama::Model& model, const GenerationOptions& options, const std::vector<Token>& history, size_t n_prompt, const Floats& row) {
-            Shaping shaping = llama::make_shaping(model, options.shaping, n_prompt, static_cast<int32_t>(history.size()));
-            const DraftTree tree(history.back());
-            const std::span<const Token> committed(history.data(), history.size() - 1);
-            auto shaped = shaping.target(committed, tree, 0, view(row));
-            FilteredRace race;
-            if (const Allowed allowed = shaping.allowed(committed, tree, 0)) shaped = race.mask(shaped, allowed);
-            return to_numpy(shaped);
-          },
-          "options"_a, "history"_a, "n_prompt"_a, "row"_a,
-          "A row of logits as the options shape it after these tokens, before truncation; f32[n_vocab].");
+      .def_prop_ro("finish_reason",
+                   [](const GenerationStep& s) { return to_string(s.finish_reason); });
 
   nb::class_<Generator>(m, "Generator", "A target and perhaps a draft; see ersd.Generator.")
       .def(
           "__init__",
-          [](Generator* self, const std::string& target, const std::string& draft, int32_t n_ctx, int32_t n_batch, int32_t n_threads,
-             int32_t n_gpu_layers, int32_t draft_n_gpu_layers, int32_t main_gpu, int32_t split_mode, std::vector<float> tensor_split, bool use_mmap,
-             bool use_mlock, int32_t flash_attn, bool offload_kqv, std::string type_k, std::string type_v, bool context_shift, int32_t n_keep,
-             std::string lora_path, float lora_scale) {
+          [](Generator* self, const std::string& target, const std::string& draft, int32_t n_ctx,
+             int32_t n_batch, int32_t n_threads, int32_t n_gpu_layers, int32_t draft_n_gpu_layers,
+             int32_t main_gpu, int32_t split_mode, std::vector<float> tensor_split, bool use_mmap,
+             bool use_mlock, int32_t flash_attn, bool offload_kqv, std::string type_k,
+             std::string type_v, bool context_shift, int32_t n_keep, std::string lora_path,
+             float lora_scale) {
             Generator::Options options;
-            options.target = {n_gpu_layers, main_gpu, split_mode, std::move(tensor_split), use_mmap, use_mlock, {}, 1};
+            options.target = {n_gpu_layers, main_gpu,  split_mode, std::move(tensor_split),
+                              use_mmap,     use_mlock, {},         1};
             options.draft = options.target;
             options.draft.n_gpu_layers = draft_n_gpu_layers;
             options.target.lora_path = std::move(lora_path);
             options.target.lora_scale = lora_scale;
-            options.context = {n_ctx, n_batch, n_threads, flash_attn, std::move(type_k), std::move(type_v), offload_kqv, true};
+            options.context = {
+                n_ctx,       n_batch, n_threads, flash_attn, std::move(type_k), std::move(type_v),
+                offload_kqv, true};
             options.context_shift = context_shift;
             options.n_keep = n_keep;
             const nb::gil_scoped_release no_gil;
             new (self) Generator(target, draft, options, SignalPoll());
           },
-          "target"_a, "draft"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_threads"_a, "n_gpu_layers"_a, "draft_n_gpu_layers"_a, "main_gpu"_a,
-          "split_mode"_a, "tensor_split"_a, "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a, "context_shift"_a,
-          "n_keep"_a, "lora_path"_a, "lora_scale"_a)
+          "target"_a, "draft"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_threads"_a,
+          "n_gpu_layers"_a, "draft_n_gpu_layers"_a, "main_gpu"_a, "split_mode"_a, "tensor_split"_a,
+          "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a,
+          "context_shift"_a, "n_keep"_a, "lora_path"_a, "lora_scale"_a)
       .def("check_prompt", &Generator::check_prompt, "prompt"_a)
       .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
       .def("step", &Generator::step, NoGil())
       .def(
-          "observe",
+          "step_with_rank",
           [](Generator& g) {
-            const Ranked position = g.observe();
+            const RankedToken position = g.step_with_rank();
             return std::pair(position.token, position.rank);
           },
           NoGil())
@@ -185,13 +144,17 @@ void bind_generator(nb::module_& m) {
           "save",
           [](Generator& g) {
             const Generator::State state = g.save();
-            const auto bytes = [](const std::vector<uint8_t>& data) { return nb::bytes(data.data(), data.size()); };
-            return std::tuple(state.target.tokens, bytes(state.target.data), state.draft.tokens, bytes(state.draft.data));
+            const auto bytes = [](const std::vector<uint8_t>& data) {
+              return nb::bytes(data.data(), data.size());
+            };
+            return std::tuple(state.target.tokens, bytes(state.target.data), state.draft.tokens,
+                              bytes(state.draft.data));
           },
           "Tokens and bytes of the target's cache, then of the draft's.")
       .def(
           "load",
-          [](Generator& g, std::vector<Token> tokens, const nb::bytes& data, std::vector<Token> draft_tokens, const nb::bytes& draft_data) {
+          [](Generator& g, std::vector<Token> tokens, const nb::bytes& data,
+             std::vector<Token> draft_tokens, const nb::bytes& draft_data) {
             const auto copy = [](const nb::bytes& bytes) {
               const auto* begin = reinterpret_cast<const uint8_t*>(bytes.c_str());
               return std::vector<uint8_t>(begin, begin + bytes.size());
@@ -208,16 +171,21 @@ void bind_generator(nb::module_& m) {
       .def_prop_ro("n_ctx", &Generator::n_ctx)
       .def_prop_ro("n_threads", &Generator::n_threads);
 
-  m.def(
-      "devices",
-      [] {
-        std::vector<std::tuple<std::string, std::string, bool>> found;
-        for (const auto& d : llama::devices()) found.emplace_back(d.name, d.description, d.gpu);
-        return found;
-      },
-      "The devices that llama.cpp found: (name, description, whether it is a GPU).");
-  m.def("features", &llama::features, "What llama.cpp's build uses, in its own words.");
-  m.def("take_log", &llama::start, "Takes llama.cpp's log back from whoever set it last.");
-  m.def("set_verbose", &llama::set_verbose, "verbose"_a);
-  m.def("quantize", &llama::quantize, "path"_a, "out_path"_a, "type"_a, "n_threads"_a = 0, NoGil());
+  nb::class_<TextStream>(m, "TextStream", "Token bytes to text that can be shown.")
+      .def(nb::init<std::vector<std::string>>(), "stop"_a = std::vector<std::string>{})
+      .def(
+          "push",
+          [](TextStream& t, const nb::bytes& bytes) {
+            std::string out;
+            t.push({bytes.c_str(), bytes.size()}, out);
+            return out;
+          },
+          "bytes"_a)
+      .def("finish",
+           [](TextStream& t) {
+             std::string out;
+             t.finish(out);
+             return out;
+           })
+      .def_prop_ro("stopped", &TextStream::stopped);
 }

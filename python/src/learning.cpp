@@ -9,8 +9,8 @@
 #include <tuple>
 
 #include "bind.h"
-#include "ersd/controller.h"
-#include "ersd/profile.h"
+#include "ersd/learning/controller.h"
+#include "ersd/learning/profile.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -23,37 +23,46 @@ using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::c
 }  // namespace
 
 void bind_learning(nb::module_& m) {
-  nb::class_<MarginModel>(m, "MarginModel", "The probability that the target's token is the r-th of the draft's arrivals, from the race's margins.")
+  nb::class_<MarginModel>(m, "MarginModel",
+                          "The probability that the target's token is the r-th of the draft's "
+                          "arrivals, from the race's margins.")
       .def(nb::init<>())
       .def_prop_ro_static("n_arrivals", [](nb::handle) { return MarginModel::kArrivals; })
-      .def(nb::init<const MarginModel::Coefficients&, const MarginModel::Matrix&>(), "coefficients"_a, "information"_a)
+      .def(nb::init<const MarginModel::Coefficients&, const MarginModel::Matrix&>(),
+           "coefficients"_a, "information"_a)
       .def_prop_ro("coefficients", &MarginModel::coefficients)
       .def_prop_ro("information", &MarginModel::information)
       .def(
           "predict",
-          [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options, const Clock& clock) {
-            const auto arrivals = race.arrivals(view(logits), options, clock, MarginModel::kArrivals);
+          [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options,
+             const Clock& clock) {
+            const auto arrivals =
+                race.arrivals(view(logits), options, clock, MarginModel::kArrivals);
             std::vector<double> hits;
             model.predict(arrivals, view(logits), options.temperature, hits);
             return array(std::move(hits));
           },
-          "race"_a, "logits"_a, "options"_a, "clock"_a, "The probabilities of the first arrivals; f64[<= 32].")
+          "race"_a, "logits"_a, "options"_a, "clock"_a,
+          "The probabilities of the first arrivals; f64[<= 32].")
       .def(
-          "observe",
-          [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options, const Clock& clock, int32_t rank) {
-            model.observe(race.arrivals(view(logits), options, clock, MarginModel::kArrivals), view(logits), options.temperature, rank);
+          "learn",
+          [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options,
+             const Clock& clock, int32_t rank) {
+            model.learn(race.arrivals(view(logits), options, clock, MarginModel::kArrivals),
+                        view(logits), options.temperature, rank);
           },
-          "race"_a, "logits"_a, "options"_a, "clock"_a, "rank"_a, "The target's token was the arrival of this rank.");
+          "race"_a, "logits"_a, "options"_a, "clock"_a, "rank"_a,
+          "The target's token was the arrival of this rank.");
 
   nb::class_<Correction>(m, "Correction", "What is added to the draft's logits.")
       .def(nb::init<>())
       .def(
-          "observe",
-          [](Correction& c, Token before, const Floats& target, const Floats& draft, float temperature) {
-            c.observe(before, view(target), view(draft), temperature);
-          },
+          "learn",
+          [](Correction& c, Token before, const Floats& target, const Floats& draft,
+             float temperature) { c.learn(before, view(target), view(draft), temperature); },
           "before"_a, "target"_a, "draft"_a, "temperature"_a,
-          "A verified position: logits of both, the draft's with the correction in them; f32[n_vocab].")
+          "A verified position: logits of both, the draft's with the correction in them; "
+          "f32[n_vocab].")
       .def(
           "apply",
           [](const Correction& c, Token before, const Floats& row) {
@@ -61,7 +70,8 @@ void bind_learning(nb::module_& m) {
             c.apply(before, out);
             return array(std::move(out));
           },
-          "before"_a, "row"_a, "The row of the token after `before` with the correction added; f32[n_vocab].")
+          "before"_a, "row"_a,
+          "The row of the token after `before` with the correction added; f32[n_vocab].")
       .def(
           "state",
           [](const Correction& c) {
@@ -69,28 +79,35 @@ void bind_learning(nb::module_& m) {
             std::vector<float> bias, squares;
             for (const Token context : c.contexts())
               for (const auto& entry : c.entries(context))
-                before.push_back(context), token.push_back(entry.token), bias.push_back(entry.bias), squares.push_back(entry.squares);
-            return std::tuple(array(std::move(before)), array(std::move(token)), array(std::move(bias)), array(std::move(squares)));
+                before.push_back(context), token.push_back(entry.token), bias.push_back(entry.bias),
+                    squares.push_back(entry.squares);
+            return std::tuple(array(std::move(before)), array(std::move(token)),
+                              array(std::move(bias)), array(std::move(squares)));
           },
-          "Its entries, by the token before and the token: (before, token, bias, squares), i32 and f32[n_entries]; before is -1 for any.")
+          "Its entries, by the token before and the token: (before, token, bias, squares), i32 and "
+          "f32[n_entries]; before is -1 for any.")
       .def(
           "restore",
-          [](Correction& c, const Tokens& before, const Tokens& token, const Floats& bias, const Floats& squares) {
-            if (token.size() != before.size() || bias.size() != before.size() || squares.size() != before.size())
+          [](Correction& c, const Tokens& before, const Tokens& token, const Floats& bias,
+             const Floats& squares) {
+            if (token.size() != before.size() || bias.size() != before.size() ||
+                squares.size() != before.size())
               throw std::invalid_argument("the arrays of a correction must be equally long");
             std::map<Token, std::vector<Correction::Entry>> entries;
-            for (size_t i = 0; i < before.size(); ++i) entries[before(i)].push_back({token(i), bias(i), squares(i)});
+            for (size_t i = 0; i < before.size(); ++i)
+              entries[before(i)].push_back({token(i), bias(i), squares(i)});
             Correction restored;
             for (auto& [context, mine] : entries) restored.set(context, std::move(mine));
             c = std::move(restored);
           },
           "before"_a, "token"_a, "bias"_a, "squares"_a, "Goes on from the state() of another.");
 
-  nb::class_<RankHistogram>(m, "RankHistogram", "How often the emitted token was the r-th of the draft's race order.")
+  nb::class_<RankHistogram>(m, "RankHistogram",
+                            "How often the emitted token was the r-th of the draft's race order.")
       .def(nb::init<>())
       .def(nb::init<const RankHistogram::Weights&>(), "weights"_a)
       .def_prop_ro("weights", &RankHistogram::weights)
-      .def("observe", &RankHistogram::observe, "rank"_a)
+      .def("learn", &RankHistogram::learn, "rank"_a)
       .def(
           "probabilities",
           [](const RankHistogram& h) {
@@ -105,7 +122,7 @@ void bind_learning(nb::module_& m) {
       .def_prop_ro("points", &CostCurve::points)
       .def("set", &CostCurve::set, "ms"_a)
       .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a)
-      .def("observe", &CostCurve::observe, "n"_a, "ms"_a)
+      .def("learn", &CostCurve::learn, "n"_a, "ms"_a)
       .def("__call__", &CostCurve::operator(), "n"_a);
 
   nb::class_<Controller::Plan>(m, "Plan", "k of the next call, and what is expected of it.")
@@ -116,25 +133,31 @@ void bind_learning(nb::module_& m) {
       .def(nb::init<>())
       .def(
           "plan",
-          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft, int32_t n_missing, int32_t max_depth) {
-            Shapes shapes;
-            return c.plan([&](int32_t k) -> const TreeShape& { return shapes.optimal(ranks, k, max_depth); }, ranks, target, draft, n_missing);
+          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target,
+             const CostCurve& draft, int32_t n_missing, int32_t max_depth) {
+            TreeShapeBuilder shapes;
+            return c.plan(
+                [&](int32_t k) -> const TreeShape& { return shapes.optimal(ranks, k, max_depth); },
+                ranks, target, draft, n_missing);
           },
           "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64)
       .def(
-          "hold",
-          [](Controller& c, const TreeShape& shape, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft) {
-            return c.hold(shape, ranks, target, draft);
-          },
+          "plan_fixed",
+          [](Controller& c, const TreeShape& shape, const std::vector<double>& ranks,
+             const CostCurve& target,
+             const CostCurve& draft) { return c.plan_fixed(shape, ranks, target, draft); },
           "shape"_a, "ranks"_a, "target"_a, "draft"_a)
       .def(
           "forecast",
-          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target, const CostCurve& draft) {
-            Shapes shapes;
-            return c.forecast([&](int32_t k) -> const TreeShape& { return shapes.optimal(ranks, k, 64); }, ranks, target, draft);
+          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target,
+             const CostCurve& draft) {
+            TreeShapeBuilder shapes;
+            return c.forecast(
+                [&](int32_t k) -> const TreeShape& { return shapes.optimal(ranks, k, 64); }, ranks,
+                target, draft);
           },
           "ranks"_a, "target"_a, "draft"_a)
-      .def("observe", &Controller::observe, "n_accepted"_a, "ms"_a)
+      .def("learn", &Controller::learn, "n_accepted"_a, "ms"_a)
       .def("replan", &Controller::replan);
 
   nb::class_<Profile>(m, "Profile", "What is known of a pair: see ersd.profile.")
@@ -142,9 +165,11 @@ void bind_learning(nb::module_& m) {
       .def_rw("target", &Profile::target)
       .def_rw("draft", &Profile::draft)
       .def_prop_rw(
-          "ranks", [](const Profile& p) { return p.learnt.ranks; }, [](Profile& p, const RankHistogram& ranks) { p.learnt.ranks = ranks; })
+          "ranks", [](const Profile& p) { return p.learnt.ranks; },
+          [](Profile& p, const RankHistogram& ranks) { p.learnt.ranks = ranks; })
       .def_prop_rw(
-          "margins", [](const Profile& p) { return p.learnt.margins; }, [](Profile& p, const MarginModel& margins) { p.learnt.margins = margins; })
+          "margins", [](const Profile& p) { return p.learnt.margins; },
+          [](Profile& p, const MarginModel& margins) { p.learnt.margins = margins; })
       .def_prop_rw(
           "correction", [](const Profile& p) { return p.learnt.correction; },
           [](Profile& p, const Correction& correction) { p.learnt.correction = correction; });

@@ -3,9 +3,12 @@
 
 NB_MODULE(_core, m) {
   m.doc() = "The C++ core of ersd. Private: use the names in the package ersd.";
-  bind_options(m);
-  bind_core(m);
+  bind_race(m);
+  bind_tree(m);
+  bind_model(m);
+  bind_verify(m);
   bind_learning(m);
+  bind_decode(m);
+  bind_llama(m);
   bind_generator(m);
-  bind_teacher(m);
 }

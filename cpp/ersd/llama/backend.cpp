@@ -34,7 +34,8 @@ void log(ggml_log_level level, const char* text, void*) {
 
 void start() {
   static std::once_flag once;
-  llama_log_set(log, nullptr);  // each time: another user of llama.cpp in this process may have set its own
+  llama_log_set(
+      log, nullptr);  // each time: another user of llama.cpp in this process may have set its own
   std::call_once(once, [] {
     ggml_backend_load_all();
     llama_backend_init();
@@ -54,8 +55,9 @@ std::vector<Device> devices() {
   for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
     ggml_backend_dev_t device = ggml_backend_dev_get(i);
     const auto type = ggml_backend_dev_type(device);
-    found.push_back({ggml_backend_dev_name(device), ggml_backend_dev_description(device),
-                     type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU});
+    found.push_back(
+        {ggml_backend_dev_name(device), ggml_backend_dev_description(device),
+         type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU});
   }
   return found;
 }

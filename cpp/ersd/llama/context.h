@@ -1,13 +1,14 @@
-// A model with its cache: tree decoding through llama.cpp, and a cache in which accepted tokens lie as plain decoding leaves them.
+// A model with its cache: tree decoding through llama.cpp, and a cache in which accepted tokens lie
+// as plain decoding leaves them.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <vector>
 
-#include "ersd/batch.h"
-#include "ersd/language_model.h"
 #include "ersd/llama/model.h"
+#include "ersd/model/language_model.h"
+#include "ersd/tree/batch.h"
 
 struct llama_context;
 struct llama_batch;
@@ -19,25 +20,30 @@ struct ContextOptions {
   int32_t n_batch = 512;    // tokens per call when a prompt is read
   int32_t n_threads = 0;    // 0: one per core
   int32_t flash_attn = -1;  // -1: as llama.cpp finds best, 0: off, 1: on
-  // Types of the cache: "f16", "bf16", "f32", "q8_0", ...; empty: bf16 keys and f16 values where the cache is on the CPU, f16 elsewhere.
-  // On the CPU, llama.cpp's attention over an f16/f16 cache takes another path (so gives other bits) for 1 token, for 2 to 63, and for
-  // more; over keys and values of two types it takes one path for all, and speculated text equals plain text bit for bit.
+  // Types of the cache: "f16", "bf16", "f32", "q8_0", ...; empty: bf16 keys and f16 values where
+  // the cache is on the CPU, f16 elsewhere. On the CPU, llama.cpp's attention over an f16/f16 cache
+  // takes another path (so gives other bits) for 1 token, for 2 to 63, and for more; over keys and
+  // values of two types it takes one path for all, and speculated text equals plain text bit for
+  // bit.
   std::string type_k, type_v;
   bool offload_kqv = true;
-  bool exact = true;  // keep accepted tokens in the cells where plain decoding puts them; a draft does without
+  bool exact = true;  // keep accepted tokens in the cells where plain decoding puts them; a draft
+                      // does without
 };
 
 class Context : public LanguageModel {
  public:
-  // The model must outlive the context. interrupted: asked now and then while decoding; true makes decode() throw Interrupted.
-  // Throws std::invalid_argument for bad options, std::runtime_error with llama.cpp's own words where it cannot make the context.
+  // The model must outlive the context. interrupted: asked now and then while decoding; true makes
+  // decode() throw Interrupted. Throws std::invalid_argument for bad options, std::runtime_error
+  // with llama.cpp's own words where it cannot make the context.
   Context(const Model& model, const ContextOptions& options, std::function<bool()> interrupted);
   ~Context() override;
 
   int32_t n_vocab() const override { return n_vocab_; }
   int32_t n_ctx() const override { return n_ctx_; }
   std::span<const Token> cached() const override { return cached_; }
-  void decode(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes) override;
+  void decode(std::span<const Token> history, const DraftTree& tree,
+              std::span<const int32_t> nodes) override;
   std::span<const float> logits(int32_t node) const override;
   void commit(const DraftTree& tree, int32_t node) override;
   void rollback(int32_t n) override;
@@ -51,7 +57,8 @@ class Context : public LanguageModel {
     std::vector<uint8_t> data;
   };
   State save();  // forgets an uncommitted tree
-  // Throws std::invalid_argument for a state of another model or of another kind of cache, or one longer than the context; the cache is empty then.
+  // Throws std::invalid_argument for a state of another model or of another kind of cache, or one
+  // longer than the context; the cache is empty then.
   void load(const State& state);
 
  private:

@@ -26,17 +26,21 @@ void ask(llama_sampler* sampler, std::span<const Token> tokens, std::span<uint8_
 
 void FreeSampler::operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
 
-Grammar::Grammar(const Model& model, const std::string& gbnf, size_t n_prompt) : model_(model), n_committed_(n_prompt) {
+Grammar::Grammar(const Model& model, const std::string& gbnf, size_t n_prompt)
+    : model_(model), n_committed_(n_prompt) {
   take_error();
   Sampler sampler(llama_sampler_init_grammar(model.vocab(), gbnf.c_str(), "root"));
   if (!sampler) {
     const std::string error = take_error();
-    throw std::invalid_argument("grammar must be GBNF text with a rule 'root': llama.cpp cannot read it" + (error.empty() ? "" : " (" + error + ")"));
+    throw std::invalid_argument(
+        "grammar must be GBNF text with a rule 'root': llama.cpp cannot read it" +
+        (error.empty() ? "" : " (" + error + ")"));
   }
   states_.push_back({-1, -1, Phase::kOpen, std::move(sampler)});
 }
 
-void Grammar::filter(std::span<const Token> history, std::span<const Token> tokens, std::span<uint8_t> allowed) {
+void Grammar::filter(std::span<const Token> history, std::span<const Token> tokens,
+                     std::span<uint8_t> allowed) {
   const State& state = states_[static_cast<size_t>(find(history))];
   if (state.phase == Phase::kOpen) return ask(state.sampler.get(), tokens, allowed);
   std::fill(allowed.begin(), allowed.end(), state.phase == Phase::kEnded);
@@ -54,7 +58,8 @@ int32_t Grammar::find(std::span<const Token> history) {
   int32_t state = 0;
   for (const Token token : history.subspan(n_committed_)) {
     auto next = static_cast<size_t>(state) + 1;
-    while (next < states_.size() && (states_[next].parent != state || states_[next].token != token)) ++next;
+    while (next < states_.size() && (states_[next].parent != state || states_[next].token != token))
+      ++next;
     state = next < states_.size() ? static_cast<int32_t>(next) : add(state, token);
   }
   return state;
@@ -65,7 +70,8 @@ int32_t Grammar::add(int32_t parent, Token token) {
   State state{token, parent, before.phase, nullptr};
   if (before.phase == Phase::kOpen) {
     uint8_t allowed = 0;
-    ask(before.sampler.get(), {&token, 1}, {&allowed, 1});  // llama.cpp aborts on accepting what it refuses
+    ask(before.sampler.get(), {&token, 1},
+        {&allowed, 1});  // llama.cpp aborts on accepting what it refuses
     state.phase = !allowed ? Phase::kRefused : model_.is_end(token) ? Phase::kEnded : Phase::kOpen;
     if (state.phase == Phase::kOpen) {
       state.sampler.reset(llama_sampler_clone(before.sampler.get()));

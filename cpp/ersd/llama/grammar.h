@@ -1,4 +1,5 @@
-// A GBNF grammar over a model's tokens: which may come after the answer so far. llama.cpp's own, with its states kept along the paths of a tree.
+// A GBNF grammar over a model's tokens: which may come after the answer so far. llama.cpp's own,
+// with its states kept along the paths of a tree.
 #pragma once
 
 #include <memory>
@@ -6,7 +7,7 @@
 #include <vector>
 
 #include "ersd/llama/model.h"
-#include "ersd/shaping.h"
+#include "ersd/verify/logits_processor.h"
 
 struct llama_sampler;
 
@@ -19,11 +20,13 @@ using Sampler = std::unique_ptr<llama_sampler, FreeSampler>;
 
 class Grammar : public TokenFilter {
  public:
-  // gbnf: with a rule "root"; n_prompt: tokens before the answer. The model must outlive the grammar. Throws std::invalid_argument for text that is
-  // no grammar. End tokens may come where the answer is complete; after one, anything may, as nothing of it is shown.
+  // gbnf: with a rule "root"; n_prompt: tokens before the answer. The model must outlive the
+  // grammar. Throws std::invalid_argument for text that is no grammar. End tokens may come where
+  // the answer is complete; after one, anything may, as nothing of it is shown.
   Grammar(const Model& model, const std::string& gbnf, size_t n_prompt);
 
-  void filter(std::span<const Token> history, std::span<const Token> tokens, std::span<uint8_t> allowed) override;
+  void filter(std::span<const Token> history, std::span<const Token> tokens,
+              std::span<uint8_t> allowed) override;
   void commit(std::span<const Token> history) override;
   void shift(size_t n) override { n_committed_ -= n; }
 

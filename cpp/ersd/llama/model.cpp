@@ -12,6 +12,7 @@
 #include <fstream>
 #include <utility>
 
+#include "ersd/check.h"
 #include "ersd/llama/backend.h"
 
 namespace ersd::llama {
@@ -21,22 +22,28 @@ namespace {
 void check_file(const std::string& path) {
   namespace fs = std::filesystem;
   if (!fs::exists(path)) throw FileNotFound("no such model file: '" + path + "'");
-  if (fs::is_directory(path)) throw std::invalid_argument("'" + path + "' is a directory, expected a GGUF file");
+  if (fs::is_directory(path))
+    throw std::invalid_argument("'" + path + "' is a directory, expected a GGUF file");
   std::array<char, 4> magic{};
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("'" + path + "' cannot be opened for reading");
   file.read(magic.data(), magic.size());
-  if (std::string_view(magic.data(), 4) != "GGUF") throw std::invalid_argument("'" + path + "' is not a GGUF file: it does not begin with 'GGUF'");
+  if (std::string_view(magic.data(), 4) != "GGUF")
+    throw std::invalid_argument("'" + path + "' is not a GGUF file: it does not begin with 'GGUF'");
 
-  const std::unique_ptr<gguf_context, decltype(&gguf_free)> header(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = nullptr}), gguf_free);
-  if (!header) throw std::invalid_argument("'" + path + "' is a truncated or damaged GGUF file: its header cannot be read");
+  const std::unique_ptr<gguf_context, decltype(&gguf_free)> header(
+      gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = nullptr}), gguf_free);
+  if (!header)
+    throw std::invalid_argument("'" + path +
+                                "' is a truncated or damaged GGUF file: its header cannot be read");
   uint64_t needed = gguf_get_data_offset(header.get());
   for (int64_t i = 0; i < gguf_get_n_tensors(header.get()); ++i)
-    needed = std::max<uint64_t>(needed,
-                                gguf_get_data_offset(header.get()) + gguf_get_tensor_offset(header.get(), i) + gguf_get_tensor_size(header.get(), i));
+    needed = std::max<uint64_t>(needed, gguf_get_data_offset(header.get()) +
+                                            gguf_get_tensor_offset(header.get(), i) +
+                                            gguf_get_tensor_size(header.get(), i));
   if (const uint64_t size = fs::file_size(path); size < needed)
-    throw std::invalid_argument("'" + path + "' is truncated: its tensors end at byte " + std::to_string(needed) + ", the file at " +
-                                std::to_string(size));
+    throw std::invalid_argument("'" + path + "' is truncated: its tensors end at byte " +
+                                std::to_string(needed) + ", the file at " + std::to_string(size));
 }
 
 // The middle of most messages about a failure in llama.cpp.
@@ -57,10 +64,12 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   params.n_gpu_layers = options.n_gpu_layers;
   params.main_gpu = options.main_gpu;
   params.split_mode = static_cast<llama_split_mode>(options.split_mode);
-  params.load_mode = options.use_mlock ? (options.use_mmap ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MLOCK)
-                                       : (options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE);
+  params.load_mode = options.use_mlock
+                         ? (options.use_mmap ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MLOCK)
+                         : (options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE);
   if (options.tensor_split.size() > llama_max_devices())
-    throw std::invalid_argument("tensor_split must have at most " + std::to_string(llama_max_devices()) + " shares, got " +
+    throw std::invalid_argument("tensor_split must have at most " +
+                                std::to_string(llama_max_devices()) + " shares, got " +
                                 std::to_string(options.tensor_split.size()));
   std::vector<float> split = options.tensor_split;
   split.resize(llama_max_devices());
@@ -69,19 +78,27 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   if (!model_) throw std::runtime_error("llama.cpp could not load '" + path + "'" + reason());
   vocab_ = llama_model_get_vocab(model_.get());
   on_gpu_ = options.n_gpu_layers != 0 && has_gpu();
-  if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE) throw std::invalid_argument("'" + path + "' has no vocabulary, expected a text model");
-  if (!llama_model_has_decoder(model_.get()) || llama_model_has_encoder(model_.get()) || llama_model_is_diffusion(model_.get()))
-    throw std::invalid_argument("'" + path + "' (" + architecture() + ") does not generate text from left to right, expected a decoder-only model");
+  if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE)
+    throw std::invalid_argument("'" + path + "' has no vocabulary, expected a text model");
+  if (!llama_model_has_decoder(model_.get()) || llama_model_has_encoder(model_.get()) ||
+      llama_model_is_diffusion(model_.get()))
+    throw std::invalid_argument(
+        "'" + path + "' (" + architecture() +
+        ") does not generate text from left to right, expected a decoder-only model");
   if (!options.lora_path.empty()) load_lora(options);
 }
 
 void Model::load_lora(const ModelOptions& options) {
-  if (!std::isfinite(options.lora_scale)) throw std::invalid_argument("lora_scale must be finite, got " + std::to_string(options.lora_scale));
+  if (!std::isfinite(options.lora_scale))
+    throw std::invalid_argument("lora_scale must be finite, got " +
+                                std::to_string(options.lora_scale));
   check_file(options.lora_path);
   take_error();
   lora_ = llama_adapter_lora_init(model_.get(), options.lora_path.c_str());
   lora_scale_ = options.lora_scale;
-  if (!lora_) throw std::invalid_argument("'" + options.lora_path + "' is not a LoRA adapter for '" + path_ + "'" + reason());
+  if (!lora_)
+    throw std::invalid_argument("'" + options.lora_path + "' is not a LoRA adapter for '" + path_ +
+                                "'" + reason());
 }
 
 std::string Model::description() const {
@@ -107,46 +124,58 @@ int32_t Model::n_vocab() const { return llama_vocab_n_tokens(vocab_); }
 int32_t Model::n_ctx_train() const { return llama_model_n_ctx_train(model_.get()); }
 uint64_t Model::n_params() const { return llama_model_n_params(model_.get()); }
 uint64_t Model::size() const { return llama_model_size(model_.get()); }
-bool Model::can_branch() const { return !llama_model_is_recurrent(model_.get()) && !llama_model_is_hybrid(model_.get()); }
+bool Model::can_branch() const {
+  return !llama_model_is_recurrent(model_.get()) && !llama_model_is_hybrid(model_.get());
+}
 bool Model::is_end(Token token) const { return llama_vocab_is_eog(vocab_, token); }
 Token Model::bos() const { return llama_vocab_bos(vocab_); }
 Token Model::eos() const { return llama_vocab_eos(vocab_); }
-std::array<Token, 3> Model::fim() const { return {llama_vocab_fim_pre(vocab_), llama_vocab_fim_suf(vocab_), llama_vocab_fim_mid(vocab_)}; }
+std::array<Token, 3> Model::fim() const {
+  return {llama_vocab_fim_pre(vocab_), llama_vocab_fim_suf(vocab_), llama_vocab_fim_mid(vocab_)};
+}
 
 std::string Model::chat_prompt(const std::string& message) const {
   const llama_chat_message user{"user", message.c_str()};
   std::string text(2 * message.size() + 1024, '\0');
   const char* chat_template = llama_model_chat_template(model_.get(), nullptr);
-  const int32_t n = chat_template ? llama_chat_apply_template(chat_template, &user, 1, true, text.data(), static_cast<int32_t>(text.size())) : -1;
-  if (n < 0 || static_cast<size_t>(n) > text.size()) throw std::runtime_error("'" + path_ + "' has no chat template that llama.cpp knows");
+  const int32_t n = chat_template
+                        ? llama_chat_apply_template(chat_template, &user, 1, true, text.data(),
+                                                    static_cast<int32_t>(text.size()))
+                        : -1;
+  if (n < 0 || static_cast<size_t>(n) > text.size())
+    throw std::runtime_error("'" + path_ + "' has no chat template that llama.cpp knows");
   text.resize(static_cast<size_t>(n));
   return text;
 }
 
-std::vector<Token> Model::tokenize(const std::string& text, bool add_special, bool parse_special) const {
+std::vector<Token> Model::tokenize(const std::string& text, bool add_special,
+                                   bool parse_special) const {
   std::vector<Token> tokens(text.size() + 8);
   const auto run = [&] {
-    return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(), static_cast<int32_t>(tokens.size()), add_special,
-                          parse_special);
+    return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
+                          static_cast<int32_t>(tokens.size()), add_special, parse_special);
   };
   int32_t n = run();
   if (n < 0 && n != INT32_MIN) {
     tokens.resize(static_cast<size_t>(-n));
     n = run();
   }
-  if (n < 0) throw std::runtime_error("llama.cpp could not tokenise a text of " + std::to_string(text.size()) + " bytes" + reason());
+  if (n < 0)
+    throw std::runtime_error("llama.cpp could not tokenise a text of " +
+                             std::to_string(text.size()) + " bytes" + reason());
   tokens.resize(static_cast<size_t>(n));
   return tokens;
 }
 
 std::string Model::piece(Token token, bool special) const {
-  if (token < 0 || token >= n_vocab())
-    throw std::invalid_argument("token must be between 0 and " + std::to_string(n_vocab() - 1) + ", got " + std::to_string(token));
+  check_between("token", token, 0, n_vocab() - 1);
   std::string text(32, '\0');
-  int32_t n = llama_token_to_piece(vocab_, token, text.data(), static_cast<int32_t>(text.size()), 0, special);
+  int32_t n = llama_token_to_piece(vocab_, token, text.data(), static_cast<int32_t>(text.size()), 0,
+                                   special);
   if (n < 0) {
     text.resize(static_cast<size_t>(-n));
-    n = llama_token_to_piece(vocab_, token, text.data(), static_cast<int32_t>(text.size()), 0, special);
+    n = llama_token_to_piece(vocab_, token, text.data(), static_cast<int32_t>(text.size()), 0,
+                             special);
   }
   text.resize(static_cast<size_t>(std::max(n, 0)));
   return text;
@@ -154,27 +183,36 @@ std::string Model::piece(Token token, bool special) const {
 
 void check_same_vocabulary(const Model& target, const Model& draft) {
   const auto refuse = [&](const std::string& difference) {
-    throw std::invalid_argument("the draft '" + draft.path() + "' does not share the vocabulary of the target '" + target.path() +
+    throw std::invalid_argument("the draft '" + draft.path() +
+                                "' does not share the vocabulary of the target '" + target.path() +
                                 "': " + difference);
   };
   const auto *t = llama_model_get_vocab(target.get()), *d = llama_model_get_vocab(draft.get());
   const int32_t common = std::min(target.n_vocab(), draft.n_vocab());
   for (int32_t token = 0; token < common; ++token) {
-    const std::string in_target = llama_vocab_get_text(t, token), in_draft = llama_vocab_get_text(d, token);
-    if (in_target != in_draft) refuse("token " + std::to_string(token) + " is '" + in_target + "' in the target and '" + in_draft + "' in the draft");
+    const std::string in_target = llama_vocab_get_text(t, token),
+                      in_draft = llama_vocab_get_text(d, token);
+    if (in_target != in_draft)
+      refuse("token " + std::to_string(token) + " is '" + in_target + "' in the target and '" +
+             in_draft + "' in the draft");
   }
   if (std::abs(target.n_vocab() - draft.n_vocab()) > 128)
-    refuse("the target has " + std::to_string(target.n_vocab()) + " tokens, the draft " + std::to_string(draft.n_vocab()));
+    refuse("the target has " + std::to_string(target.n_vocab()) + " tokens, the draft " +
+           std::to_string(draft.n_vocab()));
 }
 
-void quantize(const std::string& path, const std::string& out_path, const std::string& type, int32_t n_threads) {
-  static constexpr std::array kTypes{std::pair{"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K}, std::pair{"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
-                                     std::pair{"Q4_1", LLAMA_FTYPE_MOSTLY_Q4_1}, std::pair{"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
-                                     std::pair{"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0}, std::pair{"F16", LLAMA_FTYPE_MOSTLY_F16},
-                                     std::pair{"BF16", LLAMA_FTYPE_MOSTLY_BF16}};
-  const auto* found = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& t) { return type == t.first; });
+void quantize(const std::string& path, const std::string& out_path, const std::string& type,
+              int32_t n_threads) {
+  static constexpr std::array kTypes{
+      std::pair{"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K}, std::pair{"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
+      std::pair{"Q4_1", LLAMA_FTYPE_MOSTLY_Q4_1}, std::pair{"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
+      std::pair{"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0}, std::pair{"F16", LLAMA_FTYPE_MOSTLY_F16},
+      std::pair{"BF16", LLAMA_FTYPE_MOSTLY_BF16}};
+  const auto* found =
+      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& t) { return type == t.first; });
   if (found == kTypes.end())
-    throw std::invalid_argument("quantize: unknown type '" + type + "', expected Q2_K, Q4_0, Q4_1, Q4_K_M, Q8_0, F16 or BF16");
+    throw std::invalid_argument("quantize: unknown type '" + type +
+                                "', expected Q2_K, Q4_0, Q4_1, Q4_K_M, Q8_0, F16 or BF16");
   start();
   check_file(path);
   take_error();

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "ersd/noise.h"
+#include "ersd/token.h"
 
 struct llama_adapter_lora;
 struct llama_model;
@@ -35,8 +35,9 @@ struct ModelOptions {
 
 class Model {
  public:
-  // Throws FileNotFound; std::invalid_argument for a file that is not GGUF, is cut short or is no text generator, and for an adapter that is not
-  // made for this model; std::runtime_error with llama.cpp's own words where it cannot load the file.
+  // Throws FileNotFound; std::invalid_argument for a file that is not GGUF, is cut short or is no
+  // text generator, and for an adapter that is not made for this model; std::runtime_error with
+  // llama.cpp's own words where it cannot load the file.
   Model(const std::string& path, const ModelOptions& options);
 
   const std::string& path() const { return path_; }
@@ -48,23 +49,26 @@ class Model {
   uint64_t size() const;                               // bytes of all tensors
   std::string metadata(const std::string& key) const;  // empty if there is none
 
-  // Whether several continuations can stand in its cache side by side. Recurrent and hybrid models keep one state and cannot.
+  // Whether several continuations can stand in its cache side by side. Recurrent and hybrid models
+  // keep one state and cannot.
   bool can_branch() const;
 
   bool on_gpu() const { return on_gpu_; }  // some layers at least
 
-  // One user's message in the model's chat template, ready for the answer. Throws std::runtime_error where there is no template that
-  // llama.cpp knows.
+  // One user's message in the model's chat template, ready for the answer. Throws
+  // std::runtime_error where there is no template that llama.cpp knows.
   std::string chat_prompt(const std::string& message) const;
 
-  // Text to tokens. add_special: with the tokens that the model wants at its start; parse_special: "<|im_end|>" is one token.
+  // Text to tokens. add_special: with the tokens that the model wants at its start; parse_special:
+  // "<|im_end|>" is one token.
   std::vector<Token> tokenize(const std::string& text, bool add_special, bool parse_special) const;
   // The bytes of a token, not always whole UTF-8 characters. special: control tokens too, as text.
   std::string piece(Token token, bool special = false) const;
   bool is_end(Token token) const;  // of the text or of the turn
   Token bos() const;               // -1 if there is none
   Token eos() const;
-  // What stands before the beginning, the end and the middle of a text whose middle is to be filled in; -1 for those that there are none of.
+  // What stands before the beginning, the end and the middle of a text whose middle is to be filled
+  // in; -1 for those that there are none of.
   std::array<Token, 3> fim() const;
 
   llama_model* get() const { return model_.get(); }
@@ -86,11 +90,13 @@ class Model {
   float lora_scale_ = 1;
 };
 
-// Throws std::invalid_argument naming the first difference, unless a token id means the same text to both. As in llama.cpp, the sizes
-// may differ by up to 128 padding tokens.
+// Throws std::invalid_argument naming the first difference, unless a token id means the same text
+// to both. As in llama.cpp, the sizes may differ by up to 128 padding tokens.
 void check_same_vocabulary(const Model& target, const Model& draft);
 
-// Writes the model again in another quantisation ("Q2_K", "Q8_0", ...), from whatever it has now. Throws as Model does.
-void quantize(const std::string& path, const std::string& out_path, const std::string& type, int32_t n_threads);
+// Writes the model again in another quantisation ("Q2_K", "Q8_0", ...), from whatever it has now.
+// Throws as Model does.
+void quantize(const std::string& path, const std::string& out_path, const std::string& type,
+              int32_t n_threads);
 
 }  // namespace ersd::llama

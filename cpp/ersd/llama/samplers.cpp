@@ -7,16 +7,17 @@
 #include <limits>
 #include <stdexcept>
 
+#include "ersd/check.h"
 #include "ersd/llama/grammar.h"
 
 namespace ersd::llama {
 namespace {
 
-class LogitBias : public LogitsShaper {
+class LogitBias : public LogitsProcessor {
  public:
   explicit LogitBias(std::vector<std::pair<Token, float>> bias) : bias_(std::move(bias)) {}
 
-  void shape(std::span<const Token> /*history*/, std::span<float> logits) override {
+  void process(std::span<const Token> /*history*/, std::span<float> logits) override {
     for (const auto& [token, bias] : bias_)
       if (static_cast<size_t>(token) < logits.size()) logits[static_cast<size_t>(token)] += bias;
   }
@@ -25,12 +26,14 @@ class LogitBias : public LogitsShaper {
   std::vector<std::pair<Token, float>> bias_;
 };
 
-// A sampler that changes logits of recent tokens alone, each by itself: so it is given these, and not the vocabulary.
-class HistorySampler : public LogitsShaper {
+// A sampler that changes logits of recent tokens alone, each by itself: so it is given these, and
+// not the vocabulary.
+class HistorySampler : public LogitsProcessor {
  public:
-  HistorySampler(llama_sampler* sampler, int32_t last_n) : sampler_(sampler), last_n_(static_cast<size_t>(last_n)) {}
+  HistorySampler(llama_sampler* sampler, int32_t last_n)
+      : sampler_(sampler), last_n_(static_cast<size_t>(last_n)) {}
 
-  void shape(std::span<const Token> history, std::span<float> logits) override {
+  void process(std::span<const Token> history, std::span<float> logits) override {
     const auto recent = history.last(std::min(last_n_, history.size()));
     llama_sampler_reset(sampler_.get());
     for (const Token token : recent) llama_sampler_accept(sampler_.get(), token);
@@ -39,10 +42,12 @@ class HistorySampler : public LogitsShaper {
     tokens_.erase(std::unique(tokens_.begin(), tokens_.end()), tokens_.end());
     data_.clear();
     for (const Token token : tokens_)
-      if (static_cast<size_t>(token) < logits.size()) data_.push_back({token, logits[static_cast<size_t>(token)], 0});
+      if (static_cast<size_t>(token) < logits.size())
+        data_.push_back({token, logits[static_cast<size_t>(token)], 0});
     llama_token_data_array candidates{data_.data(), data_.size(), -1, false};
     llama_sampler_apply(sampler_.get(), &candidates);
-    for (size_t i = 0; i < candidates.size; ++i) logits[static_cast<size_t>(candidates.data[i].id)] = candidates.data[i].logit;
+    for (size_t i = 0; i < candidates.size; ++i)
+      logits[static_cast<size_t>(candidates.data[i].id)] = candidates.data[i].logit;
   }
 
  private:
@@ -52,28 +57,34 @@ class HistorySampler : public LogitsShaper {
   std::vector<llama_token_data> data_;
 };
 
-std::shared_ptr<LogitsShaper> penalties(const Model& model, const ShapingOptions& o, int32_t n_ctx) {
+std::shared_ptr<LogitsProcessor> penalties(const Model& model, const LogitsProcessorOptions& o,
+                                           int32_t n_ctx) {
   const int32_t last_n = o.penalty_last_n < 0 ? n_ctx : o.penalty_last_n;
-  if (last_n == 0 || (o.repeat_penalty == 1 && o.frequency_penalty == 0 && o.presence_penalty == 0)) return nullptr;
+  if (last_n == 0 || (o.repeat_penalty == 1 && o.frequency_penalty == 0 && o.presence_penalty == 0))
+    return nullptr;
   return std::make_shared<HistorySampler>(
-      llama_sampler_init_penalties(model.n_vocab(), last_n, o.repeat_penalty, o.frequency_penalty, o.presence_penalty), last_n);
+      llama_sampler_init_penalties(model.n_vocab(), last_n, o.repeat_penalty, o.frequency_penalty,
+                                   o.presence_penalty),
+      last_n);
 }
 
-std::shared_ptr<LogitsShaper> dry(const Model& model, const ShapingOptions& o, int32_t n_ctx) {
+std::shared_ptr<LogitsProcessor> dry(const Model& model, const LogitsProcessorOptions& o,
+                                     int32_t n_ctx) {
   const int32_t last_n = o.dry_penalty_last_n < 0 ? n_ctx : o.dry_penalty_last_n;
   if (o.dry_multiplier == 0 || last_n == 0) return nullptr;
   std::vector<const char*> breakers;
   for (const auto& text : o.dry_sequence_breakers) breakers.push_back(text.c_str());
   return std::make_shared<HistorySampler>(
-      llama_sampler_init_dry(model.vocab(), o.dry_multiplier, o.dry_base, o.dry_allowed_length, last_n, breakers.data(), breakers.size()), last_n);
+      llama_sampler_init_dry(model.vocab(), o.dry_multiplier, o.dry_base, o.dry_allowed_length,
+                             last_n, breakers.data(), breakers.size()),
+      last_n);
 }
 
-std::shared_ptr<LogitsShaper> bias(const Model& model, const ShapingOptions& o) {
+std::shared_ptr<LogitsProcessor> bias(const Model& model, const LogitsProcessorOptions& o) {
   auto all = o.logit_bias;
   for (const auto& [token, _] : all)
     if (token < 0 || token >= model.n_vocab())
-      throw std::invalid_argument("logit_bias must be of tokens between 0 and " + std::to_string(model.n_vocab() - 1) + ", got " +
-                                  std::to_string(token));
+      refuse("logit_bias", "of tokens between 0 and " + std::to_string(model.n_vocab() - 1), token);
   for (Token token = 0; o.ignore_eos && token < model.n_vocab(); ++token)
     if (model.is_end(token)) all.emplace_back(token, -std::numeric_limits<float>::infinity());
   return all.empty() ? nullptr : std::make_shared<LogitBias>(std::move(all));
@@ -81,13 +92,17 @@ std::shared_ptr<LogitsShaper> bias(const Model& model, const ShapingOptions& o) 
 
 }  // namespace
 
-Shaping make_shaping(const Model& model, const ShapingOptions& options, size_t n_prompt, int32_t n_ctx) {
-  Shaping shaping;
-  if (options.logits_processor) shaping.add_for_target(options.logits_processor);
-  for (auto& shaper : {bias(model, options), penalties(model, options, n_ctx), dry(model, options, n_ctx)})
-    if (shaper) shaping.add(shaper);
-  if (!options.grammar.empty()) shaping.restrict_to(std::make_shared<Grammar>(model, options.grammar, n_prompt));
-  return shaping;
+LogitsProcessorList make_logits_processors(const Model& model,
+                                           const LogitsProcessorOptions& options, size_t n_prompt,
+                                           int32_t n_ctx) {
+  LogitsProcessorList processors;
+  if (options.logits_processor) processors.add_for_target(options.logits_processor);
+  for (auto& processor :
+       {bias(model, options), penalties(model, options, n_ctx), dry(model, options, n_ctx)})
+    if (processor) processors.add(processor);
+  if (!options.grammar.empty())
+    processors.restrict_to(std::make_shared<Grammar>(model, options.grammar, n_prompt));
+  return processors;
 }
 
 }  // namespace ersd::llama

@@ -6,18 +6,13 @@
 #include <algorithm>
 #include <string>
 
+#include "ersd/check.h"
 #include "ersd/llama/backend.h"
 
 namespace ersd::llama {
 namespace {
 
 constexpr int32_t kMaxTexts = 255;  // llama.cpp's sequences, less one
-
-void check_between(const char* what, int32_t value, int32_t least, int32_t most) {
-  if (value < least || value > most)
-    throw std::invalid_argument(std::string(what) + " must be between " + std::to_string(least) + " and " + std::to_string(most) + ", got " +
-                                std::to_string(value));
-}
 
 }  // namespace
 
@@ -29,13 +24,16 @@ Teacher::Teacher(const Model& model, const TeacherOptions& options)
   check_between("n_texts", options.n_texts, 1, kMaxTexts);
   check_between("n_ctx", options.n_ctx, 1, 1 << 20);
   check_between("n_threads", options.n_threads, 0, 1 << 16);
-  if (!model.can_branch()) throw std::invalid_argument("'" + model.path() + "' keeps one state and cannot hold several texts");
+  if (!model.can_branch())
+    throw std::invalid_argument("'" + model.path() +
+                                "' keeps one state and cannot hold several texts");
   lengths_.assign(static_cast<size_t>(options.n_texts), 0);
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<uint32_t>(options.n_texts) * static_cast<uint32_t>(options.n_ctx);
   params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::max(options.n_texts, 32));
   params.n_seq_max = static_cast<uint32_t>(options.n_texts);
-  params.n_threads = params.n_threads_batch = options.n_threads > 0 ? options.n_threads : usable_cores();
+  params.n_threads = params.n_threads_batch =
+      options.n_threads > 0 ? options.n_threads : usable_cores();
   params.embeddings = true;  // the states, beside the logits
   params.pooling_type = LLAMA_POOLING_TYPE_NONE;
   params.no_perf = true;
@@ -43,32 +41,40 @@ Teacher::Teacher(const Model& model, const TeacherOptions& options)
   context_.reset(llama_init_from_model(model.get(), params));
   if (!context_) {
     const std::string error = take_error();
-    throw std::runtime_error("llama.cpp could not make room for " + std::to_string(options.n_texts) + " texts of " + std::to_string(options.n_ctx) +
-                             " tokens" + (error.empty() ? "" : " (" + error + ")"));
+    throw std::runtime_error(
+        "llama.cpp could not make room for " + std::to_string(options.n_texts) + " texts of " +
+        std::to_string(options.n_ctx) + " tokens" + (error.empty() ? "" : " (" + error + ")"));
   }
 }
 
 void Teacher::decode(std::span<const int32_t> texts, std::span<const Token> tokens) {
-  if (texts.size() != tokens.size()) throw std::invalid_argument("texts and tokens must be equally many");
-  check_between("the number of tokens", static_cast<int32_t>(tokens.size()), 1, static_cast<int32_t>(llama_n_batch(context_.get())));
+  if (texts.size() != tokens.size())
+    throw std::invalid_argument("texts and tokens must be equally many");
+  check_between("the number of tokens", static_cast<int32_t>(tokens.size()), 1,
+                static_cast<int32_t>(llama_n_batch(context_.get())));
   llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
-  const std::unique_ptr<llama_batch, void (*)(llama_batch*)> freed(&batch, [](llama_batch* b) { llama_batch_free(*b); });
+  const std::unique_ptr<llama_batch, void (*)(llama_batch*)> freed(
+      &batch, [](llama_batch* b) { llama_batch_free(*b); });
   positions_.clear();
   std::vector<int32_t> lengths = lengths_;
   for (size_t i = 0; i < tokens.size(); ++i) {
     check_between("a text", texts[i], 0, n_texts() - 1);
     check_between("a token", tokens[i], 0, n_vocab_ - 1);
     int32_t& length = lengths[static_cast<size_t>(texts[i])];
-    if (length == n_ctx_) throw std::invalid_argument("text " + std::to_string(texts[i]) + " is full: it has " + std::to_string(n_ctx_) + " tokens");
+    if (length == n_ctx_)
+      throw std::invalid_argument("text " + std::to_string(texts[i]) + " is full: it has " +
+                                  std::to_string(n_ctx_) + " tokens");
     positions_.push_back(length);
-    batch.token[i] = tokens[i], batch.pos[i] = length++, batch.n_seq_id[i] = 1, batch.seq_id[i][0] = texts[i], batch.logits[i] = 1;
+    batch.token[i] = tokens[i], batch.pos[i] = length++, batch.n_seq_id[i] = 1,
+    batch.seq_id[i][0] = texts[i], batch.logits[i] = 1;
   }
   batch.n_tokens = static_cast<int32_t>(tokens.size());
   take_error();
   const int32_t status = llama_decode(context_.get(), batch);
   if (status != 0) {
     const std::string error = take_error();
-    throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " + std::to_string(tokens.size()) + " texts" +
+    throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " +
+                             std::to_string(tokens.size()) + " texts" +
                              (error.empty() ? "" : " (" + error + ")"));
   }
   lengths_ = std::move(lengths);

@@ -19,8 +19,8 @@ struct TeacherOptions {
 
 class Teacher {
  public:
-  // The model must outlive the teacher. Throws std::invalid_argument for bad options and for a model that keeps one state,
-  // std::runtime_error where llama.cpp has no room.
+  // The model must outlive the teacher. Throws std::invalid_argument for bad options and for a
+  // model that keeps one state, std::runtime_error where llama.cpp has no room.
   Teacher(const Model& model, const TeacherOptions& options);
   ~Teacher();
 
@@ -28,13 +28,15 @@ class Teacher {
   int32_t n_vocab() const { return n_vocab_; }
   int32_t length(int32_t text) const { return lengths_.at(static_cast<size_t>(text)); }
 
-  // One call: each token goes to the end of its text. Rows of logits and states follow in the same order.
-  // Throws std::invalid_argument for a text or token that is not there, or a text that is full.
+  // One call: each token goes to the end of its text. Rows of logits and states follow in the same
+  // order. Throws std::invalid_argument for a text or token that is not there, or a text that is
+  // full.
   void decode(std::span<const int32_t> texts, std::span<const Token> tokens);
   int32_t n_rows() const { return static_cast<int32_t>(positions_.size()); }
   int32_t position(int32_t row) const { return positions_.at(static_cast<size_t>(row)); }
   std::span<const float> logits(int32_t row) const;  // f32[n_vocab], valid until the next decode()
-  std::span<const float> state(int32_t row) const;   // f32[n_embd]: what the output matrix is applied to
+  std::span<const float> state(
+      int32_t row) const;  // f32[n_embd]: what the output matrix is applied to
 
   void clear(int32_t text);
   void copy(int32_t from, int32_t to);  // text `to` becomes a copy of text `from`

@@ -50,7 +50,9 @@ class Text:
 
     def write(self, file: IO[bytes]) -> None:
         """Append it to a file."""
-        file.write(_HEADER.pack(_MAGIC, self.index, len(self.tokens), self.first, self.top.shape[1]))
+        file.write(
+            _HEADER.pack(_MAGIC, self.index, len(self.tokens), self.first, self.top.shape[1])
+        )
         for part, kind in ((self.tokens, "<i4"), (self.top, "<i4"), (self.logprobs, "<f2")):
             file.write(np.ascontiguousarray(part, kind).tobytes())
         file.flush()
@@ -68,7 +70,9 @@ class Text:
             return None
         tokens = np.frombuffer(data, "<i4", n, offset)
         top = np.frombuffer(data, "<i4", rows * k, offset + 4 * n).reshape(rows, k)
-        logprobs = np.frombuffer(data, "<f2", rows * k, offset + 4 * n + 4 * rows * k).reshape(rows, k)
+        logprobs = np.frombuffer(data, "<f2", rows * k, offset + 4 * n + 4 * rows * k).reshape(
+            rows, k
+        )
         return cls(index, tokens, first, top, logprobs), end
 
 
@@ -77,7 +81,11 @@ class Corpus:
 
     def __init__(self, path: Path) -> None:
         """Read what is whole; `end` is where that ends."""
-        data = memoryview(np.memmap(path, np.uint8, "r")) if path.exists() and path.stat().st_size else memoryview(b"")  # type: ignore[arg-type]
+        data = (
+            memoryview(np.memmap(path, np.uint8, "r"))
+            if path.exists() and path.stat().st_size
+            else memoryview(b"")
+        )  # type: ignore[arg-type]
         self.end, texts = 0, {}
         while found := Text.read(data, self.end):
             text, self.end = found
@@ -106,7 +114,9 @@ class _Pen:
     first: int
     limit: int  # tokens at most
     forced: list[int] = field(default_factory=list)
-    after_user: list[int] | None = None  # what stands between a user's turn, if one is being written, and the answer
+    after_user: list[int] | None = (
+        None  # what stands between a user's turn, if one is being written, and the answer
+    )
     seen: int = 0
     top: list[Ids] = field(default_factory=list)
     logprobs: list[npt.NDArray[np.float16]] = field(default_factory=list)
@@ -119,25 +129,41 @@ class _Pen:
         """Add the next token once all are seen; whether there is more to come."""
         if self.seen < len(self.tokens):
             return True
-        if not self.forced and self.after_user is not None and (is_end or len(self.tokens) - self.first > MAX_USER):
+        if (
+            not self.forced
+            and self.after_user is not None
+            and (is_end or len(self.tokens) - self.first > MAX_USER)
+        ):
             self.forced, self.after_user = self.after_user, None
         forced = bool(self.forced)
         self.tokens.append(self.forced.pop(0) if forced else drawn)
         return len(self.tokens) < self.limit and (forced or not is_end)
 
     def text(self) -> Text:
-        return Text(self.index, np.array(self.tokens, np.int32), self.first, np.array(self.top), np.array(self.logprobs))
+        return Text(
+            self.index,
+            np.array(self.tokens, np.int32),
+            self.first,
+            np.array(self.top),
+            np.array(self.logprobs),
+        )
 
 
 class _Beginnings:
     """How each text begins: in turn a given text, or a user's turn that the model writes itself, or a token drawn at random."""
 
-    def __init__(self, target: Generator, seed: int, given: Sequence[Sequence[int]], n_ctx: int) -> None:
+    def __init__(
+        self, target: Generator, seed: int, given: Sequence[Sequence[int]], n_ctx: int
+    ) -> None:
         self.seed, self.n_ctx = seed, n_ctx
         self.start = target.tokenize("")
-        self.ordinary = np.array([t for t in range(target.target.n_vocab) if target.target.piece(t).strip()])
+        self.ordinary = np.array(
+            [t for t in range(target.target.n_vocab) if target.target.piece(t).strip()]
+        )
         n = n_ctx - len(self.start)
-        self.given = [[*self.start, *tokens[i : i + n]] for tokens in given for i in range(0, len(tokens), n)]
+        self.given = [
+            [*self.start, *tokens[i : i + n]] for tokens in given for i in range(0, len(tokens), n)
+        ]
         self.before, self.after = _around_user(target)
 
     def __call__(self, index: int) -> _Pen:
@@ -146,7 +172,14 @@ class _Beginnings:
             return _Pen(index, [start], 1.0, 0, 1 + len(rest), rest)
         temperature = TEMPERATURES[index // RAW_EVERY % len(TEMPERATURES)]
         if self.before and index % RAW_EVERY:
-            return _Pen(index, list(self.before), temperature, len(self.before) - 1, self.n_ctx, after_user=list(self.after))
+            return _Pen(
+                index,
+                list(self.before),
+                temperature,
+                len(self.before) - 1,
+                self.n_ctx,
+                after_user=list(self.after),
+            )
         first = int(np.random.default_rng([self.seed, index]).choice(self.ordinary))
         tokens = [*self.start, first]
         return _Pen(index, tokens, temperature, len(tokens) - 1, self.n_ctx)
@@ -155,7 +188,10 @@ class _Beginnings:
 def _around_user(target: Generator) -> tuple[list[int], list[int]]:
     """What the chat template writes before and after a user's words; nothing where there is no template."""
     try:
-        one, other = (target.apply_chat_template([{"role": "user", "content": words}]) for words in ("ersd 1", "What? Z"))
+        one, other = (
+            target.apply_chat_template([{"role": "user", "content": words}])
+            for words in ("ersd 1", "What? Z")
+        )
     except ValueError:
         return [], []
     n = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
@@ -165,7 +201,10 @@ def _around_user(target: Generator) -> tuple[list[int], list[int]]:
 
 def given_texts(target: Generator, paths: Sequence[Path]) -> list[list[int]]:
     """The tokens of text files."""
-    return [target.tokenize(path.read_text(encoding="utf-8"), add_special=False, parse_special=False) for path in paths]
+    return [
+        target.tokenize(path.read_text(encoding="utf-8"), add_special=False, parse_special=False)
+        for path in paths
+    ]
 
 
 def fingerprint(given: Sequence[Sequence[int]]) -> str:
@@ -174,7 +213,14 @@ def fingerprint(given: Sequence[Sequence[int]]) -> str:
 
 
 def write(
-    teacher: _core.Teacher, target: Generator, path: Path, n_positions: int, *, n_ctx: int, seed: int, given: Sequence[Sequence[int]] = ()
+    teacher: _core.Teacher,
+    target: Generator,
+    path: Path,
+    n_positions: int,
+    *,
+    n_ctx: int,
+    seed: int,
+    given: Sequence[Sequence[int]] = (),
 ) -> Iterator[int]:
     """Let the teacher write until the first texts of the file make up n_positions; yields the positions so far.
 
@@ -205,7 +251,11 @@ def write(
     with path.open("ab") as file:
         while True:
             enough = _positions(done) >= n_positions
-            while free and not (enough or _positions(done, following) + sum(len(pen.top) for pen in pens.values()) >= n_positions):
+            while free and not (
+                enough
+                or _positions(done, following) + sum(len(pen.top) for pen in pens.values())
+                >= n_positions
+            ):
                 if following not in done:
                     pens[slot := free.pop()] = pen = beginnings(following)
                     if shared and pen.tokens[: len(shared)] == shared:
@@ -235,11 +285,18 @@ def _positions(done: dict[int, int], end: int | None = None) -> int:
     return total
 
 
-def _advance(teacher: _core.Teacher, target: Generator, pens: dict[int, _Pen], seed: int) -> list[tuple[int, _Pen]]:
+def _advance(
+    teacher: _core.Teacher, target: Generator, pens: dict[int, _Pen], seed: int
+) -> list[tuple[int, _Pen]]:
     """One call: the next token of every text. Returns the texts that are whole."""
-    slots = sorted(pens)  # llama.cpp computes neighbours in their order at once, others one after another
+    slots = sorted(
+        pens
+    )  # llama.cpp computes neighbours in their order at once, others one after another
     teacher.decode(slots, [pens[slot].tokens[pens[slot].seen] for slot in slots])
-    drawn = teacher.sample([pens[slot].drawing() for slot in slots], [(seed << 32) + pens[slot].index for slot in slots])
+    drawn = teacher.sample(
+        [pens[slot].drawing() for slot in slots],
+        [(seed << 32) + pens[slot].index for slot in slots],
+    )
     top, logprobs = teacher.top(N_TOP)
     half = logprobs.astype(np.float16)
     whole = []

@@ -16,7 +16,9 @@ from ersd.distill.train import ROW
 __all__ = ["export"]
 
 
-def export(student: Student, target: Path, path: Path, facts: Mapping[str, str | int | float]) -> None:
+def export(
+    student: Student, target: Path, path: Path, facts: Mapping[str, str | int | float]
+) -> None:
     """Write a student with the target's own tokenizer, word for word.
 
     Args:
@@ -55,7 +57,12 @@ def export(student: Student, target: Path, path: Path, facts: Mapping[str, str |
         for key, field in reader.fields.items():
             if key.startswith("tokenizer."):
                 kind = field.types[0]
-                writer.add_key_value(key, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+                writer.add_key_value(
+                    key,
+                    field.contents(),
+                    kind,
+                    field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None,
+                )
         for key, tensor in student.state_dict().items():
             key = key.replace("layers.", "blk.", 1)
             if tensor.ndim == 1:

@@ -11,7 +11,11 @@ from torch import Tensor
 __all__ = ["Muon", "orthogonal"]
 
 MOMENTUM = 0.95
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of x, x^3 and x^5, which bring singular values close to 1 in few rounds
+COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # of x, x^3 and x^5, which bring singular values close to 1 in few rounds
 ROUNDS = 5
 
 
@@ -47,4 +51,7 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
                 towards = parameter.grad.lerp(momentum, MOMENTUM)
-                parameter.add_(orthogonal(towards, self.dtype), alpha=-0.2 * max(parameter.shape) ** 0.5 * group["lr"])
+                parameter.add_(
+                    orthogonal(towards, self.dtype),
+                    alpha=-0.2 * max(parameter.shape) ** 0.5 * group["lr"],
+                )

@@ -45,7 +45,10 @@ def _q4_0(values: Tensor) -> tuple[Tensor, Tensor]:
     blocks = values.float().reshape(-1, BLOCK)
     largest = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
     best = torch.full_like(largest, torch.inf)
-    codes, scales = torch.zeros_like(blocks, dtype=torch.uint8), torch.zeros_like(largest, dtype=torch.float16)
+    codes, scales = (
+        torch.zeros_like(blocks, dtype=torch.uint8),
+        torch.zeros_like(largest, dtype=torch.float16),
+    )
     for divisor in np.linspace(-8.5, -7, 7):
         scale = (largest / divisor).half()
         inverse = torch.where(scale == 0, 0, 1 / scale.float())

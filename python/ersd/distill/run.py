@@ -17,7 +17,7 @@ from ersd.distill import corpus, student
 from ersd.distill.corpus import Corpus, Text
 from ersd.distill.export import export
 from ersd.distill.train import ROW, Batch, Batches, Trainer, keep_memory, measure, multiplies_bf16
-from ersd.paper import Texts, ratio
+from ersd.paper.experiment import Texts, ratio
 from ersd.profile import processor
 from ersd.progress import Progress, differences
 
@@ -67,7 +67,14 @@ class Distillation:
 
     def validate(self) -> None:
         """Raise ValueError or FileNotFoundError for what cannot be."""
-        for name, least in {"n_positions": 1, "epochs": 0, "n_ctx": 16, "n_texts": 2, "seed": 0, "n_threads": 0}.items():
+        for name, least in {
+            "n_positions": 1,
+            "epochs": 0,
+            "n_ctx": 16,
+            "n_texts": 2,
+            "seed": 0,
+            "n_threads": 0,
+        }.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.n_texts > 254:
@@ -101,7 +108,12 @@ def distill(settings: Distillation) -> Figures:
     settings.validate()
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)
-    target = Generator(settings.target, n_ctx=settings.n_ctx, n_threads=settings.n_threads or None, n_gpu_layers=settings.n_gpu_layers)
+    target = Generator(
+        settings.target,
+        n_ctx=settings.n_ctx,
+        n_threads=settings.n_threads or None,
+        n_gpu_layers=settings.n_gpu_layers,
+    )
     output = student.output_matrix(settings.target)
     given = corpus.given_texts(target, settings.text)
     _open(settings, target, given)
@@ -109,13 +121,17 @@ def distill(settings: Distillation) -> Figures:
     held, learnt = texts[: _n_held(texts)], texts[_n_held(texts) :]
     shape = student.Shape(target.target.n_vocab, settings.width, settings.layers)
     states = np.load(settings.texts / "states.npy")
-    trainer, curve = _train(settings, student.begin(shape, output, states, settings.seed), learnt, held)
+    trainer, curve = _train(
+        settings, student.begin(shape, output, states, settings.seed), learnt, held
+    )
     facts = _facts(settings, target, learnt)
     unfinished = settings.work / "draft.gguf"
     export(trainer.student, settings.target, unfinished, facts)
     figures = evaluate(_pair(settings, unfinished), _prompts(held))
     export(trainer.student, settings.target, settings.draft, {**facts, **figures})
-    settings.draft.with_suffix(".md").write_text(card(settings, facts, figures, curve), encoding="utf-8")
+    settings.draft.with_suffix(".md").write_text(
+        card(settings, facts, figures, curve), encoding="utf-8"
+    )
     return figures
 
 
@@ -127,14 +143,21 @@ def _open(settings: Distillation, target: Generator, given: Sequence[Sequence[in
         **{name: getattr(settings, name) for name in ("n_ctx", "n_texts", "seed")},
         "version": ersd.__version__,
     }
-    training = {name: getattr(settings, name) for name in ("width", "layers", "n_positions", "epochs")}
-    for path, wanted in ((settings.texts / "texts.json", texts), (settings.work / "settings.json", {**texts, **training})):
+    training = {
+        name: getattr(settings, name) for name in ("width", "layers", "n_positions", "epochs")
+    }
+    for path, wanted in (
+        (settings.texts / "texts.json", texts),
+        (settings.work / "settings.json", {**texts, **training}),
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found != wanted:
                 which = differences(found, wanted)
-                raise ValueError(f"'{path.parent}' holds another distillation: {which}; remove it or name another draft or corpus")
+                raise ValueError(
+                    f"'{path.parent}' holds another distillation: {which}; remove it or name another draft or corpus"
+                )
         else:
             with models.replacing(path) as unfinished:
                 unfinished.write_text(json.dumps(wanted), encoding="utf-8")
@@ -154,18 +177,32 @@ def _teacher(settings: Distillation, n_texts: int, n_ctx: int) -> _core.Teacher:
     return _core.Teacher(model, n_texts=n_texts, n_ctx=n_ctx, n_threads=settings.n_threads)
 
 
-def _write_texts(settings: Distillation, target: Generator, given: Sequence[Sequence[int]]) -> list[Text]:
+def _write_texts(
+    settings: Distillation, target: Generator, given: Sequence[Sequence[int]]
+) -> list[Text]:
     path, states = settings.texts / "texts.bin", settings.texts / "states.npy"
     if sum(map(len, Corpus(path).up_to(settings.n_positions))) < settings.n_positions:
         progress = Progress("distill: writing texts", settings.n_positions)
         teacher = _teacher(settings, settings.n_texts + 1, settings.n_ctx)
-        for n in corpus.write(teacher, target, path, settings.n_positions, n_ctx=settings.n_ctx, seed=settings.seed, given=given):
-            progress.step(min(n, settings.n_positions - 1) - progress.done, skipped=progress.done == 0)
+        for n in corpus.write(
+            teacher,
+            target,
+            path,
+            settings.n_positions,
+            n_ctx=settings.n_ctx,
+            seed=settings.seed,
+            given=given,
+        ):
+            progress.step(
+                min(n, settings.n_positions - 1) - progress.done, skipped=progress.done == 0
+            )
         progress.step(settings.n_positions - progress.done)
         del teacher
     if not states.exists():
         with models.replacing(states) as unfinished, unfinished.open("wb") as file:
-            np.save(file, student.single_states(_teacher(settings, settings.n_texts + 1, 16), target))
+            np.save(
+                file, student.single_states(_teacher(settings, settings.n_texts + 1, 16), target)
+            )
     return Corpus(path).up_to(settings.n_positions)
 
 
@@ -178,7 +215,9 @@ def _train(
 ) -> tuple[Trainer, list[dict[str, float]]]:
     """The trained student, and what it was worth on the way; kept now and then and whenever it is stopped."""
     keep_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() and settings.n_gpu_layers != 0 else "cpu")
+    device = torch.device(
+        "cuda" if torch.cuda.is_available() and settings.n_gpu_layers != 0 else "cpu"
+    )
     n = sum(map(len, learnt))
     batches = Batches(learnt, max(1, min(32, n // 4_000_000 + 1, n // (8 * ROW))), settings.seed)
     trainer = Trainer(begun.to(device), batches, max(1, round(settings.epochs * batches.per_epoch)))
@@ -186,7 +225,11 @@ def _train(
     curve: list[dict[str, float]] = []
     if checkpoint.exists():
         trainer.load(checkpoint)
-        curve = [point for point in json.loads(log.read_text(encoding="utf-8")) if point["step"] <= trainer.step]
+        curve = [
+            point
+            for point in json.loads(log.read_text(encoding="utf-8"))
+            if point["step"] <= trainer.step
+        ]
     watched = _rows(held)
     progress = Progress("distill: training", trainer.n_steps)
     progress.step(trainer.step, skipped=True)
@@ -196,7 +239,9 @@ def _train(
         if curve and curve[-1]["step"] == trainer.step:
             return
         seen = trainer.step * batches.rows * ROW
-        curve.append({"step": trainer.step, "tokens": seen, **asdict(measure(trainer.student, watched))})
+        curve.append(
+            {"step": trainer.step, "tokens": seen, **asdict(measure(trainer.student, watched))}
+        )
 
     def keep() -> None:
         with models.replacing(log) as unfinished:
@@ -243,7 +288,9 @@ def _prompts(texts: Sequence[Text]) -> list[list[int]]:
     return [text.tokens[: max(text.first + 1, len(text.tokens) // 2)].tolist() for text in texts]
 
 
-def evaluate(generator: Generator, prompts: Sequence[Sequence[int]], max_tokens: int = 64) -> Figures:
+def evaluate(
+    generator: Generator, prompts: Sequence[Sequence[int]], max_tokens: int = 64
+) -> Figures:
     """What a draft is worth on answers to prompts, by ranks at every position of both models in llama.cpp, nothing corrected.
 
     Returns, for T = 1 and 0.6: ``first_tT``, the share of positions where both races have one winner, and ``tokens_per_call_K_tT``, of the
@@ -254,13 +301,21 @@ def evaluate(generator: Generator, prompts: Sequence[Sequence[int]], max_tokens:
     for temperature in TEMPERATURES:
         records: list[dict[str, Any]] = []
         for i, prompt in enumerate(prompts):
-            ranks = [p.rank for p in generator.ranks(prompt, max_tokens=max_tokens, temperature=temperature, seed=i)]
+            ranks = [
+                p.rank
+                for p in generator.ranks(
+                    prompt, max_tokens=max_tokens, temperature=temperature, seed=i
+                )
+            ]
             records.append({"category": "", "prompt": i, "ranks": ranks})
         found = Texts(records)
         name = f"t{temperature:g}"
         hits = [(r["ranks"].count(0), len(r["ranks"])) for r in records]
         shares = {f"first_{name}": ratio(*zip(*hits, strict=True))}
-        shares |= {f"tokens_per_call_{k}_{name}": found.tokens_per_call(found.trees("tree", k)) for k in NODES}
+        shares |= {
+            f"tokens_per_call_{k}_{name}": found.tokens_per_call(found.trees("tree", k))
+            for k in NODES
+        }
         for key, (mean, stderr) in shares.items():
             figures |= {key: mean, f"{key}_stderr": stderr}
     generator._core.forecast()
@@ -269,7 +324,9 @@ def evaluate(generator: Generator, prompts: Sequence[Sequence[int]], max_tokens:
     return figures
 
 
-def _facts(settings: Distillation, target: Generator, learnt: Sequence[Text]) -> dict[str, str | int | float]:
+def _facts(
+    settings: Distillation, target: Generator, learnt: Sequence[Text]
+) -> dict[str, str | int | float]:
     gpus = [description for _, description, is_gpu in _core.devices() if is_gpu]
     return {
         "target": target.target.description,
@@ -283,7 +340,12 @@ def _facts(settings: Distillation, target: Generator, learnt: Sequence[Text]) ->
     }
 
 
-def card(settings: Distillation, facts: dict[str, Any], figures: Figures, curve: Sequence[dict[str, float]]) -> str:
+def card(
+    settings: Distillation,
+    facts: dict[str, Any],
+    figures: Figures,
+    curve: Sequence[dict[str, float]],
+) -> str:
     """The draft's card, in Markdown."""
     read = " and read" if settings.text else ""
     lines = [
@@ -306,9 +368,14 @@ def card(settings: Distillation, facts: dict[str, Any], figures: Figures, curve:
         "| --- | ---: | ---: |",
     ]
     rows = [("first", "first acceptance of the race")]
-    rows += [(f"tokens_per_call_{k}", f"tokens per target call, static tree, k = {k}") for k in NODES]
+    rows += [
+        (f"tokens_per_call_{k}", f"tokens per target call, static tree, k = {k}") for k in NODES
+    ]
     for key, title in rows:
-        cells = (f"{figures[f'{key}_t{t:g}']:.3f} ± {figures[f'{key}_t{t:g}_stderr']:.3f}" for t in TEMPERATURES)
+        cells = (
+            f"{figures[f'{key}_t{t:g}']:.3f} ± {figures[f'{key}_t{t:g}_stderr']:.3f}"
+            for t in TEMPERATURES
+        )
         lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -319,7 +386,8 @@ def card(settings: Distillation, facts: dict[str, Any], figures: Figures, curve:
         "| ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {int(p['tokens']):,} | {p['divergence']:.3f} | {p['overlap']:.3f} | {p['first']:.3f} | {p['first_06']:.3f} |" for p in curve
+        f"| {int(p['tokens']):,} | {p['divergence']:.3f} | {p['overlap']:.3f} | {p['first']:.3f} | {p['first_06']:.3f} |"
+        for p in curve
     ]
     return "\n".join(lines) + "\n"
 
@@ -338,5 +406,10 @@ def command(settings: Distillation) -> str:
     }
     for name, flag in flags.items():
         if getattr(settings, name) != getattr(Distillation, name):
-            words += [f"--{flag}", f"{getattr(settings, name):g}" if name == "epochs" else str(getattr(settings, name))]
+            words += [
+                f"--{flag}",
+                f"{getattr(settings, name):g}"
+                if name == "epochs"
+                else str(getattr(settings, name)),
+            ]
     return " ".join([*words, *(f"--text {path.name}" for path in settings.text)])

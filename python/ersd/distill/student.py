@@ -84,11 +84,17 @@ class Layer(nn.Module):
         h = self.attn_norm(x)
         q, k, v = (
             linear(h).view(batch, length, n, HEAD_WIDTH).transpose(1, 2)
-            for linear, n in ((self.attn_q, self.heads), (self.attn_k, self.heads_kv), (self.attn_v, self.heads_kv))
+            for linear, n in (
+                (self.attn_q, self.heads),
+                (self.attn_k, self.heads_kv),
+                (self.attn_v, self.heads_kv),
+            )
         )
         repeats = self.heads // self.heads_kv
         k, v = rotate(k, rotation).repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        attended = functional.scaled_dot_product_attention(rotate(q, rotation), k, v, is_causal=True)
+        attended = functional.scaled_dot_product_attention(
+            rotate(q, rotation), k, v, is_causal=True
+        )
         x = x + self.attn_output(attended.transpose(1, 2).reshape(batch, length, -1))
         h = self.ffn_norm(x)
         return x + self.ffn_down(functional.silu(self.ffn_gate(h)) * self.ffn_up(h))  # type: ignore[no-any-return]
@@ -133,7 +139,9 @@ class Student(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """States of tokens; i64[batch, length] to [batch, length, width]. Logits are ``output(states)``."""
-        frequency = ROPE_BASE ** -(torch.arange(0, HEAD_WIDTH, 2, device=tokens.device) / HEAD_WIDTH)
+        frequency = ROPE_BASE ** -(
+            torch.arange(0, HEAD_WIDTH, 2, device=tokens.device) / HEAD_WIDTH
+        )
         angle = torch.outer(torch.arange(tokens.shape[1], device=tokens.device), frequency)
         rotation = torch.polar(torch.ones_like(angle), angle)
         x = self.token_embd(tokens)
@@ -144,17 +152,30 @@ class Student(nn.Module):
 
 def output_matrix(path: Path) -> Matrix:
     """What a target makes logits of its states with; f32[n_vocab, n_embd]. Raises ValueError where there is no such matrix."""
-    tensors = {tensor.name: tensor for part in parts(path) for tensor in gguf.GGUFReader(str(part)).tensors}
-    for name in ("output.weight", "token_embd.weight"):  # models without the first use the second for both
+    tensors = {
+        tensor.name: tensor for part in parts(path) for tensor in gguf.GGUFReader(str(part)).tensors
+    }
+    for name in (
+        "output.weight",
+        "token_embd.weight",
+    ):  # models without the first use the second for both
         if name in tensors and len(tensors[name].shape) == 2:
-            return np.asarray(gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type), np.float32)
-    raise ValueError(f"'{path}' has no output matrix: a draft can be distilled from language models like Llama only")
+            return np.asarray(
+                gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type), np.float32
+            )
+    raise ValueError(
+        f"'{path}' has no output matrix: a draft can be distilled from language models like Llama only"
+    )
 
 
 def parts(path: Path) -> list[Path]:
     """The files of a model, of which the first is named."""
     found = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", path.name)
-    return [path.with_name(f"{found[1]}-{i + 1:05}-of-{found[2]}.gguf") for i in range(int(found[2]))] if found else [path]
+    return (
+        [path.with_name(f"{found[1]}-{i + 1:05}-of-{found[2]}.gguf") for i in range(int(found[2]))]
+        if found
+        else [path]
+    )
 
 
 def single_states(teacher: _core.Teacher, target: Generator) -> Matrix:
@@ -189,7 +210,9 @@ def begin(shape: Shape, output: Matrix, states: Matrix, seed: int) -> Student:
     """
     torch.manual_seed(seed)
     student = Student(shape)
-    w = torch.from_numpy(output) - torch.from_numpy(output).mean(0)  # what all logits have in common says nothing
+    w = torch.from_numpy(output) - torch.from_numpy(output).mean(
+        0
+    )  # what all logits have in common says nothing
     h = torch.from_numpy(states)
     values, vectors = torch.linalg.eigh((w.T @ w).double())
     values = values.clamp_min(values[-1] * 1e-9)

@@ -28,7 +28,11 @@ WARM = 20  # steps in which the rates rise
 LAST = 0.6  # the share of the steps in which they fall to nothing
 BLIND = 0.02  # of a race's acceptance: where there is less, as good as none is learnt from
 ENDING = 0.25  # the share of the steps, the last ones, in which races are learnt, and with the output matrix rounded as in the file
-RATES = {"token_embd": 7e-3, "output": 1.5e-3, "layers": 3e-3}  # of parameters, by what their names begin with; the norms' is the layers'
+RATES = {
+    "token_embd": 7e-3,
+    "output": 1.5e-3,
+    "layers": 3e-3,
+}  # of parameters, by what their names begin with; the norms' is the layers'
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class Batches:
         self.lengths = np.array([len(text.tokens) for text in texts])
         self.per_epoch = int(self.lengths.sum()) // (ROW * rows)
         if self.per_epoch < 1:
-            raise ValueError(f"the texts have {self.lengths.sum()} tokens, a batch needs {ROW * rows}")
+            raise ValueError(
+                f"the texts have {self.lengths.sum()} tokens, a batch needs {ROW * rows}"
+            )
         self._epoch = -1
 
     def __call__(self, number: int) -> Batch:
@@ -63,7 +69,10 @@ class Batches:
         tokens, top = np.zeros(n, np.int64), np.zeros((n, N_TOP), np.int64)
         logprobs = np.full((n, N_TOP), -np.inf, np.float32)
         i = int(np.searchsorted(self._ends, begin, "right"))
-        while i < len(self._order) and (start := int(self._ends[i] - self.lengths[self._order[i]]) - begin) < n:
+        while (
+            i < len(self._order)
+            and (start := int(self._ends[i] - self.lengths[self._order[i]]) - begin) < n
+        ):
             text = self.texts[self._order[i]]
             for array, part, at in (
                 (tokens, text.tokens, start),
@@ -73,14 +82,18 @@ class Batches:
                 _paste(array, part, at)
             i += 1
         shape = (self.rows, ROW)
-        return Batch(*(torch.from_numpy(a.reshape(*shape, *a.shape[1:])) for a in (tokens, top, logprobs)))
+        return Batch(
+            *(torch.from_numpy(a.reshape(*shape, *a.shape[1:])) for a in (tokens, top, logprobs))
+        )
 
 
 def _paste(array: np.ndarray[Any, Any], part: np.ndarray[Any, Any], at: int) -> None:
     """Put part into array from place `at` on, as far as it lies inside."""
     first, last = max(at, 0), min(at + len(part), len(array))
     if first < last:
-        array[(slice(first, last), *(slice(n) for n in part.shape[1:]))] = part[first - at : last - at]  # small vocabularies have fewer
+        array[(slice(first, last), *(slice(n) for n in part.shape[1:]))] = part[
+            first - at : last - at
+        ]  # small vocabularies have fewer
 
 
 def logprobs_of(tokens: Tensor, logits: Tensor, weights: Tensor | float = 0.0) -> Tensor:
@@ -88,7 +101,9 @@ def logprobs_of(tokens: Tensor, logits: Tensor, weights: Tensor | float = 0.0) -
     return logits.gather(1, tokens) - (logits + weights).logsumexp(1, keepdim=True)
 
 
-def coarse_logprobs(student: Student, states: Tensor, top: Tensor, others: torch.Generator) -> Tensor:
+def coarse_logprobs(
+    student: Student, states: Tensor, top: Tensor, others: torch.Generator
+) -> Tensor:
     """The student's log-probabilities of the kept tokens of each position; f32[n, k].
 
     The softmax is over all tokens kept anywhere in the batch and a few others in the name of the rest, each counted as often as it stands
@@ -115,7 +130,9 @@ def rest_of(logprobs: Tensor) -> Tensor:
 def divergence(target: Tensor, student: Tensor) -> Tensor:
     """D_KL of target and student over the kept tokens and the rest as one, in nats; f32[n]. Log-probabilities: f32[n, N_TOP]."""
     p, p_rest = target.exp(), rest_of(target)
-    return (p * (target - student)).nan_to_num(0.0).sum(1) + p_rest.exp() * (p_rest - rest_of(student))
+    return (p * (target - student)).nan_to_num(0.0).sum(1) + p_rest.exp() * (
+        p_rest - rest_of(student)
+    )
 
 
 def race_acceptance(target: Tensor, student: Tensor) -> Tensor:
@@ -200,9 +217,13 @@ class Trainer:
         for name, parameter in student.named_parameters():
             of = name.split(".")[0]
             is_matrix = of == "layers" and parameter.ndim == 2
-            groups[is_matrix].append({"params": [parameter], "rate": RATES.get(of, RATES["layers"])})
+            groups[is_matrix].append(
+                {"params": [parameter], "rate": RATES.get(of, RATES["layers"])}
+            )
         self.optimizers = (
-            torch.optim.AdamW(groups[False], lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+            torch.optim.AdamW(
+                groups[False], lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+            ),
             Muon(groups[True], torch.bfloat16 if self.is_bf16 else torch.float32),
         )
 
@@ -218,8 +239,12 @@ class Trainer:
         known = batch.logprobs[..., 0].isfinite()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bf16):
             states = self.student(batch.tokens.to(self.device))[known.to(self.device)]
-            found = coarse_logprobs(self.student, states, batch.top[known][:, :LEARNT].to(self.device), others)
-        loss = (race_surprise if ending else divergence)(batch.logprobs[known][:, :LEARNT].to(self.device), found).mean()
+            found = coarse_logprobs(
+                self.student, states, batch.top[known][:, :LEARNT].to(self.device), others
+            )
+        loss = (race_surprise if ending else divergence)(
+            batch.logprobs[known][:, :LEARNT].to(self.device), found
+        ).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -232,7 +257,10 @@ class Trainer:
         """Write all that `load` needs to go on."""
         with models.replacing(path) as unfinished:
             optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-            torch.save({"step": self.step, "student": self.student.state_dict(), "optimizers": optimizers}, unfinished)
+            torch.save(
+                {"step": self.step, "student": self.student.state_dict(), "optimizers": optimizers},
+                unfinished,
+            )
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same settings."""

@@ -1,0 +1,122 @@
+// Sparse gradient steps.
+#include "ersd/learning/correction.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "ersd/race/simd/lanes.h"
+#include "ersd/race/threshold.h"
+
+namespace ersd {
+namespace {
+
+constexpr float kLeast = 0.002f, kMost = 4.0f, kRate = 0.7f, kSquares = 0.03f,
+                kLeastTemperature = 0.5f;
+constexpr size_t kMostEntries = 1 << 20;
+
+// out = |a scale_a - b scale_b|
+ERSD_VECTORISED void differences(const float* a, float scale_a, const float* b, float scale_b,
+                                 size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = std::abs(a[i] * scale_a - b[i] * scale_b);
+}
+
+}  // namespace
+
+void Correction::apply(Token before, std::span<float> row) const {
+  for (const Token context : {kAny, before})
+    for (const Entry& entry : entries(context))
+      if (static_cast<size_t>(entry.token) < row.size())
+        row[static_cast<size_t>(entry.token)] += entry.bias;
+}
+
+void Correction::learn(Token before, std::span<const float> target, std::span<const float> draft,
+                       float temperature) {
+  const float at = std::max(temperature, kLeastTemperature);
+  difference(target, draft, at);
+  if (places_.empty()) return;
+  move(entries_[kAny], kRate * at);
+  move(entries_[before], kRate * at);
+}
+
+// places_ and difference_: where the two distributions differ.
+void Correction::difference(std::span<const float> target, std::span<const float> draft,
+                            float temperature) {
+  const SamplingOptions options{temperature, 0, 1, 0};
+  const auto read = [&](std::span<const float> logits, std::vector<float>& weights) {
+    row_.read(logits);
+    weights.resize(logits.size());
+    return std::isfinite(row_.maximum())
+               ? probability_weights(row_, options, -std::numeric_limits<float>::infinity(),
+                                     weights)
+               : 0.0;
+  };
+  const double target_sum = read(target, target_), draft_sum = read(draft, draft_);
+  places_.clear();
+  if (target_sum <= 0 || draft_sum <= 0) return;
+  const size_t n = std::min(target.size(), draft.size());
+  const auto scale = static_cast<float>(1 / target_sum),
+             draft_scale = static_cast<float>(1 / draft_sum);
+  difference_.resize(std::max(difference_.size(), n));
+  found_.resize(std::max(found_.size(), n + kIndexSlack));
+  differences(target_.data(), scale, draft_.data(), draft_scale, n, difference_.data());
+  const size_t n_found = indices_at_least(std::span(difference_).first(n),
+                                          std::nextafter(kLeast, 1.0f), 0, found_.data());
+  places_.assign(found_.begin(), found_.begin() + static_cast<ptrdiff_t>(n_found));
+  for (size_t i = 0; i < n_found; ++i) {
+    const auto token = static_cast<size_t>(places_[i]);
+    difference_[i] = target_[token] * scale - draft_[token] * draft_scale;
+  }
+}
+
+// Merges the differences into the entries, both in order of their tokens.
+void Correction::move(std::vector<Entry>& entries, float rate) {
+  merged_.clear();
+  auto next = entries.begin();
+  for (size_t i = 0; i < places_.size(); ++i) {
+    while (next != entries.end() && next->token < places_[i]) merged_.push_back(*next++);
+    const bool known = next != entries.end() && next->token == places_[i];
+    if (!known && n_entries_ == kMostEntries) continue;
+    Entry entry = known ? *next++ : Entry{places_[i], 0, 0};
+    n_entries_ += !known;
+    entry.squares += difference_[i] * difference_[i];
+    entry.bias = std::clamp(
+        entry.bias + rate * difference_[i] / std::sqrt(kSquares + entry.squares), -kMost, kMost);
+    merged_.push_back(entry);
+  }
+  merged_.insert(merged_.end(), next, entries.end());
+  if (merged_.size() > entries.capacity())
+    entries.reserve(2 * merged_.size());  // they come one by one
+  entries.assign(merged_.begin(), merged_.end());
+}
+
+std::span<const Correction::Entry> Correction::entries(Token before) const {
+  const auto found = entries_.find(before);
+  return found == entries_.end() ? std::span<const Entry>() : found->second;
+}
+
+std::vector<Token> Correction::contexts() const {
+  std::vector<Token> contexts;
+  for (const auto& [before, entries] : entries_) contexts.push_back(before);
+  std::sort(contexts.begin(), contexts.end());
+  return contexts;
+}
+
+void Correction::set(Token before, std::vector<Entry> entries) {
+  Token last = -1;
+  for (const Entry& entry : entries) {
+    if (entry.token <= last || !(std::abs(entry.bias) <= kMost) ||
+        !(entry.squares >= 0 && std::isfinite(entry.squares)))
+      throw std::invalid_argument(
+          "a correction needs ascending tokens, biases between -4 and 4 and finite squares");
+    last = entry.token;
+  }
+  auto& mine = entries_[before];
+  n_entries_ -= mine.size();
+  entries.resize(std::min(entries.size(), kMostEntries - n_entries_));
+  n_entries_ += entries.size();
+  mine = std::move(entries);
+}
+
+}  // namespace ersd

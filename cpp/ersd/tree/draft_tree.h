@@ -1,0 +1,44 @@
+// Draft trees: the tokens that the target checks in one call.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ersd/token.h"
+
+namespace ersd {
+
+constexpr int32_t kMaxDraftNodes = 256;
+
+// Flat arrays in topological order; node 0 is the last committed token, whose successors the tree
+// guesses.
+class DraftTree {
+ public:
+  explicit DraftTree(Token root = 0) { reset(root); }
+  void reset(Token root);
+
+  // Appends a child; returns its index. Throws std::out_of_range if there is no such parent.
+  int32_t add(int32_t parent, Token token);
+
+  int32_t size() const { return static_cast<int32_t>(token_.size()); }
+  int32_t n_drafted() const { return size() - 1; }
+  Token token(int32_t node) const { return token_[node]; }
+  int32_t parent(int32_t node) const { return parent_[node]; }  // -1 for the root
+  int32_t depth(int32_t node) const { return depth_[node]; }
+
+  // The child of a node with this token, or -1.
+  int32_t child(int32_t node, Token token) const;
+
+  // The nodes from the root to a node, both included; replaces path.
+  void path(int32_t node, std::vector<int32_t>& path) const;
+
+  std::span<const Token> tokens() const { return token_; }      // i32[size]
+  std::span<const int32_t> parents() const { return parent_; }  // i32[size]
+
+ private:
+  std::vector<Token> token_;
+  std::vector<int32_t> parent_, depth_, first_child_, next_sibling_, last_child_;
+};
+
+}  // namespace ersd

@@ -1,0 +1,71 @@
+// Bindings of the room tree: draft trees, their shapes and batches.
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "bind.h"
+#include "ersd/tree/batch.h"
+#include "ersd/tree/draft_tree.h"
+#include "ersd/tree/tree_shape.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace ersd;
+
+void bind_tree(nb::module_& m) {
+  nb::class_<TreeShape>(
+      m, "TreeShape",
+      "Parent and rank of each node of a drafting strategy's tree; node 0 is the root.")
+      .def_ro("parent", &TreeShape::parent)
+      .def_ro("rank", &TreeShape::rank)
+      .def_ro("depth", &TreeShape::depth)
+      .def("__len__", &TreeShape::size);
+  m.def(
+      "sequence_shape",
+      [](int32_t k, int32_t max_depth) {
+        return TreeShape(TreeShapeBuilder().sequence(k, max_depth));
+      },
+      "k"_a, "max_depth"_a);
+  m.def("batch_shape", [](int32_t k) { return TreeShape(TreeShapeBuilder().batch(k)); }, "k"_a);
+  m.def(
+      "optimal_shape",
+      [](const std::vector<double>& p, int32_t k, int32_t max_depth) {
+        return TreeShape(TreeShapeBuilder().optimal(p, k, max_depth));
+      },
+      "probabilities"_a, "k"_a, "max_depth"_a,
+      "The k nodes of the most probable paths for i.i.d. ranks.");
+  m.def(
+      "expected_tokens",
+      [](const TreeShape& shape, const std::vector<double>& p) {
+        std::vector<double> path;
+        return expected_tokens(shape, p, path);
+      },
+      "shape"_a, "probabilities"_a, "Expected tokens per target call for i.i.d. ranks.");
+
+  nb::class_<DraftTree>(m, "DraftTree",
+                        "A tree of tokens as flat arrays; node 0 is the last committed token.")
+      .def(nb::init<Token>(), "root"_a)
+      .def("add", &DraftTree::add, "parent"_a, "token"_a)
+      .def("child", &DraftTree::child, "node"_a, "token"_a)
+      .def("__len__", &DraftTree::size)
+      .def_prop_ro("tokens",
+                   [](const DraftTree& t) {
+                     return std::vector<Token>(t.tokens().begin(), t.tokens().end());
+                   })
+      .def_prop_ro("parents", [](const DraftTree& t) {
+        return std::vector<int32_t>(t.parents().begin(), t.parents().end());
+      });
+
+  m.def(
+      "lay_out",
+      [](const DraftTree& tree, const std::vector<Token>& history, int32_t max_sequences) {
+        BatchLayout layout;
+        const Batch& b = layout.lay_out(history, 0, tree, all_nodes(tree), max_sequences);
+        std::vector<std::vector<int32_t>> sequences;
+        for (int32_t i = 0; i < b.size(); ++i)
+          sequences.emplace_back(b.sequence.begin() + b.offset[i],
+                                 b.sequence.begin() + b.offset[i + 1]);
+        return std::tuple(b.token, b.position, sequences);
+      },
+      "tree"_a, "history"_a = std::vector<Token>{}, "max_sequences"_a = kMaxDraftNodes,
+      "The batch of a whole tree: tokens, positions, and the sequences of each row.");
+}

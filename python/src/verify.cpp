@@ -1,0 +1,82 @@
+// Bindings of the room verify: filtered races, couplings and verification.
+#include "ersd/verify/verify.h"
+
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bind.h"
+#include "ersd/decode/options.h"
+#include "ersd/model/table_model.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace ersd;
+
+void bind_verify(nb::module_& m) {
+  nb::class_<FilteredRace>(m, "FilteredRace", "Races among the tokens that a filter allows.")
+      .def(nb::init<>())
+      .def(
+          "winner",
+          [](FilteredRace& r, const Floats& logits, const SamplingOptions& options,
+             const Clock& clock, const std::vector<bool>& allowed) {
+            size_t n_asked = 0;
+            const Allowed filter = [&](std::span<const Token> tokens, std::span<uint8_t> answers) {
+              n_asked += tokens.size();
+              for (size_t i = 0; i < tokens.size(); ++i)
+                answers[i] = allowed[static_cast<size_t>(tokens[i])];
+            };
+            const Token winner = r.winner(view(logits), options, clock, filter);
+            return std::pair(winner, n_asked);
+          },
+          "logits"_a, "options"_a, "clock"_a, "allowed"_a,
+          "The winner among allowed tokens, bool[n_vocab], and how many were asked about.");
+
+  nb::class_<Coupling>(m, "Coupling",
+                       "A method: the order in which a draft's tokens are tried at a position, and "
+                       "the target's token there.")
+      .def(
+          "__init__",
+          [](Coupling* self, const std::string& method, const SamplingOptions& options,
+             uint64_t seed) { (new (self) Coupling)->reset(method_from(method), options, seed); },
+          "method"_a, "options"_a, "seed"_a)
+      .def(
+          "order",
+          [](Coupling& c, const Floats& draft, uint32_t position, size_t m) {
+            std::vector<Token> tokens;
+            for (const Arrival& arrival : c.order(view(draft), position, m))
+              tokens.push_back(arrival.token);
+            return tokens;
+          },
+          "draft"_a, "position"_a, "m"_a,
+          "The first m tokens to try, by the draft's logits, f32[n_draft_vocab].")
+      .def(
+          "emit",
+          [](Coupling& c, const Floats& target, const Floats& draft, uint32_t position) {
+            const RankedToken token = c.emit(view(target), {view(draft), {}}, position);
+            return std::pair(token.token, token.rank);
+          },
+          "target"_a, "draft"_a, "position"_a,
+          "The target's token and its rank in the draft's order, 256 for all later ones, -1 for an "
+          "empty draft; logits as f32[n_vocab].");
+
+  m.def(
+      "verify",
+      [](TableModel& model, const std::vector<Token>& history, const DraftTree& tree,
+         const SamplingOptions& options, uint64_t seed) {
+        model.rollback(0);
+        const auto nodes = all_nodes(tree);
+        model.decode(history, tree, nodes);
+        Coupling coupling;
+        coupling.reset(Method::kErsd, options, seed);
+        Verified verified;
+        verify(
+            tree, [&](int32_t node) { return model.logits(node); },
+            [](int32_t) { return Drafted(); }, [](int32_t) { return Allowed(); },
+            static_cast<uint32_t>(history.size()), coupling, verified);
+        return std::pair(verified.path, verified.emitted);
+      },
+      "model"_a, "history"_a, "tree"_a, "options"_a, "seed"_a,
+      "Accepted nodes and emitted tokens of one target call over a tree whose root follows "
+      "history.");
+}

@@ -1,0 +1,138 @@
+"""Rows shaped along the paths of a tree, over table models: the text is that of plain decoding with the same shaping, by an oracle."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from ersd._core import Decoder, GenerationOptions, TableModel
+
+import oracles
+from test_decoder import DRAFTS, N_VOCAB, PROMPT, SEED, STRATEGIES, TABLE, draft_table
+
+PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+CUT = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.02}
+GREEDY = {**PLAIN, "temperature": 0.0}
+
+
+def shaped(history, row):
+    """Tokens of the last eight are less probable, the more the later; what the sum of them says is more probable."""
+    out = np.array(row, dtype=np.float32)
+    for distance, token in enumerate(reversed(list(history)[-8:])):
+        if token < len(out):
+            out[token] -= np.float32(3 - distance / 4)
+    out[sum(history) % 50] += np.float32(2)
+    return out
+
+
+def allowed(history, tokens):
+    """A third of all tokens, by the last two."""
+    return [
+        bool((int(token) * 7 + int(history[-1]) + 2 * int(history[-2])) % 3 == 0)
+        for token in tokens
+    ]
+
+
+@cache
+def truth(sampling, with_shaper, with_filter, n):
+    """Plain decoding by the oracle, every row shaped by all tokens before."""
+    tokens = list(PROMPT)
+    for position in range(len(PROMPT), len(PROMPT) + n):
+        row = oracles.table_row(TABLE, oracles.table_hash(tokens))
+        row = shaped(tokens, row) if with_shaper else row
+        row = (
+            np.where(allowed(tokens, range(N_VOCAB)), row, -np.inf).astype(np.float32)
+            if with_filter
+            else row
+        )
+        tokens.append(
+            oracles.winner(row, oracles.cached_clocks(SEED, position, N_VOCAB), **dict(sampling))
+        )
+    return tokens[len(PROMPT) :]
+
+
+@pytest.mark.parametrize("kind", DRAFTS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("sampling", [PLAIN, CUT, GREEDY], ids=["plain", "cut", "greedy"])
+@pytest.mark.parametrize(
+    "what", [(True, False), (False, True), (True, True)], ids=["shaper", "filter", "both"]
+)
+def test_text_is_that_of_plain_decoding(kind, strategy, sampling, what):
+    """Every draft, every strategy; tokens are shaped by the path to their node."""
+    decoder = Decoder(TableModel(TABLE), TableModel(draft_table(kind)))
+    processor = {"logits_processor": shaped} if what[0] else {}
+    for method, k in (("ersd", 5), ("ersd", 24), ("match", 8)):
+        if method == "match" and strategy == "adaptive":
+            continue
+        given = GenerationOptions(
+            **sampling,
+            seed=SEED,
+            strategy=strategy,
+            method=method,
+            draft_nodes=k,
+            logprobs=2,
+            **processor,
+        )
+        decoder.start(PROMPT, given, allowed if what[1] else None)
+        tokens, logprobs = [], []
+        while len(tokens) < 60:
+            tokens += decoder.step(60 - len(tokens))
+            logprobs += decoder.logprobs
+        assert tokens == truth(tuple(sampling.items()), *what, 60)
+        assert [each.token for each in logprobs] == tokens
+
+
+@pytest.mark.parametrize("strategy", ["ar", *STRATEGIES])
+def test_a_position_without_tokens_fails_when_it_is_reached(strategy):
+    """Not before: a text that ends sooner is as with plain decoding."""
+    decoder, tokens, end = Decoder(TableModel(TABLE), TableModel(TABLE)), [], len(PROMPT) + 23
+    method = {"method": "ar"} if strategy == "ar" else {"strategy": strategy}
+    given = GenerationOptions(**PLAIN, seed=SEED, draft_nodes=16, **method)
+    decoder.start(PROMPT, given, lambda history, tokens: [len(history) < end] * len(tokens))
+    while len(tokens) < 23:
+        tokens += decoder.step(100)
+    with pytest.raises(RuntimeError, match="leave no token"):
+        decoder.step(100)
+    assert tokens == truth(tuple(PLAIN.items()), False, False, 23)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_shaped_draft_is_right(strategy):
+    """The draft's rows are shaped as the target's: a draft that is the target is accepted whole, and its tokens are allowed."""
+    decoder = Decoder(TableModel(TABLE), TableModel(TABLE))
+    given = GenerationOptions(
+        **PLAIN,
+        seed=SEED,
+        strategy=strategy,
+        draft_nodes=16,
+        logits_processor=shaped,
+        adapt_draft=False,
+    )
+    decoder.start(PROMPT, given, allowed)
+    tokens = []
+    while len(tokens) < 100:
+        tokens += decoder.step(100 - len(tokens))
+    # An allowed token that is not among the first arrivals is not found: few.
+    assert decoder.stats.to_dict()["rank_histogram"][0] > 0.95 * sum(
+        decoder.stats.to_dict()["rank_histogram"]
+    )
+
+
+def test_logprobs_are_of_the_raw_row():
+    """Log-softmax before shaping and truncation, of tokens and of the most probable ones."""
+    decoder, tokens = Decoder(TableModel(TABLE), TableModel(TABLE)), list(PROMPT)
+    decoder.start(
+        PROMPT,
+        GenerationOptions(
+            **CUT, seed=3, strategy="tree", draft_nodes=8, logprobs=4, logits_processor=shaped
+        ),
+    )
+    while len(tokens) < 60:
+        for token, logprob in zip(decoder.step(9), decoder.logprobs, strict=True):
+            row = oracles.table_row(TABLE, oracles.table_hash(tokens)).astype(np.float64)
+            expected = row - np.log(np.exp(row - row.max()).sum()) - row.max()
+            best = np.argsort(-row, kind="stable")[:4]
+            assert (logprob.token, [t for t, _ in logprob.top]) == (token, best.tolist())
+            np.testing.assert_allclose(
+                [logprob.logprob, *(p for _, p in logprob.top)], expected[[token, *best]], atol=1e-6
+            )
+            tokens.append(token)
