@@ -1,4 +1,4 @@
-// Checks of what a caller gives. Each failure is one sentence: who, what was expected, what came.
+// Checks of a caller's arguments. Each failure is one sentence: who must be what, and what came.
 #pragma once
 
 #include <array>
@@ -9,7 +9,7 @@
 
 namespace ersd {
 
-// A number as a message shows it.
+// A number as text for a message.
 inline std::string shown(std::floating_point auto value) {
   std::array<char, 32> text{};
   std::snprintf(text.data(), text.size(), "%g", static_cast<double>(value));
@@ -22,8 +22,8 @@ inline std::string shown(std::integral auto value) { return std::to_string(value
   throw std::invalid_argument(who + " must be " + expected + ", got " + shown(got));
 }
 
-// Throw std::invalid_argument unless the value is in the range, whose ends belong to it. NaN is in
-// no range.
+// Throw std::invalid_argument unless the value is in the range. Both ends belong to the range. NaN
+// is in no range.
 template <class Number>
 void check_at_least(const std::string& who, Number value, Number least) {
   if (!(value >= least)) refuse(who, "at least " + shown(least), value);

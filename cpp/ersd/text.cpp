@@ -1,4 +1,4 @@
-// UTF-8 across token borders, and stop strings.
+// UTF-8 characters and stop strings that are split across tokens.
 #include "ersd/text.h"
 
 #include <algorithm>
@@ -18,8 +18,8 @@ size_t append_utf8(std::string_view bytes, bool last, std::string& out) {
     size_t valid = length ? 1 : 0;
     for (; valid > 0 && valid < length && i + valid < bytes.size(); ++valid) {
       const auto next = static_cast<uint8_t>(bytes[i + valid]);
-      // The second byte's range is narrower after some leads: no overlong forms, surrogates or code
-      // points past U+10FFFF.
+      // After some first bytes the second one has a narrower range, which excludes overlong forms,
+      // surrogates and code points above U+10FFFF.
       const uint8_t least = valid > 1 ? 0x80 : lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
       const uint8_t most = valid > 1 ? 0xBF : lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
       if (next < least || next > most) break;
@@ -27,7 +27,7 @@ size_t append_utf8(std::string_view bytes, bool last, std::string& out) {
     if (length && valid == length) {
       out.append(bytes, i, length);
     } else if (length && i + valid == bytes.size() && !last) {
-      return i;  // may still become a character
+      return i;  // the rest of the character may still come
     } else {
       out += "\xEF\xBF\xBD";
     }
@@ -36,6 +36,7 @@ size_t append_utf8(std::string_view bytes, bool last, std::string& out) {
   return i;
 }
 
+// Shows the first n bytes that are held.
 void TextStream::release(size_t n, bool last, std::string& out) {
   held_.erase(0, append_utf8(std::string_view(held_).substr(0, n), last, out));
 }
@@ -51,7 +52,7 @@ bool TextStream::push(std::string_view bytes, std::string& out) {
     held_.clear();
     return false;
   }
-  // Keep the longest tail that a stop string begins with.
+  // Hold the longest tail that is the beginning of a stop string.
   size_t keep = 0;
   for (const auto& stop : stop_)
     for (size_t n = std::min(stop.size() - 1, held_.size()); n > keep; --n)

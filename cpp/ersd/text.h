@@ -1,5 +1,5 @@
-// Token bytes to text that can be shown: whole UTF-8 characters, and nothing that a stop string may
-// still take back.
+// Turns the bytes of tokens into text that can be shown at once: whole UTF-8 characters, without
+// anything that may still become a stop string.
 #pragma once
 
 #include <string>
@@ -10,15 +10,15 @@ namespace ersd {
 
 class TextStream {
  public:
-  // stop: non-empty UTF-8 strings; the text ends before the first one that becomes complete (of
-  // several at once, the earliest).
+  // stop: non-empty UTF-8 strings. The text ends before the first one that is complete. If a token
+  // completes several, the one that begins first counts.
   explicit TextStream(std::vector<std::string> stop = {}) : stop_(std::move(stop)) {}
 
-  // Takes the bytes of one token, appends to out what is certain now. False once a stop string is
-  // complete: nothing comes after.
+  // Takes the bytes of one token and appends the text that is now certain to out. Returns false
+  // once a stop string is complete; later bytes are ignored.
   bool push(std::string_view bytes, std::string& out);
 
-  // The end of the text: appends what was held back, incomplete characters as U+FFFD.
+  // Ends the text: appends what was held back. An incomplete character becomes U+FFFD.
   void finish(std::string& out);
 
   bool stopped() const { return stopped_; }
@@ -27,13 +27,13 @@ class TextStream {
   void release(size_t n, bool last, std::string& out);
 
   std::vector<std::string> stop_;
-  std::string held_;
+  std::string held_;  // bytes that are not shown yet
   bool stopped_ = false;
 };
 
-// Appends bytes as valid UTF-8 to out, each maximal ill-formed part as U+FFFD (Unicode 15,
-// section 3.9). Unless `last`, an incomplete character at the end is left. Returns how many bytes
-// were taken.
+// Appends bytes to out as valid UTF-8. Each maximal ill-formed part becomes U+FFFD (Unicode 15,
+// section 3.9). An incomplete character at the end is left out unless `last` is true. Returns the
+// number of bytes used.
 size_t append_utf8(std::string_view bytes, bool last, std::string& out);
 
 }  // namespace ersd
