@@ -1,4 +1,4 @@
-// Words of the command line to Arguments.
+// From the words of the command line to Arguments.
 #include "arguments.h"
 
 #include <charconv>
@@ -36,7 +36,7 @@ std::vector<Value> each(const std::string& text,
   return values;
 }
 
-// A file of prompts, set apart by lines that hold only "---".
+// The prompts of a file. Lines that hold only "---" separate them.
 std::vector<std::string> read_prompts(const std::string& path) {
   std::ifstream file(path);
   if (!file) throw std::invalid_argument("-f: cannot read '" + path + "'");
@@ -60,95 +60,89 @@ Format format_from(const std::string& name) {
   throw std::invalid_argument("-o must be one of md, csv, json, jsonl, got '" + name + "'");
 }
 
-}  // namespace
-
-const char* usage() {
-  return "usage: ersd-bench -m TARGET.gguf [-md DRAFT.gguf] [options]\n"
-         "\n"
-         "Checks that speculated tokens equal plain ones, then times all methods in turn. Comma "
-         "lists sweep.\n"
-         "\n"
-         "  -m FILE, -md FILE    target and draft\n"
-         "  -p TEXT, -f FILE     a prompt; a file of prompts set apart by lines of ---; both may "
-         "be repeated\n"
-         "  --chat               each prompt is a user's message, put into the target's chat "
-         "template\n"
-         "  -n N                 tokens per prompt (64)\n"
-         "  -r N                 timed repetitions (3)\n"
-         "  -s SEED              seed of the first prompt; each further one takes the next (1)\n"
-         "  --method LIST        ar, ersd, gsd, gsd_iid, match (ar,ersd)\n"
-         "  --strategy LIST      simple, sequence, batch, tree, adaptive; the last not for gsd "
-         "(tree)\n"
-         "  -k LIST              drafted nodes per target call; auto: as many as pay (16)\n"
-         "  --draft-depth N      longest path of a tree (64)\n"
-         "  --no-adapt-draft     ersd: the draft does not correct itself by what the target says\n"
-         "  --temp LIST          temperatures (1.0)\n"
-         "  --top-k N, --top-p P, --min-p P    truncation (none)\n"
-         "  -c N, -t N           context (4096), threads (one per core)\n"
-         "  -ngl N, -ngld N      layers of target and draft on the GPU (-1: all)\n"
-         "  -fa -1|0|1           flash attention (-1: automatic)\n"
-         "  -ctk TYPE, -ctv TYPE types of cached keys and values\n"
-         "  -o md|csv|json|jsonl output (md)\n";
-}
-
-Arguments parse(const std::vector<std::string>& words) {
-  Arguments a;
+// The values that comma lists sweep over.
+struct Sweep {
   std::vector<Method> methods{Method::kAr, Method::kErsd};
   std::vector<Strategy> strategies{Strategy::kTree};
-  std::vector<int32_t> ks{16};
+  std::vector<int32_t> draft_nodes{16};
   std::vector<float> temperatures{1.0f};
-  auto& context = a.models.context;
-  const auto integer = [](int32_t& out) {
-    return [&out](const std::string& o, const std::string& v) { out = number<int32_t>(o, v); };
-  };
-  const auto real = [](float& out) {
-    return [&out](const std::string& o, const std::string& v) { out = number<float>(o, v); };
-  };
-  const auto text = [](std::string& out) {
-    return [&out](const std::string&, const std::string& v) { out = v; };
-  };
+};
 
-  const std::map<std::string, std::function<void(const std::string&, const std::string&)>> options{
+// Reads the value of an option; the option's name is for messages.
+using Reader = std::function<void(const std::string& option, const std::string& value)>;
+using Readers = std::map<std::string, Reader>;
+
+Reader integer(int32_t& out) {
+  return [&out](const std::string& o, const std::string& v) { out = number<int32_t>(o, v); };
+}
+
+Reader real(float& out) {
+  return [&out](const std::string& o, const std::string& v) { out = number<float>(o, v); };
+}
+
+Reader text(std::string& out) {
+  return [&out](const std::string&, const std::string& v) { out = v; };
+}
+
+// Options with one value, but for prompts, which may be repeated.
+Readers single_readers(Arguments& a) {
+  auto& context = a.generator.context;
+  return {
       {"-m", text(a.target)},
       {"-md", text(a.draft)},
-      {"-p", [&](const auto&, const auto& v) { a.prompts.push_back(v); }},
+      {"-p", [&a](const auto&, const auto& v) { a.prompts.push_back(v); }},
       {"-f",
-       [&](const auto&, const auto& v) {
-         for (auto& p : read_prompts(v)) a.prompts.push_back(std::move(p));
+       [&a](const auto&, const auto& v) {
+         for (auto& prompt : read_prompts(v)) a.prompts.push_back(std::move(prompt));
        }},
       {"-n", integer(a.n_gen)},
       {"-r", integer(a.repetitions)},
-      {"-s", [&](const auto& o, const auto& v) { a.seed = number<uint64_t>(o, v); }},
-      {"--method",
-       [&](const auto&, const auto& v) {
-         methods = each<Method>(v, [](const std::string& s) { return method_from(s); });
-       }},
-      {"--strategy",
-       [&](const auto&, const auto& v) {
-         strategies = each<Strategy>(v, [](const std::string& s) { return strategy_from(s); });
-       }},
-      {"-k",
-       [&](const auto& o, const auto& v) {
-         ks = each<int32_t>(
-             v, [&](const std::string& s) { return s == "auto" ? kAuto : number<int32_t>(o, s); });
-       }},
+      {"-s", [&a](const auto& o, const auto& v) { a.seed = number<uint64_t>(o, v); }},
       {"--draft-depth", integer(a.draft_depth)},
-      {"--temp",
-       [&](const auto& o, const auto& v) {
-         temperatures = each<float>(v, [&](const std::string& s) { return number<float>(o, s); });
-       }},
       {"--top-k", integer(a.sampling.top_k)},
       {"--top-p", real(a.sampling.top_p)},
       {"--min-p", real(a.sampling.min_p)},
       {"-c", integer(context.n_ctx)},
       {"-t", integer(context.n_threads)},
-      {"-ngl", integer(a.models.target.n_gpu_layers)},
-      {"-ngld", integer(a.models.draft.n_gpu_layers)},
+      {"-ngl", integer(a.generator.model.n_gpu_layers)},
+      {"-ngld", integer(a.generator.draft_n_gpu_layers)},
       {"-fa", integer(context.flash_attn)},
       {"-ctk", text(context.type_k)},
       {"-ctv", text(context.type_v)},
-      {"-o", [&](const auto&, const auto& v) { a.format = format_from(v); }},
+      {"-o", [&a](const auto&, const auto& v) { a.format = format_from(v); }},
   };
+}
+
+// Options whose value is a comma list.
+Readers list_readers(Sweep& sweep) {
+  const auto nodes = [](const std::string& o, const std::string& s) {
+    return s == "auto" ? kAuto : number<int32_t>(o, s);
+  };
+  return {
+      {"--method",
+       [&](const auto&, const auto& v) {
+         sweep.methods = each<Method>(v, [](const std::string& s) { return method_from(s); });
+       }},
+      {"--strategy",
+       [&](const auto&, const auto& v) {
+         sweep.strategies =
+             each<Strategy>(v, [](const std::string& s) { return strategy_from(s); });
+       }},
+      {"-k",
+       [&sweep, nodes](const auto& o, const auto& v) {
+         sweep.draft_nodes = each<int32_t>(v, [&](const std::string& s) { return nodes(o, s); });
+       }},
+      {"--temp",
+       [&](const auto& o, const auto& v) {
+         sweep.temperatures =
+             each<float>(v, [&](const std::string& s) { return number<float>(o, s); });
+       }},
+  };
+}
+
+void read_words(const std::vector<std::string>& words, Arguments& a, Sweep& sweep) {
+  Readers readers = single_readers(a);
+  readers.merge(list_readers(sweep));
   for (size_t i = 0; i < words.size(); ++i) {
     if (words[i] == "--chat") {
       a.chat = true;
@@ -158,33 +152,73 @@ Arguments parse(const std::vector<std::string>& words) {
       a.adapt_draft = false;
       continue;
     }
-    const auto option = options.find(words[i]);
-    if (option == options.end())
+    const auto reader = readers.find(words[i]);
+    if (reader == readers.end())
       throw std::invalid_argument("unknown option '" + words[i] + "'; ersd-bench -h lists them");
     if (i + 1 == words.size()) throw std::invalid_argument(words[i] + " needs a value");
-    option->second(words[i], words[i + 1]);
+    reader->second(words[i], words[i + 1]);
     ++i;
   }
+}
+
+// Adds all configurations of one temperature. The first is plain sampling, the baseline.
+void add_configurations(const Sweep& sweep, float temperature, Arguments& a) {
+  a.configurations.push_back({Method::kAr, Strategy::kSimple, 0, temperature});
+  for (const Method method : sweep.methods) {
+    if (method == Method::kAr) continue;
+    if (a.draft.empty())
+      throw std::invalid_argument(std::string("--method ") + to_string(method) +
+                                  " needs a draft: -md");
+    for (const Strategy strategy : sweep.strategies) {
+      // Rejection sampling has no adaptive trees.
+      if (strategy == Strategy::kAdaptive && !is_race(method)) continue;
+      for (const int32_t k : sweep.draft_nodes)
+        a.configurations.push_back(
+            {method, strategy, strategy == Strategy::kSimple ? 1 : k, temperature});
+    }
+  }
+}
+
+}  // namespace
+
+const char* usage() {
+  return "usage: ersd-bench -m TARGET.gguf [-md DRAFT.gguf] [options]\n"
+         "\n"
+         "Checks that speculation does not change the tokens, then times all methods in turn.\n"
+         "A LIST holds values separated by commas; all combinations are run.\n"
+         "\n"
+         "  -m FILE, -md FILE    target and draft\n"
+         "  -p TEXT, -f FILE     a prompt, or a file of prompts separated by lines of ---; both\n"
+         "                       may be repeated\n"
+         "  --chat               treat each prompt as a user message and apply the target's chat\n"
+         "                       template\n"
+         "  -n N                 tokens per prompt (64)\n"
+         "  -r N                 timed repetitions (3)\n"
+         "  -s SEED              seed of the first prompt; each further prompt adds 1 (1)\n"
+         "  --method LIST        ar, ersd, gsd, gsd_iid, match (ar,ersd)\n"
+         "  --strategy LIST      simple, sequence, batch, tree, adaptive (tree); gsd and gsd_iid\n"
+         "                       skip adaptive\n"
+         "  -k LIST              drafted nodes per target call; auto: as many as pay (16)\n"
+         "  --draft-depth N      longest path of a tree (64)\n"
+         "  --no-adapt-draft     ersd: do not correct the draft by what the target says\n"
+         "  --temp LIST          temperatures (1.0)\n"
+         "  --top-k N, --top-p P, --min-p P\n"
+         "                       truncation (none)\n"
+         "  -c N, -t N           context length (4096), threads (one per core)\n"
+         "  -ngl N, -ngld N      layers of target and draft on the GPU (-1: all)\n"
+         "  -fa -1|0|1           flash attention (-1: automatic)\n"
+         "  -ctk TYPE, -ctv TYPE types of cached keys and values\n"
+         "  -o md|csv|json|jsonl output format (md)\n";
+}
+
+Arguments parse(const std::vector<std::string>& words) {
+  Arguments a;
+  Sweep sweep;
+  read_words(words, a, sweep);
   if (a.target.empty()) throw std::invalid_argument("-m is needed: the target, a GGUF file");
   if (a.n_gen < 1 || a.repetitions < 1) throw std::invalid_argument("-n and -r must be at least 1");
   if (a.prompts.empty()) a.prompts.emplace_back("Once upon a time");
-
-  for (const float temperature : temperatures) {
-    a.configurations.push_back(
-        {Method::kAr, Strategy::kSimple, 0, temperature});  // the baseline is always there
-    for (const Method method : methods) {
-      if (method == Method::kAr) continue;
-      if (a.draft.empty())
-        throw std::invalid_argument(std::string("--method ") + to_string(method) +
-                                    " needs a draft: -md");
-      for (const Strategy strategy : strategies)
-        for (const int32_t k : ks)
-          if (strategy != Strategy::kAdaptive ||
-              is_race(method))  // rejection sampling has no adaptive trees
-            a.configurations.push_back(
-                {method, strategy, strategy == Strategy::kSimple ? 1 : k, temperature});
-    }
-  }
+  for (const float temperature : sweep.temperatures) add_configurations(sweep, temperature, a);
   return a;
 }
 

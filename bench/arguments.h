@@ -19,10 +19,10 @@ struct Configuration {
 };
 
 struct Arguments {
-  std::string target, draft;
-  Generator::Options models;
+  std::string target, draft;  // paths of GGUF files; draft: empty for none
+  Generator::Options generator;
   std::vector<std::string> prompts;
-  std::vector<Configuration> configurations;  // for each temperature ar first
+  std::vector<Configuration> configurations;  // for each temperature, ar comes first
   SamplingOptions sampling{1.0f, 0, 1.0f, 0.0f};
   int32_t n_gen = 64, repetitions = 3, draft_depth = 64;
   uint64_t seed = 1;
@@ -30,7 +30,7 @@ struct Arguments {
   Format format = Format::kMarkdown;
 };
 
-// Throws std::invalid_argument for anything it does not understand.
+// Throws std::invalid_argument with one sentence for words that make no sense.
 Arguments parse(const std::vector<std::string>& words);
 const char* usage();
 

@@ -1,5 +1,5 @@
-// ersd-bench: first shows that speculation does not change the tokens, then times every method in
-// turn.
+// ersd-bench: checks that speculation does not change the tokens, then times all methods in turn.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -40,7 +40,7 @@ Answer generate(Generator& generator, const std::vector<Token>& prompt,
   return answer;
 }
 
-// What one configuration showed over all prompts.
+// The results of one configuration over all prompts.
 struct Outcome {
   bool identical = true;
   std::vector<double> speeds;  // tokens per second of each repetition
@@ -48,10 +48,15 @@ struct Outcome {
   double prefill_ms = 0, target_ms = 0, draft_ms = 0, race_ms = 0, total_ms = 0;
 
   void add(const Stats& s) {
-    generated += s.generated, target_calls += s.target_calls, drafted += s.drafted,
-        accepted += s.accepted;
-    prefill_ms += s.prefill_ms, target_ms += s.target_ms, draft_ms += s.draft_ms,
-        race_ms += s.race_ms, total_ms += s.total_ms;
+    generated += s.generated;
+    target_calls += s.target_calls;
+    drafted += s.drafted;
+    accepted += s.accepted;
+    prefill_ms += s.prefill_ms;
+    target_ms += s.target_ms;
+    draft_ms += s.draft_ms;
+    race_ms += s.race_ms;
+    total_ms += s.total_ms;
   }
 };
 
@@ -59,6 +64,12 @@ double mean(const std::vector<double>& x) {
   return x.empty() ? 0 : std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size());
 }
 
+// The amount for each of n things; for one thing if there is none.
+double per(auto amount, int64_t n) {
+  return static_cast<double>(amount) / static_cast<double>(std::max<int64_t>(n, 1));
+}
+
+// The sample standard deviation.
 double deviation(const std::vector<double>& x) {
   double sum = 0;
   for (const double v : x) sum += (v - mean(x)) * (v - mean(x));
@@ -82,18 +93,18 @@ std::string joined_devices(bool gpu) {
 class Benchmark {
  public:
   explicit Benchmark(const Arguments& arguments)
-      : args_(arguments), generator_(args_.target, args_.draft, args_.models) {
+      : args_(arguments), generator_(args_.target, args_.draft, args_.generator) {
     for (const auto& prompt : args_.prompts)
       prompts_.push_back(generator_.target().tokenize(
           args_.chat ? generator_.target().chat_prompt(prompt) : prompt, true, true));
     outcomes_.resize(args_.configurations.size());
   }
 
-  // Returns whether every speculated token equalled its plain one.
+  // Returns whether all races gave the tokens of plain sampling.
   bool run(Report& report) {
-    check();
+    check_tokens();
     for (int32_t r = 0; r < args_.repetitions; ++r)
-      for (size_t c = 0; c < outcomes_.size(); ++c) time(c, r);
+      for (size_t c = 0; c < outcomes_.size(); ++c) time_prompts(c, r);
     if (terminal_) std::fprintf(stderr, "\r%40s\r", "");
     report.begin();
     bool identical = true;
@@ -106,22 +117,22 @@ class Benchmark {
   }
 
  private:
-  GenerationOptions options(size_t configuration, size_t prompt) const {
-    const Configuration& c = args_.configurations[configuration];
+  GenerationOptions options(size_t c, size_t prompt) const {
+    const Configuration& config = args_.configurations[c];
     GenerationOptions o;
     o.max_tokens = args_.n_gen;
     o.sampling = args_.sampling;
-    o.sampling.temperature = c.temperature;
+    o.sampling.temperature = config.temperature;
     o.seed = args_.seed + prompt;
-    o.method = c.method;
-    o.strategy = c.strategy;
-    if (c.method != Method::kAr) o.draft_nodes = c.draft_nodes;
+    o.method = config.method;
+    o.strategy = config.strategy;
+    if (drafts(c)) o.draft_nodes = config.draft_nodes;
     o.draft_depth = args_.draft_depth;
     o.adapt_draft = args_.adapt_draft;
     return o;
   }
 
-  void check() {
+  void check_tokens() {
     size_t differing = 0;
     for (size_t p = 0; p < prompts_.size(); ++p) {
       std::vector<Token> plain;
@@ -129,8 +140,10 @@ class Benchmark {
         progress("checking", p * outcomes_.size() + c, prompts_.size() * outcomes_.size());
         const Answer answer = generate(generator_, prompts_[p], options(c, p));
         if (args_.configurations[c].method == Method::kAr) plain = answer.tokens;
-        if (is_race(args_.configurations[c].method) && answer.tokens != plain)
-          outcomes_[c].identical = false, ++differing;
+        if (is_race(args_.configurations[c].method) && answer.tokens != plain) {
+          outcomes_[c].identical = false;
+          ++differing;
+        }
       }
     }
     if (differing == 0)
@@ -141,7 +154,7 @@ class Benchmark {
                    terminal_ ? "\r" : "", differing, prompts_.size() * outcomes_.size());
   }
 
-  void time(size_t c, int32_t repetition) {
+  void time_prompts(size_t c, int32_t repetition) {
     progress("timing", static_cast<size_t>(repetition) * outcomes_.size() + c,
              static_cast<size_t>(args_.repetitions) * outcomes_.size());
     double tokens = 0, ms = 0;
@@ -159,15 +172,16 @@ class Benchmark {
   }
 
   Row row(size_t c) const {
-    const Configuration& config = args_.configurations[c];
-    const Outcome& o = outcomes_[c];
-    size_t baseline = c;
-    while (args_.configurations[baseline].method != Method::kAr) --baseline;
-    std::vector<double> ratios;
-    for (size_t r = 0; r < o.speeds.size(); ++r)
-      ratios.push_back(o.speeds[r] / outcomes_[baseline].speeds[r]);
-    const double n = std::max<double>(1, static_cast<double>(o.generated));
-    const bool drafts = config.method != Method::kAr;
+    Row row = environment_keys(c);
+    for (const auto& keys : {configuration_keys(c), result_keys(c)})
+      row.insert(row.end(), keys.begin(), keys.end());
+    return row;
+  }
+
+  bool drafts(size_t c) const { return args_.configurations[c].method != Method::kAr; }
+
+  // The keys that say what ran where, most of them with llama-bench's names.
+  Row environment_keys(size_t c) const {
     const llama::Model& target = generator_.target();
     return {
         {"build_commit", std::string(ERSD_COMMIT)},
@@ -177,35 +191,59 @@ class Benchmark {
         {"model_type", target.description()},
         {"model_size", static_cast<int64_t>(target.size())},
         {"model_n_params", static_cast<int64_t>(target.n_params())},
-        {"draft_filename", drafts ? generator_.draft()->path() : std::string()},
+        {"draft_filename", drafts(c) ? generator_.draft()->path() : std::string()},
         {"n_threads", int64_t{generator_.n_threads()}},
-        {"n_gpu_layers", int64_t{args_.models.target.n_gpu_layers}},
-        {"draft_n_gpu_layers", int64_t{args_.models.draft.n_gpu_layers}},
+        {"n_gpu_layers", int64_t{args_.generator.model.n_gpu_layers}},
+        {"draft_n_gpu_layers", int64_t{args_.generator.draft_n_gpu_layers}},
         {"n_prompts", static_cast<int64_t>(prompts_.size())},
         {"n_gen", int64_t{args_.n_gen}},
         {"repetitions", int64_t{args_.repetitions}},
         {"test_time", now()},
+    };
+  }
+
+  Row configuration_keys(size_t c) const {
+    const Configuration& config = args_.configurations[c];
+    const bool automatic = drafts(c) && config.draft_nodes == kAuto;
+    return {
         {"method", std::string(to_string(config.method))},
-        {"strategy", drafts ? std::string(to_string(config.strategy)) : std::string("-")},
-        {"draft_nodes", drafts && config.draft_nodes == kAuto ? Value(std::string("auto"))
-                                                              : Value(int64_t{config.draft_nodes})},
-        {"temperature", std::round(config.temperature * 1e6) / 1e6},
+        {"strategy", std::string(drafts(c) ? to_string(config.strategy) : "-")},
+        {"draft_nodes",
+         automatic ? Value(std::string("auto")) : Value(int64_t{config.draft_nodes})},
+        {"temperature", std::round(config.temperature * 1e6) / 1e6},  // 0.6f is not 0.6
         {"top_k", int64_t{args_.sampling.top_k}},
         {"top_p", double{args_.sampling.top_p}},
         {"min_p", double{args_.sampling.min_p}},
-        {"identical", is_race(config.method) ? Value(o.identical) : Value()},
-        {"tokens_per_call", static_cast<double>(o.generated) /
-                                std::max<double>(1, static_cast<double>(o.target_calls))},
-        {"acceptance_rate",
-         o.drafted ? static_cast<double>(o.accepted) / static_cast<double>(o.drafted) : 0.0},
+    };
+  }
+
+  Row result_keys(size_t c) const {
+    const Outcome& o = outcomes_[c];
+    const std::vector<double> ratios = ratios_to_ar(c);
+    const double rest_ms = o.total_ms - o.prefill_ms - o.target_ms - o.draft_ms - o.race_ms;
+    return {
+        {"identical", is_race(args_.configurations[c].method) ? Value(o.identical) : Value()},
+        {"tokens_per_call", per(o.generated, o.target_calls)},
+        {"acceptance_rate", per(o.accepted, o.drafted)},
         {"avg_ts", mean(o.speeds)},
         {"stddev_ts", deviation(o.speeds)},
         {"ratio_to_ar", mean(ratios)},
         {"stddev_ratio", deviation(ratios)},
-        {"target_ms", o.target_ms / n},
-        {"draft_ms", o.draft_ms / n},
-        {"race_ms", o.race_ms / n},
-        {"rest_ms", (o.total_ms - o.prefill_ms - o.target_ms - o.draft_ms - o.race_ms) / n}};
+        {"target_ms", per(o.target_ms, o.generated)},
+        {"draft_ms", per(o.draft_ms, o.generated)},
+        {"race_ms", per(o.race_ms, o.generated)},
+        {"rest_ms", per(rest_ms, o.generated)},
+    };
+  }
+
+  // Each repetition's speed divided by that of plain sampling, f64[repetitions].
+  std::vector<double> ratios_to_ar(size_t c) const {
+    size_t baseline = c;
+    while (drafts(baseline)) --baseline;
+    std::vector<double> ratios;
+    for (size_t r = 0; r < outcomes_[c].speeds.size(); ++r)
+      ratios.push_back(outcomes_[c].speeds[r] / outcomes_[baseline].speeds[r]);
+    return ratios;
   }
 
   const Arguments& args_;

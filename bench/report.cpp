@@ -1,4 +1,4 @@
-// Markdown, CSV, JSON and JSON lines.
+// Rows as Markdown, CSV, JSON and JSON lines.
 #include "report.h"
 
 #include <algorithm>
@@ -10,11 +10,12 @@
 namespace ersd::bench {
 namespace {
 
-// What the Markdown table shows; the other formats give every key.
+// The columns of the Markdown table. The other formats give every key.
 constexpr std::array<std::string_view, 14> kColumns{
     "method",          "strategy", "draft_nodes", "temperature", "identical",
     "tokens_per_call", "avg_ts",   "stddev_ts",   "ratio_to_ar", "stddev_ratio",
     "target_ms",       "draft_ms", "race_ms",     "rest_ms"};
+constexpr size_t kTextColumns = 2;  // the first columns hold text, the others numbers
 
 std::string plain(const Value& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return *text;
@@ -58,6 +59,7 @@ std::string csv_cell(const std::string& text) {
   return out + "\"";
 }
 
+// One line of the Markdown table: the names of the columns or their values.
 std::string markdown(const Row& row, bool names) {
   std::string out = "|";
   for (const auto column : kColumns) {
@@ -87,7 +89,7 @@ void Report::add(const Row& row) {
       if (first_) {
         out_ << markdown(row, true) << "\n|";
         for (size_t i = 0; i < kColumns.size(); ++i)
-          out_ << (i == 0 || i == 1 ? " --- |" : " ---: |");
+          out_ << (i < kTextColumns ? " --- |" : " ---: |");
         out_ << "\n";
       }
       out_ << markdown(row, false) << "\n";

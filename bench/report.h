@@ -1,4 +1,4 @@
-// Rows of results, and the four ways to print them.
+// Rows of results, and the four formats to print them in.
 #pragma once
 
 #include <iosfwd>
@@ -11,12 +11,12 @@
 
 namespace ersd::bench {
 
-// Keys in the order of output; a value is text, a number, an integer, a truth value or nothing.
+// A row has its keys in the order of output. std::monostate stands for a missing value.
 using Value = std::variant<std::monostate, std::string, double, int64_t, bool>;
 using Row = std::vector<std::pair<std::string, Value>>;
 
-// Prints rows as they come: JSON needs to know where they end, so call begin() and end() around
-// them.
+// Prints each row as soon as it is added. Call begin() before the first row and end() after the
+// last, since JSON needs brackets around all rows.
 class Report {
  public:
   Report(Format format, std::ostream& out) : format_(format), out_(out) {}

@@ -1,4 +1,4 @@
-// A generation from prompt to finish reason.
+// Generations from prompt to finish reason.
 #include "ersd/generator.h"
 
 #include <algorithm>
@@ -9,6 +9,11 @@
 #include "ersd/llama/samplers.h"
 
 namespace ersd {
+namespace {
+
+constexpr int32_t kMaxDefaultCtx = 4096;  // limit of the context length that a model chooses
+
+}  // namespace
 
 const char* to_string(FinishReason reason) {
   return reason == FinishReason::kStop ? "stop" : reason == FinishReason::kLength ? "length" : "";
@@ -16,27 +21,33 @@ const char* to_string(FinishReason reason) {
 
 Generator::Generator(const std::string& target_path, const std::string& draft_path,
                      const Options& options, std::function<bool()> interrupted)
-    : target_(target_path, options.target),
+    : target_(target_path, options.model),
       context_shift_(options.context_shift),
-      n_keep_(options.n_keep) {
-  if (n_keep_ < -1) refuse("n_keep", "at least 0, or -1 for the whole prompt", n_keep_);
+      n_keep_option_(options.n_keep) {
+  if (options.n_keep < -1)
+    refuse("n_keep", "at least 0, or -1 for the whole prompt", options.n_keep);
   llama::ContextOptions context = options.context;
-  if (context.n_ctx == 0) context.n_ctx = std::min(target_.n_ctx_train(), 4096);
-  if (!draft_path.empty()) {
-    draft_.emplace(draft_path, options.draft);
-    for (const llama::Model* model : {&target(), draft()})
-      if (!model->can_branch())
-        throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() +
-                                    ") keeps one recurrent state and cannot hold a tree of drafts; "
-                                    "it can be used without a draft model");
-    llama::check_same_vocabulary(target_, *draft_);
-  }
+  if (context.n_ctx == 0) context.n_ctx = std::min(target_.n_ctx_train(), kMaxDefaultCtx);
+  if (!draft_path.empty()) load_draft(draft_path, options);
   target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
   if (draft_) {
-    context.exact = false;
+    context.ordered_cells = false;  // a draft may differ in its last bits
     draft_context_ = std::make_unique<llama::Context>(*draft_, context, std::move(interrupted));
   }
   decoder_ = std::make_unique<Decoder>(*target_context_, draft_context_.get());
+}
+
+void Generator::load_draft(const std::string& path, const Options& options) {
+  llama::ModelOptions model_options = options.model;
+  model_options.n_gpu_layers = options.draft_n_gpu_layers;
+  model_options.lora_path.clear();
+  draft_.emplace(path, model_options);
+  for (const llama::Model* model : {&target(), draft()})
+    if (!model->can_branch())
+      throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() +
+                                  ") keeps one recurrent state and cannot hold a tree of drafts; "
+                                  "it can be used without a draft model");
+  llama::check_same_vocabulary(target_, *draft_);
 }
 
 void Generator::check_prompt(const std::vector<Token>& prompt) const {
@@ -52,22 +63,23 @@ void Generator::check_prompt(const std::vector<Token>& prompt) const {
 
 void Generator::start(const std::vector<Token>& prompt, const GenerationOptions& options) {
   active_ = false;
-  llama::start();  // the log may have gone to another user of llama.cpp
+  llama::init_backend();  // another user of llama.cpp may have taken its log
   options.validate();
   check_prompt(prompt);
   started_ = std::chrono::steady_clock::now();
   text_ = TextStream(options.stop);
-  target_before_ = target_context_->n_decoded();
-  draft_before_ = draft_ ? draft_context_->n_decoded() : 0;
+  target_tokens_before_ = target_context_->n_decoded();
+  draft_tokens_before_ = draft_ ? draft_context_->n_decoded() : 0;
   method_ = options.method;
   decoder_->start(
       prompt, options,
       llama::make_logits_processors(target_, options.processors, prompt.size(), n_ctx()));
   const int32_t most = context_shift_ ? std::numeric_limits<int32_t>::max() : decoder_->room();
-  left_ = options.max_tokens < 0 ? most : std::min(options.max_tokens, most);
+  n_remain_ = options.max_tokens < 0 ? most : std::min(options.max_tokens, most);
   const auto n_prompt = static_cast<int32_t>(prompt.size());
-  keep_ = std::min({n_keep_ < 0 ? n_prompt : n_keep_ + (prompt.front() == target_.bos()), n_prompt,
-                    n_ctx() / 2});
+  const bool has_bos = prompt.front() == target_.bos();
+  const int32_t n_keep = n_keep_option_ < 0 ? n_prompt : n_keep_option_ + has_bos;
+  n_keep_ = std::min({n_keep, n_prompt, n_ctx() / 2});
   active_ = true;
   update_totals();
 }
@@ -75,15 +87,15 @@ void Generator::start(const std::vector<Token>& prompt, const GenerationOptions&
 GenerationStep Generator::step() {
   GenerationStep step;
   if (!active_) return step;
-  if (left_ == 0) {
+  if (n_remain_ == 0) {
     finish(FinishReason::kLength, step);
     return step;
   }
-  active_ = false;  // until this step has gone well
-  make_room();
-  const auto tokens = decoder_->step(std::min(left_, decoder_->room()));
+  active_ = false;  // if this step throws, the generation is over
+  shift_if_full();
+  const auto tokens = decoder_->step(std::min(n_remain_, decoder_->room()));
   active_ = true;
-  take(tokens, step);
+  fill_step(tokens, step);
   update_totals();
   return step;
 }
@@ -91,39 +103,41 @@ GenerationStep Generator::step() {
 RankedToken Generator::step_with_rank() {
   if (!draft_ || method_ == Method::kAr)
     throw std::invalid_argument(
-        "ranks are those in a draft's order: they need a draft model and a method other than 'ar'");
-  if (left() == 0) throw std::invalid_argument("the generation is over: start another");
-  active_ = false;  // until this call has gone well
-  make_room();
+        "ranks are places in a draft's order: they need a draft model and a method other than "
+        "'ar'");
+  if (n_remain() == 0) throw std::invalid_argument("the generation is over: start another");
+  active_ = false;  // if this call throws, the generation is over
+  shift_if_full();
   const RankedToken position = decoder_->step_with_rank();
-  active_ = --left_ > 0 && !target_.is_end(position.token);
+  active_ = --n_remain_ > 0 && !target_.is_end(position.token);
   update_totals();
   return position;
 }
 
-void Generator::need_draft(const char* what) const {
+void Generator::require_draft(const char* what) const {
   if (!draft_)
-    throw std::invalid_argument(std::string(what) + " is that of a pair: it needs a draft model");
+    throw std::invalid_argument(std::string(what) +
+                                " describes a pair of models: it needs a draft model");
 }
 
 Profile Generator::profile() const {
-  need_draft("a profile");
+  require_draft("a profile");
   return decoder_->profile();
 }
 
 void Generator::restore(const Profile& profile) {
-  need_draft("a profile");
+  require_draft("a profile");
   decoder_->restore(profile);
 }
 
 std::vector<Controller::Plan> Generator::forecast() {
-  need_draft("a forecast");
+  require_draft("a forecast");
   active_ = false;
   return decoder_->forecast();
 }
 
-void Generator::make_room() {
-  if (context_shift_ && decoder_->room() == 0) decoder_->shift(keep_);
+void Generator::shift_if_full() {
+  if (context_shift_ && decoder_->room() == 0) decoder_->shift(n_keep_);
 }
 
 void Generator::reset() {
@@ -132,46 +146,55 @@ void Generator::reset() {
   if (draft_) draft_context_->rollback(0);
 }
 
-Generator::State Generator::save() {
+Generator::State Generator::save_state() {
   active_ = false;
-  return {target_context_->save(), draft_ ? draft_context_->save() : llama::Context::State{}};
+  return {target_context_->save_state(),
+          draft_ ? draft_context_->save_state() : llama::Context::State{}};
 }
 
-void Generator::load(const State& state) {
+void Generator::load_state(const State& state) {
   reset();
   try {
-    target_context_->load(state.target);
-    if (draft_) draft_context_->load(state.draft);
+    target_context_->load_state(state.target);
+    if (draft_) draft_context_->load_state(state.draft);
   } catch (...) {
     reset();
     throw;
   }
 }
 
-void Generator::take(std::span<const Token> tokens, GenerationStep& step) {
+// Puts the tokens of one target call into the step, up to an end token or a stop string.
+void Generator::fill_step(std::span<const Token> tokens, GenerationStep& step) {
   FinishReason reason = FinishReason::kNone;
-  size_t kept = 0;
-  for (; kept < tokens.size() && reason == FinishReason::kNone; ++kept) {
-    if (target_.is_end(tokens[kept])) {
+  size_t n_kept = 0;
+  for (; n_kept < tokens.size() && reason == FinishReason::kNone; ++n_kept) {
+    if (target_.is_end(tokens[n_kept])) {
       reason = FinishReason::kStop;
-      break;  // an end token is no part of the answer
+      break;  // an end token is not part of the answer
     }
-    if (!text_.push(target_.piece(tokens[kept]), step.text)) reason = FinishReason::kStop;
+    if (!text_.push(target_.piece(tokens[n_kept]), step.text)) reason = FinishReason::kStop;
   }
-  step.tokens.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(kept));
-  const auto logprobs = decoder_->logprobs();
-  step.logprobs.assign(logprobs.begin(),
-                       logprobs.begin() + static_cast<ptrdiff_t>(std::min(kept, logprobs.size())));
-  step.n_accepted = static_cast<int32_t>(std::min(kept, tokens.size() - 1));
-  left_ -= static_cast<int32_t>(kept);
-  // What was decoded past the end is not part of the answer and not counted.
-  Stats& stats = decoder_->stats();
-  stats.generated -= static_cast<int64_t>(tokens.size() - kept);
-  stats.accepted -= static_cast<int64_t>(tokens.size() - 1) - step.n_accepted;
-  --stats.acceptance_histogram[tokens.size() - 1];
-  ++stats.acceptance_histogram[static_cast<size_t>(step.n_accepted)];
-  if (reason == FinishReason::kNone && left_ == 0) reason = FinishReason::kLength;
+  const auto kept = tokens.first(n_kept);
+  step.tokens.assign(kept.begin(), kept.end());
+  const auto all_logprobs = decoder_->logprobs();
+  const auto logprobs = all_logprobs.first(std::min(n_kept, all_logprobs.size()));
+  step.logprobs.assign(logprobs.begin(), logprobs.end());
+  step.n_accepted = static_cast<int32_t>(std::min(n_kept, tokens.size() - 1));
+  n_remain_ -= static_cast<int32_t>(n_kept);
+  uncount(tokens.size(), n_kept);
+  if (reason == FinishReason::kNone && n_remain_ == 0) reason = FinishReason::kLength;
   if (reason != FinishReason::kNone) finish(reason, step);
+}
+
+// Takes the tokens of a target call that came after the end of the answer out of the stats. The
+// last token of a call is the one that was not drafted.
+void Generator::uncount(size_t n_decoded, size_t n_kept) {
+  const size_t n_accepted = n_decoded - 1, n_accepted_kept = std::min(n_kept, n_accepted);
+  Stats& stats = decoder_->stats();
+  stats.generated -= static_cast<int64_t>(n_decoded - n_kept);
+  stats.accepted -= static_cast<int64_t>(n_accepted - n_accepted_kept);
+  --stats.acceptance_histogram[n_accepted];
+  ++stats.acceptance_histogram[n_accepted_kept];
 }
 
 void Generator::finish(FinishReason reason, GenerationStep& step) {
@@ -182,8 +205,8 @@ void Generator::finish(FinishReason reason, GenerationStep& step) {
 
 void Generator::update_totals() {
   Stats& stats = decoder_->stats();
-  stats.target_tokens = target_context_->n_decoded() - target_before_;
-  stats.draft_tokens = draft_ ? draft_context_->n_decoded() - draft_before_ : 0;
+  stats.target_tokens = target_context_->n_decoded() - target_tokens_before_;
+  stats.draft_tokens = draft_ ? draft_context_->n_decoded() - draft_tokens_before_ : 0;
   stats.total_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_)
           .count();

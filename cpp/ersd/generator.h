@@ -1,5 +1,5 @@
-// Text from prompts: a target, perhaps a draft, and one generation at a time. Pull, do not push:
-// step() returns what is new.
+// Text from prompts: a target, an optional draft, and one generation at a time. The caller pulls:
+// each step() returns the new text.
 #pragma once
 
 #include <chrono>
@@ -17,88 +17,91 @@
 namespace ersd {
 
 enum class FinishReason {
-  kNone,
-  kStop,
-  kLength
-};  // still going; an end token or a stop string; max_tokens or the context's end
+  kNone,    // the generation goes on
+  kStop,    // an end token or a stop string came
+  kLength,  // max_tokens is reached or the context is full
+};
 const char* to_string(FinishReason reason);  // "", "stop", "length"
 
 struct GenerationStep {
-  std::string text;  // what became certain in this step; joined, the steps are the whole text
-  std::vector<Token> tokens;           // the tokens of this step that belong to the answer
-  std::vector<TokenLogprob> logprobs;  // of each of them, if asked for
-  int32_t n_accepted = 0;              // how many of them were drafted
+  std::string text;                    // new text; the texts of all steps make the whole answer
+  std::vector<Token> tokens;           // new tokens of the answer
+  std::vector<TokenLogprob> logprobs;  // one for each of these tokens, if the options ask for them
+  int32_t n_accepted = 0;              // how many of these tokens were drafted
   FinishReason finish_reason = FinishReason::kNone;
 };
 
-// One thread at a time.
+// Only one thread may use a Generator at a time.
 class Generator {
  public:
   struct Options {
-    llama::ModelOptions target, draft;
-    llama::ContextOptions context;  // of both; the draft's context is as long as the target's
-    bool context_shift =
-        false;           // make room in a full context instead of ending there (Decoder::shift)
-    int32_t n_keep = 0;  // prompt tokens that a shift keeps, beside the beginning of sequence; -1:
-                         // all; half the context at most
+    llama::ModelOptions model;        // both models; only the target gets the LoRA adapter
+    int32_t draft_n_gpu_layers = -1;  // the draft's own n_gpu_layers
+    llama::ContextOptions context;    // both contexts; n_ctx 0: the training length, at most 4096
+    // Whether a full context is shortened (Decoder::shift) instead of ending the generation. A
+    // shift keeps the first n_keep tokens of the prompt after its beginning of sequence, or the
+    // whole prompt if n_keep is -1, but at most half the context.
+    bool context_shift = false;
+    int32_t n_keep = 0;
   };
 
-  // draft_path: empty for plain sampling. interrupted: polled while models run; true ends the call
-  // with Interrupted. Throws as llama::Model and llama::Context do; std::invalid_argument for a
-  // draft of another vocabulary, or one that cannot branch or drafts for a target that cannot.
+  // An empty draft_path means plain sampling. interrupted() is polled while a model runs; once it
+  // returns true, the call throws Interrupted. Throws as llama::Model and llama::Context do, and
+  // std::invalid_argument if the draft has another vocabulary or one of the two cannot branch.
   Generator(const std::string& target_path, const std::string& draft_path, const Options& options,
             std::function<bool()> interrupted = {});
 
-  // Throws std::invalid_argument for an empty prompt, one that leaves no room in the context, or
+  // Throws std::invalid_argument if the prompt is empty, leaves no room in the context or has
   // tokens outside the vocabulary.
   void check_prompt(const std::vector<Token>& prompt) const;
 
-  // Begins a generation; one under way is forgotten. Decodes the prompt. Throws as check_prompt()
-  // and GenerationOptions::validate() do.
+  // Ends a generation under way, begins the next one and decodes its prompt. Throws as
+  // check_prompt() and GenerationOptions::validate() do.
   void start(const std::vector<Token>& prompt, const GenerationOptions& options);
 
-  // One target call. After the last one, whose finish_reason says why, steps are empty.
-  // Where it throws, the generation is over; start() begins the next.
+  // Runs one target call. The last step of a generation has a finish_reason, and steps after it are
+  // empty. If it throws, the generation is over and start() may begin the next one.
   GenerationStep step();
 
-  // Ends the generation under way and lets go of what its options hold.
+  // Ends the generation under way and releases the objects that its options hold.
   void end() { active_ = false, decoder_->end(); }
 
-  // One position by one call of each model: its token, its rank in the draft's order
-  // (Coupling::kRanks for all later ones), and, until the next call, the logits of both. After the
-  // last position, which max_tokens or an end token sets, left() is 0. Throws std::invalid_argument
-  // without a draft, for a method that does not use it, and where nothing is left.
+  // Runs both models at one position and returns the token with its rank in the draft's order
+  // (Coupling::kRanks stands for all later ranks). target_row() and draft_row() give the logits of
+  // both until the next call. n_remain() is 0 after the last position, which max_tokens or an end
+  // token sets. Throws std::invalid_argument without a draft, with a method that does not use one,
+  // and if the generation is over.
   RankedToken step_with_rank();
   std::span<const float> target_row() const { return decoder_->target_row(); }  // f32[n_vocab]
-  std::span<const float> draft_row() const {
-    return decoder_->draft_row();
-  }  // f32[least of both vocabularies]
+  // f32[smaller of both vocabularies]
+  std::span<const float> draft_row() const { return decoder_->draft_row(); }
 
-  // Forgets what earlier generations taught of the draft.
+  // Forgets what earlier generations taught about the draft.
   void forget() { decoder_->forget(); }
 
-  // What is known of the pair, and going on from it. Throw std::invalid_argument without a draft.
+  // profile() returns what is known about the pair of models, and restore() continues from that.
+  // Both throw std::invalid_argument without a draft.
   Profile profile() const;
-  bool measured() const { return decoder_->measured(); }  // whether it knows what calls cost
   void restore(const Profile& profile);
+  bool measured() const { return decoder_->measured(); }  // whether the cost of calls is known
 
-  // Decoder::forecast(), with the options of the last generation, which is over then.
+  // Returns Decoder::forecast() with the options of the last generation, and ends it.
   std::vector<Controller::Plan> forecast();
-  // Empties both caches, so that the next prompt is read whole. A generation under way is over; so
-  // it is after save() and load().
+
+  // Empties both caches, so that the next prompt is decoded as a whole. Ends the generation.
   void reset();
 
-  // What the caches hold, to be loaded into a Generator of the same models and types of cache: a
-  // prompt that begins with it need not be read again. load() throws std::invalid_argument as
-  // Context::load() does; both caches are empty then.
+  // The contents of both caches. A Generator with the same models and cache types can load them and
+  // need not decode these tokens again. Both functions end the generation. load_state() throws as
+  // Context::load_state() does, and both caches are empty then.
   struct State {
-    llama::Context::State target, draft;  // draft: without tokens where there is none
+    llama::Context::State target, draft;  // the draft's is empty without a draft
   };
-  State save();
-  void load(const State& state);
+  State save_state();
+  void load_state(const State& state);
 
   bool active() const { return active_; }
-  int32_t left() const { return active_ ? left_ : 0; }  // tokens that may still come
+  int32_t n_remain() const { return active_ ? n_remain_ : 0; }  // tokens that may still come
   const Stats& stats() const { return decoder_->stats(); }
   const llama::Model& target() const { return target_; }
   const llama::Model* draft() const { return draft_ ? &*draft_ : nullptr; }
@@ -106,11 +109,13 @@ class Generator {
   int32_t n_threads() const { return target_context_->n_threads(); }
 
  private:
-  void make_room();
-  void take(std::span<const Token> tokens, GenerationStep& step);
+  void load_draft(const std::string& path, const Options& options);
+  void shift_if_full();
+  void fill_step(std::span<const Token> tokens, GenerationStep& step);
+  void uncount(size_t n_decoded, size_t n_kept);
   void finish(FinishReason reason, GenerationStep& step);
   void update_totals();
-  void need_draft(const char* what) const;
+  void require_draft(const char* what) const;
 
   llama::Model target_;
   std::optional<llama::Model> draft_;
@@ -118,11 +123,12 @@ class Generator {
   std::unique_ptr<Decoder> decoder_;
   TextStream text_;
   std::chrono::steady_clock::time_point started_;
-  int64_t target_before_ = 0, draft_before_ = 0;  // tokens decoded before this generation
+  int64_t target_tokens_before_ = 0, draft_tokens_before_ = 0;  // decoded before this generation
   Method method_ = Method::kErsd;
-  int32_t left_ = 0;  // tokens that may still come
+  int32_t n_remain_ = 0;
   bool context_shift_;
-  int32_t n_keep_, keep_ = 0;  // as asked for; of this prompt
+  int32_t n_keep_option_;  // Options::n_keep
+  int32_t n_keep_ = 0;     // first tokens of this prompt that a shift keeps
   bool active_ = false;
 };
 

@@ -1,4 +1,4 @@
-// Bindings of models and generation. Calls into llama.cpp release the GIL.
+// Bindings of Generator and TextStream. Calls that run a model release the GIL.
 #include "ersd/generator.h"
 
 #include <nanobind/ndarray.h>
@@ -13,8 +13,7 @@
 #include <thread>
 
 #include "bind.h"
-#include "ersd/llama/backend.h"
-#include "ersd/llama/samplers.h"
+#include "keywords.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -24,15 +23,14 @@ namespace {
 
 using NoGil = nb::call_guard<nb::gil_scoped_release>;
 
-// Whether Python has a signal to handle, asked at most every 20 ms and only in the main thread,
-// where signals are handled. The error that the handler raises (KeyboardInterrupt) stays set until
-// the call returns.
+// Lets Python handle its signals and returns whether a handler raised an error, such as
+// KeyboardInterrupt. The error stays set until the call returns to Python. Only the main thread may
+// handle signals.
 class SignalPoll {
  public:
   bool operator()() {
     const auto now = std::chrono::steady_clock::now();
-    if (std::this_thread::get_id() != main_thread_ || now - last_ < std::chrono::milliseconds(20))
-      return false;
+    if (std::this_thread::get_id() != main_thread_ || now - last_ < kInterval) return false;
     last_ = now;
     const nb::gil_scoped_acquire gil;
     return PyErr_CheckSignals() != 0;
@@ -40,9 +38,36 @@ class SignalPoll {
   static void set_main_thread() { main_thread_ = std::this_thread::get_id(); }
 
  private:
+  static constexpr std::chrono::milliseconds kInterval{20};  // taking the GIL more often costs time
   static inline std::thread::id main_thread_;
   std::chrono::steady_clock::time_point last_{};
 };
+
+// Every option of a Generator with the name of its keyword argument.
+Generator::Options read_options(const nb::kwargs& given) {
+  Generator::Options o;
+  Keywords keywords(given);
+  keywords.read("n_ctx", o.context.n_ctx);
+  keywords.read("n_batch", o.context.n_batch);
+  keywords.read("n_threads", o.context.n_threads);
+  keywords.read("n_gpu_layers", o.model.n_gpu_layers);
+  keywords.read("draft_n_gpu_layers", o.draft_n_gpu_layers);
+  keywords.read("main_gpu", o.model.main_gpu);
+  keywords.read("split_mode", o.model.split_mode);
+  keywords.read("tensor_split", o.model.tensor_split);
+  keywords.read("use_mmap", o.model.use_mmap);
+  keywords.read("use_mlock", o.model.use_mlock);
+  keywords.read("flash_attn", o.context.flash_attn);
+  keywords.read("offload_kqv", o.context.offload_kqv);
+  keywords.read("type_k", o.context.type_k);
+  keywords.read("type_v", o.context.type_v);
+  keywords.read("context_shift", o.context_shift);
+  keywords.read("n_keep", o.n_keep);
+  keywords.read("lora_path", o.model.lora_path);
+  keywords.read("lora_scale", o.model.lora_scale);
+  keywords.refuse_unread();
+  return o;
+}
 
 nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   nb::typed<nb::dict, nb::str, nb::any> d;
@@ -70,21 +95,40 @@ nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   return d;
 }
 
-}  // namespace
+// The tokens and the bytes of both caches, the target's first.
+using StateTuple = std::tuple<std::vector<Token>, nb::bytes, std::vector<Token>, nb::bytes>;
 
-void bind_generator(nb::module_& m) {
-  SignalPoll::set_main_thread();
-  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
-    try {
-      std::rethrow_exception(p);
-    } catch (const Interrupted& e) {
-      if (!PyErr_Occurred()) PyErr_SetString(PyExc_KeyboardInterrupt, e.what());
-    } catch (const llama::FileNotFound& e) {
-      PyErr_SetString(PyExc_FileNotFoundError, e.what());
-    }
-  });
+StateTuple save_state(Generator& generator) {
+  const auto to_bytes = [](const std::vector<uint8_t>& data) {
+    return nb::bytes(data.data(), data.size());
+  };
+  const Generator::State state = generator.save_state();
+  return {state.target.tokens, to_bytes(state.target.data), state.draft.tokens,
+          to_bytes(state.draft.data)};
+}
 
-  nb::class_<Stats>(m, "Stats", "Counts and times of one generation; see ersd.Stats.")
+void load_state(Generator& generator, std::vector<Token> tokens, const nb::bytes& data,
+                std::vector<Token> draft_tokens, const nb::bytes& draft_data) {
+  const auto to_vector = [](const nb::bytes& bytes) {
+    const auto* begin = reinterpret_cast<const uint8_t*>(bytes.c_str());
+    return std::vector<uint8_t>(begin, begin + bytes.size());
+  };
+  generator.load_state(
+      {{std::move(tokens), to_vector(data)}, {std::move(draft_tokens), to_vector(draft_data)}});
+}
+
+void translate_exception(const std::exception_ptr& p, void*) {
+  try {
+    std::rethrow_exception(p);
+  } catch (const Interrupted& e) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_KeyboardInterrupt, e.what());
+  } catch (const llama::FileNotFound& e) {
+    PyErr_SetString(PyExc_FileNotFoundError, e.what());
+  }
+}
+
+void bind_steps(nb::module_& m) {
+  nb::class_<Stats>(m, "Stats", "The counts and times of one generation; see ersd.Stats.")
       .def("to_dict", &to_dict);
 
   nb::class_<GenerationStep>(m, "GenerationStep")
@@ -94,35 +138,19 @@ void bind_generator(nb::module_& m) {
       .def_ro("n_accepted", &GenerationStep::n_accepted)
       .def_prop_ro("finish_reason",
                    [](const GenerationStep& s) { return to_string(s.finish_reason); });
+}
 
-  nb::class_<Generator>(m, "Generator", "A target and perhaps a draft; see ersd.Generator.")
+void bind_generator_class(nb::module_& m) {
+  nb::class_<Generator>(m, "Generator", "A target and an optional draft; see ersd.Generator.")
       .def(
           "__init__",
-          [](Generator* self, const std::string& target, const std::string& draft, int32_t n_ctx,
-             int32_t n_batch, int32_t n_threads, int32_t n_gpu_layers, int32_t draft_n_gpu_layers,
-             int32_t main_gpu, int32_t split_mode, std::vector<float> tensor_split, bool use_mmap,
-             bool use_mlock, int32_t flash_attn, bool offload_kqv, std::string type_k,
-             std::string type_v, bool context_shift, int32_t n_keep, std::string lora_path,
-             float lora_scale) {
-            Generator::Options options;
-            options.target = {n_gpu_layers, main_gpu,  split_mode, std::move(tensor_split),
-                              use_mmap,     use_mlock, {},         1};
-            options.draft = options.target;
-            options.draft.n_gpu_layers = draft_n_gpu_layers;
-            options.target.lora_path = std::move(lora_path);
-            options.target.lora_scale = lora_scale;
-            options.context = {
-                n_ctx,       n_batch, n_threads, flash_attn, std::move(type_k), std::move(type_v),
-                offload_kqv, true};
-            options.context_shift = context_shift;
-            options.n_keep = n_keep;
+          [](Generator* self, const std::string& target, const std::string& draft,
+             const nb::kwargs& given) {
+            const Generator::Options options = read_options(given);
             const nb::gil_scoped_release no_gil;
             new (self) Generator(target, draft, options, SignalPoll());
           },
-          "target"_a, "draft"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_threads"_a,
-          "n_gpu_layers"_a, "draft_n_gpu_layers"_a, "main_gpu"_a, "split_mode"_a, "tensor_split"_a,
-          "use_mmap"_a, "use_mlock"_a, "flash_attn"_a, "offload_kqv"_a, "type_k"_a, "type_v"_a,
-          "context_shift"_a, "n_keep"_a, "lora_path"_a, "lora_scale"_a)
+          nb::sig("def __init__(self, target: str, draft: str, **options: object) -> None"))
       .def("check_prompt", &Generator::check_prompt, "prompt"_a)
       .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
       .def("step", &Generator::step, NoGil())
@@ -140,29 +168,11 @@ void bind_generator(nb::module_& m) {
       .def("restore", &Generator::restore, "profile"_a)
       .def("forecast", &Generator::forecast, NoGil())
       .def("reset", &Generator::reset)
-      .def(
-          "save",
-          [](Generator& g) {
-            const Generator::State state = g.save();
-            const auto bytes = [](const std::vector<uint8_t>& data) {
-              return nb::bytes(data.data(), data.size());
-            };
-            return std::tuple(state.target.tokens, bytes(state.target.data), state.draft.tokens,
-                              bytes(state.draft.data));
-          },
-          "Tokens and bytes of the target's cache, then of the draft's.")
-      .def(
-          "load",
-          [](Generator& g, std::vector<Token> tokens, const nb::bytes& data,
-             std::vector<Token> draft_tokens, const nb::bytes& draft_data) {
-            const auto copy = [](const nb::bytes& bytes) {
-              const auto* begin = reinterpret_cast<const uint8_t*>(bytes.c_str());
-              return std::vector<uint8_t>(begin, begin + bytes.size());
-            };
-            g.load({{std::move(tokens), copy(data)}, {std::move(draft_tokens), copy(draft_data)}});
-          },
-          "tokens"_a, "data"_a, "draft_tokens"_a, "draft_data"_a)
-      .def_prop_ro("left", &Generator::left)
+      .def("save", &save_state,
+           "Returns the tokens and the bytes of the target's cache, then those of the draft's "
+           "cache.")
+      .def("load", &load_state, "tokens"_a, "data"_a, "draft_tokens"_a, "draft_data"_a)
+      .def_prop_ro("left", &Generator::n_remain)
       .def("target_row", [](const Generator& g) { return to_numpy(g.target_row()); })
       .def("draft_row", [](const Generator& g) { return to_numpy(g.draft_row()); })
       .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
@@ -170,8 +180,11 @@ void bind_generator(nb::module_& m) {
       .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)
       .def_prop_ro("n_ctx", &Generator::n_ctx)
       .def_prop_ro("n_threads", &Generator::n_threads);
+}
 
-  nb::class_<TextStream>(m, "TextStream", "Token bytes to text that can be shown.")
+void bind_text_stream(nb::module_& m) {
+  nb::class_<TextStream>(m, "TextStream",
+                         "Turns the bytes of tokens into text that can be shown at once.")
       .def(nb::init<std::vector<std::string>>(), "stop"_a = std::vector<std::string>{})
       .def(
           "push",
@@ -188,4 +201,14 @@ void bind_generator(nb::module_& m) {
              return out;
            })
       .def_prop_ro("stopped", &TextStream::stopped);
+}
+
+}  // namespace
+
+void bind_generator(nb::module_& m) {
+  SignalPoll::set_main_thread();
+  nb::register_exception_translator(translate_exception);
+  bind_steps(m);
+  bind_generator_class(m);
+  bind_text_stream(m);
 }

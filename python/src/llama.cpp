@@ -1,5 +1,5 @@
-// Bindings of the room llama: models, teachers and llama.cpp itself. Calls that run a model release
-// the GIL.
+// Bindings of the room llama: models, the teacher and llama.cpp as a whole. Calls that run a model
+// release the GIL.
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -24,21 +24,68 @@ using namespace ersd;
 
 namespace {
 
+using llama::Teacher;
 using NoGil = nb::call_guard<nb::gil_scoped_release>;
 
-// [n_rows, values.size() / n_rows]
+// The values as an array of shape [n_rows, values.size() / n_rows].
 template <class T>
 auto table(std::vector<T> values, int32_t n_rows) {
-  const auto rows = static_cast<size_t>(n_rows),
-             columns = values.size() / std::max<size_t>(rows, 1);
+  const auto rows = static_cast<size_t>(n_rows);
+  const size_t columns = values.size() / std::max<size_t>(rows, 1);
   return array_of(std::move(values), rows, columns);
 }
 
-}  // namespace
+// A row of logits after the processors and the grammar, f32[n_vocab].
+auto process_logits(const llama::Model& model, const GenerationOptions& options,
+                    const std::vector<Token>& history, size_t n_prompt, const Floats& row) {
+  LogitsProcessorList processors = llama::make_logits_processors(
+      model, options.processors, n_prompt, static_cast<int32_t>(history.size()));
+  const DraftTree tree(history.back());
+  const std::span<const Token> committed(history.data(), history.size() - 1);
+  auto processed = processors.target(committed, tree, 0, view(row));
+  FilteredRace race;
+  if (const Allowed allowed = processors.allowed(committed, tree, 0))
+    processed = race.mask(processed, allowed);
+  return to_numpy(processed);
+}
 
-void bind_llama(nb::module_& m) {
-  using llama::Teacher;
-  nb::class_<llama::Model>(m, "Model", "A loaded GGUF file; see ersd.Generator.")
+std::vector<Token> sample(const Teacher& teacher, const std::vector<float>& temperatures,
+                          const std::vector<uint64_t>& seeds) {
+  Race race;
+  std::vector<Token> out;
+  for (int32_t row = 0; row < teacher.n_rows(); ++row) {
+    const auto i = static_cast<size_t>(row);
+    const Clock clock(seeds.at(i), static_cast<uint32_t>(teacher.position(row) + 1));
+    out.push_back(race.winner(teacher.logits(row), {temperatures.at(i), 0, 1, 0}, clock).token);
+  }
+  return out;
+}
+
+auto top(const Teacher& teacher, int32_t n) {
+  Logprobs logprobs;
+  std::vector<Token> tokens;
+  std::vector<float> values;
+  n = std::min(n, teacher.n_vocab());
+  for (int32_t row = 0; row < teacher.n_rows(); ++row)
+    for (const auto& [token, value] : logprobs(teacher.logits(row), 0, n).top) {
+      tokens.push_back(token);
+      values.push_back(value);
+    }
+  return std::pair(table(std::move(tokens), teacher.n_rows()),
+                   table(std::move(values), teacher.n_rows()));
+}
+
+auto states(const Teacher& teacher) {
+  std::vector<float> out;
+  for (int32_t row = 0; row < teacher.n_rows(); ++row) {
+    const auto state = teacher.state(row);
+    out.insert(out.end(), state.begin(), state.end());
+  }
+  return table(std::move(out), teacher.n_rows());
+}
+
+void bind_model_file(nb::module_& m) {
+  nb::class_<llama::Model>(m, "Model", "A GGUF file loaded by llama.cpp; see ersd.Generator.")
       .def(
           "__init__",
           [](llama::Model* self, const std::string& path, int32_t n_gpu_layers) {
@@ -71,26 +118,15 @@ void bind_llama(nb::module_& m) {
             return nb::bytes(text.data(), text.size());
           },
           "token"_a, "special"_a = false)
-      .def(
-          "process_logits",
-          [](const llama::Model& model, const GenerationOptions& options,
-             const std::vector<Token>& history, size_t n_prompt, const Floats& row) {
-            LogitsProcessorList processors = llama::make_logits_processors(
-                model, options.processors, n_prompt, static_cast<int32_t>(history.size()));
-            const DraftTree tree(history.back());
-            const std::span<const Token> committed(history.data(), history.size() - 1);
-            auto shaped = processors.target(committed, tree, 0, view(row));
-            FilteredRace race;
-            if (const Allowed allowed = processors.allowed(committed, tree, 0))
-              shaped = race.mask(shaped, allowed);
-            return to_numpy(shaped);
-          },
-          "options"_a, "history"_a, "n_prompt"_a, "row"_a,
-          "A row of logits as the options shape it after these tokens, before truncation; "
-          "f32[n_vocab].");
+      .def("process_logits", &process_logits, "options"_a, "history"_a, "n_prompt"_a, "row"_a,
+           "Returns what the options make of a row of logits after these tokens, before "
+           "truncation; f32[n_vocab].");
+}
 
-  nb::class_<Teacher>(m, "Teacher",
-                      "A model beside many texts at once, saying of each what comes next.")
+void bind_teacher(nb::module_& m) {
+  nb::class_<Teacher>(
+      m, "Teacher",
+      "A model that reads many texts side by side and predicts the next token of each.")
       .def(
           "__init__",
           [](Teacher* self, const llama::Model& model, int32_t n_texts, int32_t n_ctx,
@@ -106,53 +142,25 @@ void bind_llama(nb::module_& m) {
             t.decode(texts, tokens);
           },
           "texts"_a, "tokens"_a, NoGil(),
-          "One call: each token goes to the end of its text. What follows has a row for each.")
-      .def(
-          "sample",
-          [](const Teacher& t, const std::vector<float>& temperatures,
-             const std::vector<uint64_t>& seeds) {
-            Race race;
-            std::vector<Token> out;
-            for (int32_t row = 0; row < t.n_rows(); ++row) {
-              const auto i = static_cast<size_t>(row);
-              const Clock clock(seeds.at(i), static_cast<uint32_t>(t.position(row) + 1));
-              out.push_back(race.winner(t.logits(row), {temperatures.at(i), 0, 1, 0}, clock).token);
-            }
-            return out;
-          },
-          "temperatures"_a, "seeds"_a, NoGil(),
-          "The next token of each row, by the races of its seed over the whole vocabulary.")
-      .def(
-          "top",
-          [](const Teacher& t, int32_t n) {
-            Logprobs logprobs;
-            std::vector<Token> tokens;
-            std::vector<float> values;
-            n = std::min(n, t.n_vocab());
-            for (int32_t row = 0; row < t.n_rows(); ++row)
-              for (const auto& [token, value] : logprobs(t.logits(row), 0, n).top)
-                tokens.push_back(token), values.push_back(value);
-            return std::pair(table(std::move(tokens), t.n_rows()),
-                             table(std::move(values), t.n_rows()));
-          },
-          "n"_a,
-          "The n most probable tokens of each row, the most probable first, and their "
-          "log-probabilities; i32, f32[n_rows, n].")
-      .def(
-          "states",
-          [](const Teacher& t) {
-            std::vector<float> out;
-            for (int32_t row = 0; row < t.n_rows(); ++row) {
-              const auto state = t.state(row);
-              out.insert(out.end(), state.begin(), state.end());
-            }
-            return table(std::move(out), t.n_rows());
-          },
-          "What the output matrix is applied to; f32[n_rows, n_embd].")
+          "Appends each token to its text, all in one call. Row i then belongs to token i.")
+      .def("sample", &sample, "temperatures"_a, "seeds"_a, NoGil(),
+           "Returns the next token of each row: the winner of its seed's race over the whole "
+           "vocabulary.")
+      .def("top", &top, "n"_a,
+           "Returns the n most probable tokens of each row, the most probable first, and their "
+           "log-probabilities; i32[n_rows, n], f32[n_rows, n].")
+      .def("states", &states,
+           "Returns the hidden states, the input of the output matrix; f32[n_rows, n_embd].")
       .def("clear", &Teacher::clear, "text"_a)
       .def("copy", &Teacher::copy, "from_text"_a, "to_text"_a,
-           "Text to_text becomes a copy of text from_text.");
+           "Makes text to_text a copy of text from_text.");
+}
 
+}  // namespace
+
+void bind_llama(nb::module_& m) {
+  bind_model_file(m);
+  bind_teacher(m);
   m.def(
       "devices",
       [] {
@@ -160,9 +168,11 @@ void bind_llama(nb::module_& m) {
         for (const auto& d : llama::devices()) found.emplace_back(d.name, d.description, d.gpu);
         return found;
       },
-      "The devices that llama.cpp found: (name, description, whether it is a GPU).");
-  m.def("features", &llama::features, "What llama.cpp's build uses, in its own words.");
-  m.def("take_log", &llama::start, "Takes llama.cpp's log back from whoever set it last.");
-  m.def("set_verbose", &llama::set_verbose, "verbose"_a);
+      "Returns the devices that llama.cpp found: (name, description, whether it is a GPU).");
+  m.def("features", &llama::features,
+        "Returns the features of llama.cpp's build as it lists them.");
+  m.def("take_log", &llama::init_backend,
+        "Routes llama.cpp's log to this library, whoever has set it before.");
+  m.def("set_verbose", &llama::set_verbose, "verbose"_a, "Sets whether llama.cpp logs to stderr.");
   m.def("quantize", &llama::quantize, "path"_a, "out_path"_a, "type"_a, "n_threads"_a = 0, NoGil());
 }

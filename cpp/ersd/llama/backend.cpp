@@ -1,4 +1,4 @@
-// Start, log and devices of llama.cpp.
+// Initialisation, log and devices of llama.cpp.
 #include "ersd/llama/backend.h"
 
 #include <ggml-backend.h>
@@ -12,7 +12,6 @@
 #include <cstdio>
 #include <mutex>
 #include <thread>
-#include <utility>
 
 namespace ersd::llama {
 namespace {
@@ -25,32 +24,37 @@ void log(ggml_log_level level, const char* text, void*) {
   if (verbose_log) std::fputs(text, stderr);
   if (level != GGML_LOG_LEVEL_ERROR) return;
   const std::lock_guard lock(error_mutex);
-  if (!first_error.empty()) return;  // the first names the cause, later ones the callers
+  // The first error names the cause. Later ones come from the functions that called it.
+  if (!first_error.empty()) return;
   first_error = text;
   while (!first_error.empty() && first_error.back() == '\n') first_error.pop_back();
 }
 
 }  // namespace
 
-void start() {
+void init_backend() {
   static std::once_flag once;
-  llama_log_set(
-      log, nullptr);  // each time: another user of llama.cpp in this process may have set its own
+  llama_log_set(log, nullptr);
   std::call_once(once, [] {
     ggml_backend_load_all();
     llama_backend_init();
   });
 }
 
-std::string take_error() {
+void clear_error() {
   const std::lock_guard lock(error_mutex);
-  return std::exchange(first_error, {});
+  first_error.clear();
+}
+
+std::string error_suffix() {
+  const std::lock_guard lock(error_mutex);
+  return first_error.empty() ? "" : " (" + first_error + ")";
 }
 
 void set_verbose(bool verbose) { verbose_log = verbose; }
 
 std::vector<Device> devices() {
-  start();
+  init_backend();
   std::vector<Device> found;
   for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
     ggml_backend_dev_t device = ggml_backend_dev_get(i);
@@ -62,23 +66,22 @@ std::vector<Device> devices() {
   return found;
 }
 
-int32_t usable_cores() {
+bool has_gpu() {
+  const auto all = devices();
+  return std::any_of(all.begin(), all.end(), [](const Device& device) { return device.gpu; });
+}
+
+std::string features() {
+  init_backend();
+  return llama_print_system_info();
+}
+
+int32_t default_n_threads() {
 #ifdef __linux__
   cpu_set_t cores;
   if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
 #endif
   return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
-}
-
-std::string features() {
-  start();
-  return llama_print_system_info();
-}
-
-bool has_gpu() {
-  for (const Device& device : devices())
-    if (device.gpu) return true;
-  return false;
 }
 
 }  // namespace ersd::llama

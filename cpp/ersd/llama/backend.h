@@ -1,4 +1,4 @@
-// llama.cpp as a whole: started once, quiet, and able to say what it runs on.
+// llama.cpp as a whole: it is initialised once, its log is quiet, and its devices are listed.
 #pragma once
 
 #include <cstdint>
@@ -7,14 +7,16 @@
 
 namespace ersd::llama {
 
-// Starts llama.cpp on first use. Nothing is printed.
-void start();
+// Initialises llama.cpp on the first call. Every call routes llama.cpp's log to this library, as
+// another user of llama.cpp in the process may have taken it.
+void init_backend();
 
-// The first error that llama.cpp logged since the last call, one line; empty if there was none. It
-// says why a call failed.
-std::string take_error();
+// llama.cpp explains its failures only in its log. Call clear_error() before a call that may fail;
+// afterwards error_suffix() is " (...)" with the first error logged since then, or empty.
+void clear_error();
+std::string error_suffix();
 
-// Log lines go to stderr from now on, or nowhere.
+// Whether log lines go to stderr. By default they go nowhere.
 void set_verbose(bool verbose);
 
 struct Device {
@@ -24,11 +26,11 @@ struct Device {
 std::vector<Device> devices();
 bool has_gpu();
 
-// What llama.cpp's build uses, in its own words: "CPU : AVX2 = 1 | AVX512_BF16 = 1 | ...".
+// The features of llama.cpp's build, as it lists them: "CPU : AVX2 = 1 | AVX512_BF16 = 1 | ...".
 std::string features();
 
-// Cores that this process may run on: fewer than there are under taskset and in containers, where
-// more threads would wait for each other.
-int32_t usable_cores();
+// One thread for each core that this process may run on. Under taskset and in containers these are
+// fewer than the machine has, and more threads would wait for each other.
+int32_t default_n_threads();
 
 }  // namespace ersd::llama

@@ -1,4 +1,4 @@
-// Batches into llama_decode, and the upkeep of the cache.
+// Batches for llama_decode, and the upkeep of the cache.
 #include "ersd/llama/context.h"
 
 #include <llama.h>
@@ -13,6 +13,7 @@ namespace ersd::llama {
 namespace {
 
 constexpr int32_t kMaxSequences = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
+constexpr int32_t kAborted = 2;         // llama_decode's status after the abort callback said so
 
 ggml_type cache_type(const char* option, std::string name) {
   std::transform(name.begin(), name.end(), name.begin(),
@@ -26,6 +27,35 @@ ggml_type cache_type(const char* option, std::string name) {
       " must be one of f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1, got '" + name + "'");
 }
 
+void check(const ContextOptions& options) {
+  check_at_least("n_ctx", options.n_ctx, 1);
+  check_at_least("n_batch", options.n_batch, 1);
+  check_at_least("n_threads", options.n_threads, 0);
+  if (options.flash_attn < -1 || options.flash_attn > 1)
+    refuse("flash_attn", "-1 (automatic), 0 or 1", options.flash_attn);
+}
+
+bool cache_on_cpu(const Model& model, const ContextOptions& options) {
+  return !model.on_gpu() || !options.offload_kqv;
+}
+
+// The parameters without the sizes, which the context knows.
+llama_context_params context_params(const Model& model, const ContextOptions& options) {
+  llama_context_params params = llama_context_default_params();
+  params.n_threads = params.n_threads_batch =
+      options.n_threads > 0 ? options.n_threads : default_n_threads();
+  params.flash_attn_type = static_cast<llama_flash_attn_type>(options.flash_attn);
+  params.kv_unified = true;  // the sequences of a tree share cells
+  params.swa_full = true;    // a sliding window would drop cells that a rollback needs
+  params.offload_kqv = options.offload_kqv;
+  params.no_perf = true;
+  const bool two_types = cache_on_cpu(model, options) && options.flash_attn != 0;
+  params.type_k = options.type_k.empty() ? (two_types ? GGML_TYPE_BF16 : GGML_TYPE_F16)
+                                         : cache_type("type_k", options.type_k);
+  params.type_v = options.type_v.empty() ? GGML_TYPE_F16 : cache_type("type_v", options.type_v);
+  return params;
+}
+
 }  // namespace
 
 void Context::Free::operator()(llama_context* context) const { llama_free(context); }
@@ -36,95 +66,47 @@ Context::Context(const Model& model, const ContextOptions& options,
     : interrupted_(std::move(interrupted)),
       batch_(std::make_unique<llama_batch>()),
       n_vocab_(model.n_vocab()),
-      n_ctx_(options.n_ctx) {
-  check_at_least("n_ctx", options.n_ctx, 1);
-  check_at_least("n_batch", options.n_batch, 1);
-  check_at_least("n_threads", options.n_threads, 0);
-  if (options.flash_attn < -1 || options.flash_attn > 1)
-    refuse("flash_attn", "-1 (automatic), 0 or 1", options.flash_attn);
-  max_sequences_ = model.can_branch() ? kMaxSequences : 1;
-  n_batch_ = std::max(options.n_batch, kMaxDraftNodes + 1);  // a tree goes in one call
-  llama_context_params params = llama_context_default_params();
+      n_ctx_(options.n_ctx),
+      n_batch_(std::max(options.n_batch, kMaxDraftNodes + 1)),  // a tree goes into one call
+      max_sequences_(model.can_branch() ? kMaxSequences : 1),
+      ordered_cells_(options.ordered_cells && cache_on_cpu(model, options)) {
+  check(options);
+  create(model, options);
+  apply_lora(model);
+  const auto poll = [](void* self) { return static_cast<Context*>(self)->interrupted_(); };
+  if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
+}
+
+void Context::create(const Model& model, const ContextOptions& options) {
+  llama_context_params params = context_params(model, options);
   params.n_ctx = static_cast<uint32_t>(n_ctx_ + kMaxDraftNodes);
   params.n_batch = params.n_ubatch = static_cast<uint32_t>(n_batch_);
   params.n_seq_max = static_cast<uint32_t>(max_sequences_);
-  params.n_threads = params.n_threads_batch =
-      options.n_threads > 0 ? options.n_threads : usable_cores();
-  params.flash_attn_type = static_cast<llama_flash_attn_type>(options.flash_attn);
-  params.kv_unified = true;
-  params.swa_full = true;
-  params.offload_kqv = options.offload_kqv;
-  params.no_perf = true;
-  const bool cpu_cache = !model.on_gpu() || !options.offload_kqv;
-  ordered_cells_ = options.exact && cpu_cache;
-  params.type_k = options.type_k.empty()
-                      ? (cpu_cache && options.flash_attn != 0 ? GGML_TYPE_BF16 : GGML_TYPE_F16)
-                      : cache_type("type_k", options.type_k);
-  params.type_v = options.type_v.empty() ? GGML_TYPE_F16 : cache_type("type_v", options.type_v);
-  take_error();
+  clear_error();
   context_.reset(llama_init_from_model(model.get(), params));
-  if (!context_) {
-    const std::string error = take_error();
+  if (!context_)
     throw std::runtime_error("llama.cpp could not make a context of " + std::to_string(n_ctx_) +
-                             " tokens for '" + model.path() + "'" +
-                             (error.empty() ? "" : " (" + error + ")"));
-  }
+                             " tokens for '" + model.path() + "'" + error_suffix());
+}
+
+void Context::apply_lora(const Model& model) {
   llama_adapter_lora* adapter = model.lora();
   float scale = model.lora_scale();
   if (adapter && llama_set_adapters_lora(context_.get(), &adapter, 1, &scale) != 0)
     throw std::runtime_error("llama.cpp could not apply the LoRA adapter to '" + model.path() +
                              "'");
-  const auto poll = [](void* self) { return static_cast<Context*>(self)->interrupted_(); };
-  if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
 }
 
 int32_t Context::n_threads() const { return llama_n_threads(context_.get()); }
 
-void Context::run(const Batch& batch, bool with_logits) {
-  const auto n = static_cast<size_t>(batch.size());
-  outputs_.assign(n, with_logits ? 1 : 0);
-  std::fill_n(outputs_.begin(), batch.n_history, int8_t{0});
-  counts_.resize(n);
-  tokens_.resize(n);
-  sequence_of_.resize(n);
-  for (size_t i = 0; i < n; ++i) {
-    tokens_[i] = batch.token[i] < n_vocab_
-                     ? batch.token[i]
-                     : 0;  // a draft may lack the target's last tokens: any other will do
-    counts_[i] = batch.offset[i + 1] - batch.offset[i];
-    sequence_of_[i] =
-        const_cast<int32_t*>(batch.sequence.data()) + batch.offset[i];  // llama.cpp reads it only
-  }
-  *batch_ = {batch.size(),   tokens_.data(),
-             nullptr,        const_cast<int32_t*>(batch.position.data()),
-             counts_.data(), sequence_of_.data(),
-             outputs_.data()};
-  if (interrupted_ && interrupted_()) throw Interrupted();
-  take_error();
-  const int32_t status = llama_decode(context_.get(), *batch_);
-  if (status == 2) throw Interrupted();
-  if (status != 0) {
-    const std::string error = take_error();
-    throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " +
-                             std::to_string(n) + " tokens" +
-                             (error.empty() ? "" : " (" + error + ")"));
-  }
-  n_decoded_ += static_cast<int64_t>(n);
-}
-
-void Context::share_prefix(int32_t n_sequences) {
-  llama_memory_t memory = llama_get_memory(context_.get());
-  for (; n_shared_ < n_sequences; ++n_shared_)
-    llama_memory_seq_cp(memory, 0, n_shared_, 0, synced_);
-}
-
 void Context::decode(std::span<const Token> history, const DraftTree& tree,
                      std::span<const int32_t> nodes) {
-  // A long piece of history goes in calls of its own.
-  while (history.size() - cached_.size() + nodes.size() >
-         static_cast<size_t>(nodes.empty() ? 0 : n_batch_))
-    read(history.subspan(cached_.size(),
-                         std::min(history.size() - cached_.size(), static_cast<size_t>(n_batch_))));
+  // The end of the history goes into the batch of the tree, as far as there is room for it.
+  const auto n_batch = static_cast<size_t>(n_batch_);
+  const size_t room = nodes.empty() ? 0 : n_batch - nodes.size();
+  while (history.size() - cached_.size() > room)
+    decode_history(
+        history.subspan(cached_.size(), std::min(history.size() - cached_.size(), n_batch)));
   if (nodes.empty()) return;
   const auto rest = history.subspan(cached_.size());
   const Batch& batch = layout_.lay_out(rest, n_cached(), tree, nodes, max_sequences_);
@@ -133,24 +115,59 @@ void Context::decode(std::span<const Token> history, const DraftTree& tree,
   for (const auto& copy : batch.copies)
     llama_memory_seq_cp(memory, copy.from, copy.to, copy.begin, copy.end);
   n_tree_ += static_cast<int32_t>(nodes.size());
-  run(batch, true);
+  decode_batch(batch, true);
   cached_.insert(cached_.end(), rest.begin(), rest.end());
 }
 
-// The next tokens of a history, in all sequences.
-void Context::read(std::span<const Token> tokens) {
+// Decodes the next tokens of the history, in all sequences that share the prefix.
+void Context::decode_history(std::span<const Token> tokens) {
   Batch batch;
   batch.token.assign(tokens.begin(), tokens.end());
   batch.n_history = static_cast<int32_t>(tokens.size());
   batch.offset.push_back(0);
   for (int32_t i = 0; i < batch.n_history; ++i) {
     batch.position.push_back(n_cached() + i);
-    for (int32_t s = 0; s < n_shared_; ++s) batch.sequence.push_back(s);
+    for (int32_t s = 0; s < n_prefix_sequences_; ++s) batch.sequence.push_back(s);
     batch.offset.push_back(static_cast<int32_t>(batch.sequence.size()));
   }
-  run(batch, false);
+  decode_batch(batch, false);
   cached_.insert(cached_.end(), tokens.begin(), tokens.end());
-  synced_ = n_cached();
+  n_prefix_ = n_cached();
+}
+
+void Context::decode_batch(const Batch& batch, bool with_logits) {
+  const auto n = static_cast<size_t>(batch.size());
+  batch_logits_.assign(n, with_logits ? 1 : 0);
+  std::fill_n(batch_logits_.begin(), batch.n_history, int8_t{0});
+  batch_n_seq_.resize(n);
+  batch_token_.resize(n);
+  batch_seq_id_.resize(n);
+  for (size_t i = 0; i < n; ++i) {
+    // A draft may lack the target's last tokens. Token 0 stands for them: the draft's logits may
+    // be anything.
+    batch_token_[i] = batch.token[i] < n_vocab_ ? batch.token[i] : 0;
+    batch_n_seq_[i] = batch.offset[i + 1] - batch.offset[i];
+    // llama_batch has no const pointers, but llama_decode() only reads.
+    batch_seq_id_[i] = const_cast<int32_t*>(batch.sequence.data()) + batch.offset[i];
+  }
+  auto* position = const_cast<int32_t*>(batch.position.data());
+  *batch_ = {batch.size(),         batch_token_.data(), nullptr, position, batch_n_seq_.data(),
+             batch_seq_id_.data(), batch_logits_.data()};
+  if (interrupted_ && interrupted_()) throw Interrupted();
+  clear_error();
+  const int32_t status = llama_decode(context_.get(), *batch_);
+  if (status == kAborted) throw Interrupted();
+  if (status != 0)
+    throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " +
+                             std::to_string(n) + " tokens" + error_suffix());
+  n_decoded_ += static_cast<int64_t>(n);
+}
+
+// Copies the shared prefix to more sequences, until n_sequences hold it.
+void Context::share_prefix(int32_t n_sequences) {
+  llama_memory_t memory = llama_get_memory(context_.get());
+  for (; n_prefix_sequences_ < n_sequences; ++n_prefix_sequences_)
+    llama_memory_seq_cp(memory, 0, n_prefix_sequences_, 0, n_prefix_);
 }
 
 std::span<const float> Context::logits(int32_t node) const {
@@ -165,67 +182,77 @@ void Context::commit(const DraftTree& tree, int32_t node) {
   const int32_t sequence = layout_.sequence(node), begin = n_cached(),
                 end = begin + tree.depth(node) + 1;
   tree.path(node, path_);
-  const bool branched = n_shared_ > 1 || n_tree_ > tree.depth(node) + 1;
-  if (branched) {
+  const bool has_rejected = n_tree_ > tree.depth(node) + 1;
+  if (n_prefix_sequences_ > 1 || has_rejected) {
     llama_memory_t memory = llama_get_memory(context_.get());
-    for (int32_t s = 0; s < n_shared_; ++s)
-      llama_memory_seq_rm(memory, s, s == sequence ? end : synced_, -1);
-    if (ordered_cells_) {
-      // Cells that follow each other from the first on are where plain decoding puts them.
-      int32_t in_place = 0;
-      while (in_place < static_cast<int32_t>(path_.size()) &&
-             layout_.row(path_[in_place]) == layout_.row(0) + in_place)
-        ++in_place;
-      if (begin + in_place < end) line_up(sequence, begin + in_place, end);
-    }
-    for (int32_t s = 0; s < n_shared_; ++s)
-      if (s != sequence) llama_memory_seq_cp(memory, sequence, s, synced_, end);
+    for (int32_t s = 0; s < n_prefix_sequences_; ++s)
+      llama_memory_seq_rm(memory, s, s == sequence ? end : n_prefix_, -1);
+    const int32_t in_order = begin + n_path_in_order();
+    if (ordered_cells_ && in_order < end) order_cells(sequence, in_order, end);
+    for (int32_t s = 0; s < n_prefix_sequences_; ++s)
+      if (s != sequence) llama_memory_seq_cp(memory, sequence, s, n_prefix_, end);
   }
   for (const int32_t accepted : path_) cached_.push_back(tree.token(accepted));
-  synced_ = end;
-  n_tree_ = 0;
-  layout_.reset();
+  n_prefix_ = end;
+  forget_tree();
 }
 
-// Attention sums over cells in the order of cells, so accepted tokens must lie in the order of
-// their positions, without holes that later tokens would fill: their cells are taken out and put
-// back into the first free ones.
-void Context::line_up(int32_t sequence, int32_t begin, int32_t end) {
+// How many nodes of the accepted path follow each other in the batch from the root on. These are
+// already in the cells that plain decoding would give them.
+int32_t Context::n_path_in_order() const {
+  int32_t n = 0;
+  while (n < static_cast<int32_t>(path_.size()) &&
+         layout_.row(path_[static_cast<size_t>(n)]) == layout_.row(0) + n)
+    ++n;
+  return n;
+}
+
+// Moves the positions [begin, end) of a sequence into the first free cells, in order. Attention
+// sums over the cells in their order, so accepted tokens must lie in the order of their positions,
+// without holes that later tokens would fill.
+void Context::order_cells(int32_t sequence, int32_t begin, int32_t end) {
   llama_memory_t memory = llama_get_memory(context_.get());
-  const bool spare = n_shared_ < max_sequences_;
-  const int32_t carrier = spare ? n_shared_ : (sequence == 0 ? 1 : 0);
-  if (!spare) llama_memory_seq_rm(memory, carrier, -1, -1);
+  // llama.cpp saves and restores whole sequences, so a sequence of its own carries the cells. If
+  // all are in use, one of them is emptied for it and filled again afterwards.
+  const bool has_spare = n_prefix_sequences_ < max_sequences_;
+  const int32_t carrier = has_spare ? n_prefix_sequences_ : (sequence == 0 ? 1 : 0);
+  if (!has_spare) llama_memory_seq_rm(memory, carrier, -1, -1);
   llama_memory_seq_cp(memory, sequence, carrier, begin, end);
-  cells_.resize(llama_state_seq_get_size(context_.get(), carrier));
-  const size_t n = llama_state_seq_get_data(context_.get(), cells_.data(), cells_.size(), carrier);
+  cell_bytes_.resize(llama_state_seq_get_size(context_.get(), carrier));
+  const size_t n =
+      llama_state_seq_get_data(context_.get(), cell_bytes_.data(), cell_bytes_.size(), carrier);
   llama_memory_seq_rm(memory, carrier, -1, -1);
   llama_memory_seq_rm(memory, sequence, begin, -1);
-  if (n == 0 || llama_state_seq_set_data(context_.get(), cells_.data(), n, carrier) == 0)
+  if (n == 0 || llama_state_seq_set_data(context_.get(), cell_bytes_.data(), n, carrier) == 0)
     throw std::runtime_error("llama.cpp could not move " + std::to_string(end - begin) +
                              " accepted tokens in its cache");
   llama_memory_seq_cp(memory, carrier, sequence, begin, end);
   llama_memory_seq_rm(memory, carrier, -1, -1);
-  if (!spare) llama_memory_seq_cp(memory, sequence, carrier, 0, begin);
+  if (!has_spare) llama_memory_seq_cp(memory, sequence, carrier, 0, begin);
+}
+
+void Context::forget_tree() {
+  n_tree_ = 0;
+  layout_.reset();
 }
 
 void Context::rollback(int32_t n) {
   llama_memory_t memory = llama_get_memory(context_.get());
-  n = std::clamp(n, 0, synced_);  // what is not yet in all sequences goes with the tree
+  n = std::clamp(n, 0, n_prefix_);  // positions that not all sequences hold go with the tree
   // A recurrent state cannot be cut, only kept or dropped as a whole.
   const bool cut = n > 0 && llama_memory_seq_rm(memory, max_sequences_ > 1 ? -1 : 0, n, -1) &&
                    llama_memory_seq_pos_max(memory, 0) == n - 1;
   if (!cut) {
     llama_memory_clear(memory, false);
-    n_shared_ = 1;
+    n_prefix_sequences_ = 1;
     n = 0;
   }
   cached_.resize(static_cast<size_t>(n));
-  synced_ = n;
-  n_tree_ = 0;
-  layout_.reset();
+  n_prefix_ = n;
+  forget_tree();
 }
 
-Context::State Context::save() {
+Context::State Context::save_state() {
   rollback(n_cached());
   State state{cached_, std::vector<uint8_t>(llama_state_seq_get_size(context_.get(), 0))};
   state.data.resize(
@@ -233,7 +260,7 @@ Context::State Context::save() {
   return state;
 }
 
-void Context::load(const State& state) {
+void Context::load_state(const State& state) {
   rollback(0);
   if (state.tokens.empty()) return;
   const auto n = static_cast<int32_t>(state.tokens.size());
@@ -241,18 +268,18 @@ void Context::load(const State& state) {
     throw std::invalid_argument("the state has " + std::to_string(n) +
                                 " tokens, the context has room for " + std::to_string(n_ctx_) +
                                 " (n_ctx)");
-  take_error();
+  clear_error();
   const bool loaded = llama_state_seq_set_data(context_.get(), state.data.data(), state.data.size(),
                                                0) == state.data.size() &&
                       llama_memory_seq_pos_max(llama_get_memory(context_.get()), 0) == n - 1;
   if (!loaded) {
-    const std::string error = take_error();
+    const std::string reason = error_suffix();
     rollback(0);
     throw std::invalid_argument("the state is not one of this model with these types of cache" +
-                                (error.empty() ? "" : " (" + error + ")"));
+                                reason);
   }
   cached_ = state.tokens;
-  synced_ = n;
+  n_prefix_ = n;
 }
 
 }  // namespace ersd::llama

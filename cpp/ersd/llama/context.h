@@ -1,9 +1,10 @@
-// A model with its cache: tree decoding through llama.cpp, and a cache in which accepted tokens lie
-// as plain decoding leaves them.
+// A model with its cache. It decodes draft trees through llama.cpp and keeps accepted tokens in the
+// cache as plain decoding would leave them.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "ersd/llama/model.h"
@@ -15,27 +16,28 @@ struct llama_batch;
 
 namespace ersd::llama {
 
+// Names of llama.cpp, except ordered_cells.
 struct ContextOptions {
-  int32_t n_ctx = 4096;     // positions; the cache has room for a draft tree beside them
-  int32_t n_batch = 512;    // tokens per call when a prompt is read
-  int32_t n_threads = 0;    // 0: one per core
-  int32_t flash_attn = -1;  // -1: as llama.cpp finds best, 0: off, 1: on
-  // Types of the cache: "f16", "bf16", "f32", "q8_0", ...; empty: bf16 keys and f16 values where
-  // the cache is on the CPU, f16 elsewhere. On the CPU, llama.cpp's attention over an f16/f16 cache
-  // takes another path (so gives other bits) for 1 token, for 2 to 63, and for more; over keys and
-  // values of two types it takes one path for all, and speculated text equals plain text bit for
-  // bit.
+  int32_t n_ctx = 4096;     // positions; the cache has extra room for a draft tree
+  int32_t n_batch = 512;    // tokens per call while a prompt is read
+  int32_t n_threads = 0;    // 0: default_n_threads()
+  int32_t flash_attn = -1;  // -1: llama.cpp decides, 0: off, 1: on
+  // Types of the cache: "f16", "bf16", "f32", "q8_0", ... Empty means bf16 keys and f16 values if
+  // the cache is on the CPU, and f16 elsewhere. On the CPU, attention over an f16/f16 cache takes
+  // different code paths for 1 token, for 2 to 63 and for more, and these differ in the last bits.
+  // With two types it takes one path, so speculated text equals plain text bit for bit.
   std::string type_k, type_v;
   bool offload_kqv = true;
-  bool exact = true;  // keep accepted tokens in the cells where plain decoding puts them; a draft
-                      // does without
+  // Whether accepted tokens stay in the cells that plain decoding would give them, see
+  // Context::order_cells(). A draft model does not need this.
+  bool ordered_cells = true;
 };
 
 class Context : public LanguageModel {
  public:
-  // The model must outlive the context. interrupted: asked now and then while decoding; true makes
-  // decode() throw Interrupted. Throws std::invalid_argument for bad options, std::runtime_error
-  // with llama.cpp's own words where it cannot make the context.
+  // The model must outlive the context. interrupted() is polled while the model decodes; once it
+  // returns true, decode() throws Interrupted. Throws std::invalid_argument for bad options and
+  // std::runtime_error with llama.cpp's own words if llama.cpp cannot create the context.
   Context(const Model& model, const ContextOptions& options, std::function<bool()> interrupted);
   ~Context() override;
 
@@ -49,43 +51,49 @@ class Context : public LanguageModel {
   void rollback(int32_t n) override;
 
   int32_t n_threads() const;
-  int64_t n_decoded() const { return n_decoded_; }  // tokens that went through the model, ever
+  int64_t n_decoded() const { return n_decoded_; }  // tokens decoded since construction
 
-  // The cached tokens and llama.cpp's bytes of what it keeps of them.
+  // The cached tokens, and llama.cpp's bytes of their cells.
   struct State {
     std::vector<Token> tokens;
     std::vector<uint8_t> data;
   };
-  State save();  // forgets an uncommitted tree
-  // Throws std::invalid_argument for a state of another model or of another kind of cache, or one
-  // longer than the context; the cache is empty then.
-  void load(const State& state);
+  State save_state();  // drops an uncommitted tree first
+  // Throws std::invalid_argument if the state is of another model, has other cache types or is
+  // longer than the context. The cache is empty then.
+  void load_state(const State& state);
 
  private:
-  void run(const Batch& batch, bool with_logits);
-  void read(std::span<const Token> tokens);
+  void create(const Model& model, const ContextOptions& options);
+  void apply_lora(const Model& model);
+  void decode_history(std::span<const Token> tokens);
+  void decode_batch(const Batch& batch, bool with_logits);
   void share_prefix(int32_t n_sequences);
-  void line_up(int32_t sequence, int32_t begin, int32_t end);
+  int32_t n_path_in_order() const;
+  void order_cells(int32_t sequence, int32_t begin, int32_t end);
+  void forget_tree();
 
   struct Free {
     void operator()(llama_context* context) const;
   };
   std::function<bool()> interrupted_;
   std::unique_ptr<llama_context, Free> context_;
+  // The batch and the arrays that it points to, kept between calls to reuse their memory.
   std::unique_ptr<llama_batch> batch_;
-  std::vector<Token> tokens_;          // what llama.cpp wants of a batch: tokens it knows,
-  std::vector<int8_t> outputs_;        // whether a row has logits,
-  std::vector<int32_t> counts_;        // how many sequences it is in,
-  std::vector<int32_t*> sequence_of_;  // and where they stand
+  std::vector<Token> batch_token_;      // i32[n]
+  std::vector<int8_t> batch_logits_;    // i8[n], 1: the row has logits
+  std::vector<int32_t> batch_n_seq_;    // i32[n], sequences of each row
+  std::vector<int32_t*> batch_seq_id_;  // pointer[n], into Batch::sequence
   BatchLayout layout_;
-  std::vector<Token> cached_;  // committed tokens, by position
-  std::vector<int32_t> path_;
-  std::vector<uint8_t> cells_;  // cache cells on their way to their place
+  std::vector<Token> cached_;        // committed tokens, by position
+  std::vector<int32_t> path_;        // accepted nodes, from the root on
+  std::vector<uint8_t> cell_bytes_;  // cells that order_cells() moves
   int32_t n_vocab_, n_ctx_, n_batch_, max_sequences_;
-  int32_t n_shared_ = 1;  // sequences 0 to n_shared_ - 1 hold all positions below synced_
-  int32_t synced_ = 0;
+  // The sequences 0 to n_prefix_sequences_ - 1 all hold the positions 0 to n_prefix_ - 1.
+  int32_t n_prefix_sequences_ = 1;
+  int32_t n_prefix_ = 0;
   int32_t n_tree_ = 0;  // nodes decoded since the last commit or rollback
-  bool ordered_cells_;  // whether commit() puts accepted tokens in order, see line_up()
+  bool ordered_cells_;
   int64_t n_decoded_ = 0;
 };
 

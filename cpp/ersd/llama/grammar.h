@@ -1,5 +1,5 @@
-// A GBNF grammar over a model's tokens: which may come after the answer so far. llama.cpp's own,
-// with its states kept along the paths of a tree.
+// A GBNF grammar that says which tokens may follow the answer so far. It uses llama.cpp's grammar
+// sampler and keeps one copy of it for each path of a draft tree.
 #pragma once
 
 #include <memory>
@@ -20,9 +20,10 @@ using Sampler = std::unique_ptr<llama_sampler, FreeSampler>;
 
 class Grammar : public TokenFilter {
  public:
-  // gbnf: with a rule "root"; n_prompt: tokens before the answer. The model must outlive the
-  // grammar. Throws std::invalid_argument for text that is no grammar. End tokens may come where
-  // the answer is complete; after one, anything may, as nothing of it is shown.
+  // gbnf needs a rule "root"; n_prompt is the number of tokens before the answer. The model must
+  // outlive the grammar. Throws std::invalid_argument if llama.cpp cannot read the grammar. An end
+  // token is allowed once the answer is complete. Every token is allowed after an end token, as
+  // the answer stops before it.
   Grammar(const Model& model, const std::string& gbnf, size_t n_prompt);
 
   void filter(std::span<const Token> history, std::span<const Token> tokens,
@@ -31,20 +32,24 @@ class Grammar : public TokenFilter {
   void shift(size_t n) override { n_committed_ -= n; }
 
  private:
-  // What follows a token: nothing where the grammar refuses it.
-  enum class Phase { kOpen, kEnded, kRefused };
+  enum class Phase {
+    kOpen,     // the grammar says what may follow
+    kEnded,    // after an end token: every token may follow
+    kRefused,  // after a token that the grammar does not allow: nothing may follow
+  };
+  // The grammar's state after one token of a path.
   struct State {
     Token token;
-    int32_t parent;
+    int32_t parent;  // index of the state before the token, -1 for the root
     Phase phase;
-    Sampler sampler;  // where it is open
+    Sampler sampler;  // llama.cpp's state; null unless the phase is kOpen
   };
-  int32_t find(std::span<const Token> history);
+  int32_t find_or_add(std::span<const Token> history);
   int32_t add(int32_t parent, Token token);
 
   const Model& model_;
-  size_t n_committed_;         // tokens before states_[0]
-  std::vector<State> states_;  // parents before children
+  size_t n_committed_;         // tokens of the history that led to states_[0]
+  std::vector<State> states_;  // a tree, parents before children
 };
 
 }  // namespace ersd::llama

@@ -1,4 +1,4 @@
-// Loading, the vocabulary, and requantisation.
+// Loading, vocabulary and requantisation of models.
 #include "ersd/llama/model.h"
 
 #include <gguf.h>
@@ -18,7 +18,9 @@
 namespace ersd::llama {
 namespace {
 
-// The checks that llama.cpp leaves to a log line.
+constexpr int32_t kMaxPadding = 128;  // padding tokens by which vocabularies may differ in size
+
+// Checks that llama.cpp would report only in its log.
 void check_file(const std::string& path) {
   namespace fs = std::filesystem;
   if (!fs::exists(path)) throw FileNotFound("no such model file: '" + path + "'");
@@ -46,20 +48,7 @@ void check_file(const std::string& path) {
                                 std::to_string(needed) + ", the file at " + std::to_string(size));
 }
 
-// The middle of most messages about a failure in llama.cpp.
-std::string reason() {
-  const std::string error = take_error();
-  return error.empty() ? "" : " (" + error + ")";
-}
-
-}  // namespace
-
-void Model::Free::operator()(llama_model* model) const { llama_model_free(model); }
-
-Model::Model(const std::string& path, const ModelOptions& options) : path_(path) {
-  start();
-  check_file(path);
-  take_error();
+llama_model_params model_params(const ModelOptions& options) {
   llama_model_params params = llama_model_default_params();
   params.n_gpu_layers = options.n_gpu_layers;
   params.main_gpu = options.main_gpu;
@@ -67,15 +56,32 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   params.load_mode = options.use_mlock
                          ? (options.use_mmap ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MLOCK)
                          : (options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE);
-  if (options.tensor_split.size() > llama_max_devices())
-    throw std::invalid_argument("tensor_split must have at most " +
-                                std::to_string(llama_max_devices()) + " shares, got " +
-                                std::to_string(options.tensor_split.size()));
-  std::vector<float> split = options.tensor_split;
-  split.resize(llama_max_devices());
+  return params;
+}
+
+// The shares of all devices that llama.cpp could use, f32[llama_max_devices()].
+std::vector<float> padded_split(std::vector<float> tensor_split) {
+  const size_t n = llama_max_devices();
+  if (tensor_split.size() > n)
+    throw std::invalid_argument("tensor_split must have at most " + std::to_string(n) +
+                                " shares, got " + std::to_string(tensor_split.size()));
+  tensor_split.resize(n);
+  return tensor_split;
+}
+
+}  // namespace
+
+void Model::Free::operator()(llama_model* model) const { llama_model_free(model); }
+
+Model::Model(const std::string& path, const ModelOptions& options) : path_(path) {
+  init_backend();
+  check_file(path);
+  llama_model_params params = model_params(options);
+  const std::vector<float> split = padded_split(options.tensor_split);
   if (!options.tensor_split.empty()) params.tensor_split = split.data();
+  clear_error();
   model_.reset(llama_model_load_from_file(path.c_str(), params));
-  if (!model_) throw std::runtime_error("llama.cpp could not load '" + path + "'" + reason());
+  if (!model_) throw std::runtime_error("llama.cpp could not load '" + path + "'" + error_suffix());
   vocab_ = llama_model_get_vocab(model_.get());
   on_gpu_ = options.n_gpu_layers != 0 && has_gpu();
   if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE)
@@ -93,12 +99,12 @@ void Model::load_lora(const ModelOptions& options) {
     throw std::invalid_argument("lora_scale must be finite, got " +
                                 std::to_string(options.lora_scale));
   check_file(options.lora_path);
-  take_error();
+  clear_error();
   lora_ = llama_adapter_lora_init(model_.get(), options.lora_path.c_str());
   lora_scale_ = options.lora_scale;
   if (!lora_)
     throw std::invalid_argument("'" + options.lora_path + "' is not a LoRA adapter for '" + path_ +
-                                "'" + reason());
+                                "'" + error_suffix());
 }
 
 std::string Model::description() const {
@@ -151,18 +157,19 @@ std::string Model::chat_prompt(const std::string& message) const {
 std::vector<Token> Model::tokenize(const std::string& text, bool add_special,
                                    bool parse_special) const {
   std::vector<Token> tokens(text.size() + 8);
-  const auto run = [&] {
+  const auto fill = [&] {
     return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
                           static_cast<int32_t>(tokens.size()), add_special, parse_special);
   };
-  int32_t n = run();
-  if (n < 0 && n != INT32_MIN) {
+  clear_error();
+  int32_t n = fill();
+  if (n < 0 && n != INT32_MIN) {  // -n is the size that is needed; INT32_MIN is an overflow
     tokens.resize(static_cast<size_t>(-n));
-    n = run();
+    n = fill();
   }
   if (n < 0)
     throw std::runtime_error("llama.cpp could not tokenise a text of " +
-                             std::to_string(text.size()) + " bytes" + reason());
+                             std::to_string(text.size()) + " bytes" + error_suffix());
   tokens.resize(static_cast<size_t>(n));
   return tokens;
 }
@@ -182,7 +189,7 @@ std::string Model::piece(Token token, bool special) const {
 }
 
 void check_same_vocabulary(const Model& target, const Model& draft) {
-  const auto refuse = [&](const std::string& difference) {
+  const auto differ = [&](const std::string& difference) {
     throw std::invalid_argument("the draft '" + draft.path() +
                                 "' does not share the vocabulary of the target '" + target.path() +
                                 "': " + difference);
@@ -193,11 +200,11 @@ void check_same_vocabulary(const Model& target, const Model& draft) {
     const std::string in_target = llama_vocab_get_text(t, token),
                       in_draft = llama_vocab_get_text(d, token);
     if (in_target != in_draft)
-      refuse("token " + std::to_string(token) + " is '" + in_target + "' in the target and '" +
+      differ("token " + std::to_string(token) + " is '" + in_target + "' in the target and '" +
              in_draft + "' in the draft");
   }
-  if (std::abs(target.n_vocab() - draft.n_vocab()) > 128)
-    refuse("the target has " + std::to_string(target.n_vocab()) + " tokens, the draft " +
+  if (std::abs(target.n_vocab() - draft.n_vocab()) > kMaxPadding)
+    differ("the target has " + std::to_string(target.n_vocab()) + " tokens, the draft " +
            std::to_string(draft.n_vocab()));
 }
 
@@ -213,15 +220,16 @@ void quantize(const std::string& path, const std::string& out_path, const std::s
   if (found == kTypes.end())
     throw std::invalid_argument("quantize: unknown type '" + type +
                                 "', expected Q2_K, Q4_0, Q4_1, Q4_K_M, Q8_0, F16 or BF16");
-  start();
+  init_backend();
   check_file(path);
-  take_error();
+  clear_error();
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.ftype = found->second;
   params.allow_requantize = true;
   params.nthread = n_threads;
   if (llama_model_quantize(path.c_str(), out_path.c_str(), &params) != 0)
-    throw std::runtime_error("llama.cpp could not quantise '" + path + "' to " + type + reason());
+    throw std::runtime_error("llama.cpp could not quantise '" + path + "' to " + type +
+                             error_suffix());
 }
 
 }  // namespace ersd::llama

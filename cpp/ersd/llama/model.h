@@ -1,4 +1,4 @@
-// A GGUF file loaded by llama.cpp: its weights, its vocabulary, and what it can do.
+// A GGUF file loaded by llama.cpp: its weights, its vocabulary and its properties.
 #pragma once
 
 #include <array>
@@ -21,23 +21,23 @@ struct FileNotFound : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// llama.cpp's names.
+// The names are those of llama.cpp.
 struct ModelOptions {
-  int32_t n_gpu_layers = -1;        // layers on the GPU; -1: all, where there is a GPU
-  int32_t main_gpu = 0;             // the GPU that is used where the model is not split
-  int32_t split_mode = 1;           // 0: one GPU, 1: by layers, 2: by rows
-  std::vector<float> tensor_split;  // share of each GPU; empty: as llama.cpp finds best
+  int32_t n_gpu_layers = -1;        // layers on the GPU, if there is one; -1: all
+  int32_t main_gpu = 0;             // the GPU of a model that is not split
+  int32_t split_mode = 1;           // 0: one GPU, 1: split by layers, 2: split by rows
+  std::vector<float> tensor_split;  // share of each GPU; empty: llama.cpp decides
   bool use_mmap = true;
   bool use_mlock = false;
-  std::string lora_path;  // an adapter, a GGUF file; empty for none
-  float lora_scale = 1;   // how much of it
+  std::string lora_path;  // GGUF file of a LoRA adapter; empty: no adapter
+  float lora_scale = 1;   // factor of the adapter's weights
 };
 
 class Model {
  public:
-  // Throws FileNotFound; std::invalid_argument for a file that is not GGUF, is cut short or is no
-  // text generator, and for an adapter that is not made for this model; std::runtime_error with
-  // llama.cpp's own words where it cannot load the file.
+  // Throws FileNotFound if there is no such file. Throws std::invalid_argument if the file is not
+  // GGUF, is truncated or does not generate text, or if the adapter is not for this model. Throws
+  // std::runtime_error with llama.cpp's own words if llama.cpp cannot load the file.
   Model(const std::string& path, const ModelOptions& options);
 
   const std::string& path() const { return path_; }
@@ -47,33 +47,33 @@ class Model {
   int32_t n_ctx_train() const;
   uint64_t n_params() const;
   uint64_t size() const;                               // bytes of all tensors
-  std::string metadata(const std::string& key) const;  // empty if there is none
+  std::string metadata(const std::string& key) const;  // empty if the key is missing
 
-  // Whether several continuations can stand in its cache side by side. Recurrent and hybrid models
-  // keep one state and cannot.
+  // Whether the cache can hold several continuations of one text. Recurrent and hybrid models
+  // cannot: they keep one state.
   bool can_branch() const;
 
-  bool on_gpu() const { return on_gpu_; }  // some layers at least
+  bool on_gpu() const { return on_gpu_; }  // whether any layer is on a GPU
 
-  // One user's message in the model's chat template, ready for the answer. Throws
-  // std::runtime_error where there is no template that llama.cpp knows.
+  // The prompt that the model's chat template makes of one user message. Throws
+  // std::runtime_error if the file has no template that llama.cpp knows.
   std::string chat_prompt(const std::string& message) const;
 
-  // Text to tokens. add_special: with the tokens that the model wants at its start; parse_special:
-  // "<|im_end|>" is one token.
+  // Text to tokens. add_special adds the tokens that the model expects around a text.
+  // parse_special reads special tokens in the text, so that "<|im_end|>" is one token.
   std::vector<Token> tokenize(const std::string& text, bool add_special, bool parse_special) const;
-  // The bytes of a token, not always whole UTF-8 characters. special: control tokens too, as text.
+  // The bytes of a token, which may be a part of a UTF-8 character. Control tokens have text only
+  // if `special` is set.
   std::string piece(Token token, bool special = false) const;
-  bool is_end(Token token) const;  // of the text or of the turn
-  Token bos() const;               // -1 if there is none
-  Token eos() const;
-  // What stands before the beginning, the end and the middle of a text whose middle is to be filled
-  // in; -1 for those that there are none of.
+  bool is_end(Token token) const;  // whether the token ends a text or a turn
+  Token bos() const;               // -1 if the vocabulary has none
+  Token eos() const;               // -1 if the vocabulary has none
+  // Fill-in-the-middle tokens: prefix, suffix, middle. -1 for each that the vocabulary lacks.
   std::array<Token, 3> fim() const;
 
   llama_model* get() const { return model_.get(); }
   const llama_vocab* vocab() const { return vocab_; }
-  llama_adapter_lora* lora() const { return lora_; }  // null without one
+  llama_adapter_lora* lora() const { return lora_; }  // null without an adapter
   float lora_scale() const { return lora_scale_; }
 
  private:
@@ -90,12 +90,12 @@ class Model {
   float lora_scale_ = 1;
 };
 
-// Throws std::invalid_argument naming the first difference, unless a token id means the same text
-// to both. As in llama.cpp, the sizes may differ by up to 128 padding tokens.
+// Throws std::invalid_argument that names the first difference unless both models give every token
+// id the same text. As in llama.cpp, the sizes may differ by up to 128 padding tokens.
 void check_same_vocabulary(const Model& target, const Model& draft);
 
-// Writes the model again in another quantisation ("Q2_K", "Q8_0", ...), from whatever it has now.
-// Throws as Model does.
+// Writes a copy of the model in another quantisation ("Q2_K", "Q8_0", ...). The source may be
+// quantised itself. Throws as Model does.
 void quantize(const std::string& path, const std::string& out_path, const std::string& type,
               int32_t n_threads);
 

@@ -1,4 +1,4 @@
-// llama.cpp's samplers over the few tokens that they can change.
+// llama.cpp's samplers as logits processors, applied only to the tokens that they can change.
 #include "ersd/llama/samplers.h"
 
 #include <llama.h>
@@ -26,8 +26,8 @@ class LogitBias : public LogitsProcessor {
   std::vector<std::pair<Token, float>> bias_;
 };
 
-// A sampler that changes logits of recent tokens alone, each by itself: so it is given these, and
-// not the vocabulary.
+// A sampler that changes only the logits of recent tokens, each on its own. So it gets only these
+// tokens instead of the whole vocabulary.
 class HistorySampler : public LogitsProcessor {
  public:
   HistorySampler(llama_sampler* sampler, int32_t last_n)

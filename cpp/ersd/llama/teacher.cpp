@@ -1,4 +1,4 @@
-// Many sequences in one llama_decode, each with a cache of its own.
+// Many independent sequences in one call of llama_decode.
 #include "ersd/llama/teacher.h"
 
 #include <llama.h>
@@ -12,7 +12,10 @@
 namespace ersd::llama {
 namespace {
 
-constexpr int32_t kMaxTexts = 255;  // llama.cpp's sequences, less one
+constexpr int32_t kMaxTexts = 255;    // one less than llama.cpp's limit of sequences
+constexpr int32_t kMinBatch = 32;     // the smallest n_batch of the context
+constexpr int32_t kMaxCtx = 1 << 20;  // sanity limits of the options
+constexpr int32_t kMaxThreads = 1 << 16;
 
 }  // namespace
 
@@ -22,29 +25,27 @@ Teacher::~Teacher() = default;
 Teacher::Teacher(const Model& model, const TeacherOptions& options)
     : n_vocab_(model.n_vocab()), n_embd_(llama_model_n_embd(model.get())), n_ctx_(options.n_ctx) {
   check_between("n_texts", options.n_texts, 1, kMaxTexts);
-  check_between("n_ctx", options.n_ctx, 1, 1 << 20);
-  check_between("n_threads", options.n_threads, 0, 1 << 16);
+  check_between("n_ctx", options.n_ctx, 1, kMaxCtx);
+  check_between("n_threads", options.n_threads, 0, kMaxThreads);
   if (!model.can_branch())
     throw std::invalid_argument("'" + model.path() +
                                 "' keeps one state and cannot hold several texts");
   lengths_.assign(static_cast<size_t>(options.n_texts), 0);
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<uint32_t>(options.n_texts) * static_cast<uint32_t>(options.n_ctx);
-  params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::max(options.n_texts, 32));
+  params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::max(options.n_texts, kMinBatch));
   params.n_seq_max = static_cast<uint32_t>(options.n_texts);
   params.n_threads = params.n_threads_batch =
-      options.n_threads > 0 ? options.n_threads : usable_cores();
-  params.embeddings = true;  // the states, beside the logits
+      options.n_threads > 0 ? options.n_threads : default_n_threads();
+  params.embeddings = true;  // hidden states in addition to the logits
   params.pooling_type = LLAMA_POOLING_TYPE_NONE;
   params.no_perf = true;
-  take_error();
+  clear_error();
   context_.reset(llama_init_from_model(model.get(), params));
-  if (!context_) {
-    const std::string error = take_error();
-    throw std::runtime_error(
-        "llama.cpp could not make room for " + std::to_string(options.n_texts) + " texts of " +
-        std::to_string(options.n_ctx) + " tokens" + (error.empty() ? "" : " (" + error + ")"));
-  }
+  if (!context_)
+    throw std::runtime_error("llama.cpp could not make room for " +
+                             std::to_string(options.n_texts) + " texts of " +
+                             std::to_string(options.n_ctx) + " tokens" + error_suffix());
 }
 
 void Teacher::decode(std::span<const int32_t> texts, std::span<const Token> tokens) {
@@ -65,18 +66,18 @@ void Teacher::decode(std::span<const int32_t> texts, std::span<const Token> toke
       throw std::invalid_argument("text " + std::to_string(texts[i]) + " is full: it has " +
                                   std::to_string(n_ctx_) + " tokens");
     positions_.push_back(length);
-    batch.token[i] = tokens[i], batch.pos[i] = length++, batch.n_seq_id[i] = 1,
-    batch.seq_id[i][0] = texts[i], batch.logits[i] = 1;
+    batch.token[i] = tokens[i];
+    batch.pos[i] = length++;
+    batch.n_seq_id[i] = 1;
+    batch.seq_id[i][0] = texts[i];
+    batch.logits[i] = 1;
   }
   batch.n_tokens = static_cast<int32_t>(tokens.size());
-  take_error();
+  clear_error();
   const int32_t status = llama_decode(context_.get(), batch);
-  if (status != 0) {
-    const std::string error = take_error();
+  if (status != 0)
     throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " +
-                             std::to_string(tokens.size()) + " texts" +
-                             (error.empty() ? "" : " (" + error + ")"));
-  }
+                             std::to_string(tokens.size()) + " texts" + error_suffix());
   lengths_ = std::move(lengths);
 }
 

@@ -1,0 +1,41 @@
+// Keyword arguments from Python, read by name into the members of a C++ struct.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+class Keywords {
+ public:
+  explicit Keywords(const nanobind::kwargs& given) { unread_.update(given); }
+
+  // Sets the member if the keyword is given. Raises TypeError for a value of another type.
+  template <class T>
+  void read(const char* name, T& member) {
+    if (!unread_.contains(name)) return;
+    const nanobind::object value = unread_.attr("pop")(name);
+    if (!nanobind::try_cast(value, member))
+      throw nanobind::type_error(
+          (std::string(name) + " must be " + expected(member) + ", got " + shown(value)).c_str());
+  }
+
+  // Raises TypeError if a keyword was given that nothing has read.
+  void refuse_unread() const {
+    for (const auto [name, value] : unread_)
+      throw nanobind::type_error(("there is no option " + shown(name)).c_str());
+  }
+
+ private:
+  static std::string shown(nanobind::handle value) {
+    return nanobind::cast<std::string>(nanobind::repr(value));
+  }
+  static const char* expected(bool) { return "True or False"; }
+  static const char* expected(int32_t) { return "an int of 32 bits"; }
+  static const char* expected(float) { return "a number"; }
+  static const char* expected(const std::string&) { return "a str"; }
+  static const char* expected(const std::vector<float>&) { return "a sequence of numbers"; }
+
+  nanobind::dict unread_;
+};
