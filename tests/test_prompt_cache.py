@@ -1,4 +1,4 @@
-"""What stays in the caches from one call to the next: the text is that of an empty cache, and nothing that is held is read again."""
+"""Caches between generations: the text is that of an empty cache, and no token is read twice."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ WAYS = [
 
 
 def common(a: list[int], b: list[int]) -> int:
-    """How many tokens two lists begin with together."""
+    """The length of the common prefix of two lists of tokens."""
     return sum(
         1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))
     )
 
 
 def prompts(rng: random.Random, n: int, n_vocab: int, length: int = 60) -> list[list[int]]:
-    """Prompts that repeat, extend, cut and change one another."""
+    """Random prompts that repeat, extend, cut or change earlier ones."""
     made = [[rng.randrange(n_vocab) for _ in range(length)]]
     while len(made) < n:
         old = rng.choice(made[-3:])
@@ -48,7 +48,10 @@ def prompts(rng: random.Random, n: int, n_vocab: int, length: int = 60) -> list[
 
 
 def test_each_model_keeps_what_it_holds() -> None:
-    """Tokens are the oracle's whatever ran or failed before, and each model decodes just what its own cache does not begin with."""
+    """Each model decodes only the tokens after the prefix that its own cache holds.
+
+    The tokens are the oracle's, also after calls that failed.
+    """
     rng = np.random.default_rng(3)
     table = oracles.random_table(rng, 64, 70)
     failing = table.copy()
@@ -89,19 +92,22 @@ def test_each_model_keeps_what_it_holds() -> None:
 
 @pytest.fixture(scope="module")
 def pair(tiny_target: Path, tiny_draft: Path) -> Generator:
-    """A pair whose prompts take several calls, and that nothing else uses."""
+    """A pair that reads prompts in several calls and that no other module uses."""
     return Drafting(tiny_target, tiny_draft, n_ctx=512, n_batch=257, n_threads=1)
 
 
 @pytest.fixture(scope="module")
 def fresh(tiny_target: Path) -> Generator:
-    """The target alone, reset before every use."""
+    """The target alone, which tests reset before every use."""
     return Generator(tiny_target, n_ctx=512, n_threads=1)
 
 
 @pytest.mark.parametrize("round_", range(4))
 def test_text_does_not_depend_on_the_cache(pair: Generator, fresh: Generator, round_: int) -> None:
-    """Random prompts, methods, strategies and widths in turn, with closed streams, rank recordings and interruptions between them."""
+    """Random prompts give the text of an empty cache with every method and strategy.
+
+    Between them come streams closed early, recorded ranks and interruptions.
+    """
     draw = random.Random(round_)
     for seed, prompt in enumerate(prompts(draw, 40, 515, 90)):
         way, sampling = draw.choice(WAYS), draw.choice([FULL, CUT, {"temperature": 0.0}])
@@ -127,7 +133,7 @@ def test_text_does_not_depend_on_the_cache(pair: Generator, fresh: Generator, ro
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
 def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Generator) -> None:
-    """As a conversation does after Ctrl-C: wherever the step broke off, prompt and answer so far are a prompt like any other."""
+    """After Ctrl-C within any step, the prompt and the answer so far can be the next prompt."""
     pair, draw = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1), random.Random(7)
     for seed in range(60):
         prompt = [1, *(draw.randrange(3, 515) for _ in range(20))]
@@ -142,7 +148,7 @@ def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Ge
         with ctrl_c(draw.uniform(0.005, 0.08)):
             for _ in stream:
                 pass
-        stream.close()  # it is open yet if the interruption came between two steps
+        stream.close()  # the stream is still open if the interruption came between two steps
         text = prompt + stream.tokens
         fresh.reset()
         ours = pair.generate(
@@ -155,7 +161,7 @@ def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Ge
 
 
 def test_rejection_sampling_reads_the_whole_prompt(tiny_target: Path, tiny_draft: Path) -> None:
-    """A seed gives one text whatever ran before."""
+    """A seed gives the same text whatever ran before."""
     prompt = [1, *range(300, 360)]
     expected = (
         Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
@@ -170,7 +176,10 @@ def test_rejection_sampling_reads_the_whole_prompt(tiny_target: Path, tiny_draft
 
 
 def test_cached_tokens_counts_what_was_not_read(pair: Generator) -> None:
-    """The common beginning with prompt and answer, but never the prompt's last token, from which the answer starts."""
+    """cached_tokens is the length of the prefix in common with the last prompt and answer.
+
+    The prompt's last token is always decoded, as the answer starts from it.
+    """
     prompt = pair.tokenize("the rain of the " * 20)
     pair.reset()
     first = pair.generate(prompt, max_tokens=30, seed=1, **FULL)
@@ -186,7 +195,7 @@ def test_cached_tokens_counts_what_was_not_read(pair: Generator) -> None:
 
 
 def test_recurrent_models_keep_their_state_or_begin_anew(folder: Path) -> None:
-    """A state that cannot be cut is kept for a prompt that goes on, else dropped; the text is that of an empty cache."""
+    """A recurrent state is kept if the prompt continues the text, and is dropped otherwise."""
     path = tiny.write_mamba(folder / "mamba-cache.gguf")
     kept, fresh = (Generator(path, n_ctx=256, n_threads=1) for _ in range(2))
     answer = kept.generate([1, 300, 301], max_tokens=10, seed=1, **FULL).tokens
@@ -200,7 +209,7 @@ def test_recurrent_models_keep_their_state_or_begin_anew(folder: Path) -> None:
 def test_state_goes_to_another_generator(
     tiny_target: Path, tiny_draft: Path, pair: Generator
 ) -> None:
-    """Pickled and loaded elsewhere, it spares the prompt in both models and leaves the text what it was."""
+    """A state that was pickled and loaded elsewhere replaces decoding the prompt in both models."""
     prompt = pair.tokenize("the rain of the " * 20)
     expected = pair.generate(prompt, max_tokens=40, seed=2, **FULL)
     state = pickle.loads(pickle.dumps(pair.save_state()))
@@ -218,7 +227,7 @@ def test_state_goes_to_another_generator(
 def test_states_that_do_not_fit_are_refused(
     folder: Path, tiny_target: Path, pair: Generator
 ) -> None:
-    """Of other models, other types of cache, or longer than the context; what follows is right."""
+    """States of other models or cache types and states that are too long are refused."""
     prompt = pair.tokenize("the rain of the " * 20)
     pair.generate(prompt, max_tokens=4, seed=2, **FULL)
     state = pair.save_state()
@@ -240,7 +249,10 @@ def test_states_that_do_not_fit_are_refused(
 
 
 def test_context_shift_drops_the_older_half(tiny_target: Path) -> None:
-    """NumPy's races over llama-cpp-python's logits of the shortened text, with clocks that count on."""
+    """The tokens are those of NumPy's races over llama-cpp-python's logits of the shortened text.
+
+    Positions keep counting after a shift, so no clock is used twice.
+    """
     import llama_cpp
 
     ours = Generator(tiny_target, n_ctx=48, n_threads=1, type_k="f16", context_shift=True, n_keep=3)
@@ -258,7 +270,7 @@ def test_context_shift_drops_the_older_half(tiny_target: Path) -> None:
     tokens, position = list(prompt), len(prompt)
     for token in result.tokens:
         if len(tokens) == 48:
-            del tokens[4 : 4 + 22]  # behind the beginning of sequence and three tokens, half of 44
+            del tokens[4 : 4 + 22]  # half of the 44 after BOS and n_keep
         llama.reset()
         llama.eval(tokens)
         logits = np.asarray(llama.scores[llama.n_tokens - 1], dtype=np.float32)
@@ -273,7 +285,7 @@ def test_context_shift_drops_the_older_half(tiny_target: Path) -> None:
 def test_context_shift_is_the_same_for_every_draft(
     tiny_target: Path, tiny_draft: Path, way: dict, n_keep: int
 ) -> None:
-    """It happens at the same token whatever was drafted, and without a limit the answer goes on."""
+    """A shift comes at the same token with every draft. Without max_tokens the answer goes on."""
     options = {"n_ctx": 64, "n_threads": 1, "context_shift": True, "n_keep": n_keep}
     plain, pair = Generator(tiny_target, **options), Drafting(tiny_target, tiny_draft, **options)
     expected = plain.generate("the of", max_tokens=200, seed=8, **FULL)
@@ -286,7 +298,7 @@ def test_context_shift_is_the_same_for_every_draft(
 
 
 def test_a_full_context_ends_the_answer_unless_asked(tiny_target: Path) -> None:
-    """As ever without context_shift; a prompt that does not fit is refused with and without."""
+    """Without context_shift a full context ends the answer. A prompt too long is refused."""
     for shift in (False, True):
         generator = Generator(tiny_target, n_ctx=32, n_threads=1, context_shift=shift)
         with pytest.raises(
@@ -304,7 +316,7 @@ def test_a_full_context_ends_the_answer_unless_asked(tiny_target: Path) -> None:
 
 
 def test_default_pair_with_and_without_cache(target: Path) -> None:
-    """A conversation on real models: every turn equals the one from empty caches."""
+    """In a conversation with real models, every turn has the text of empty caches."""
     pair, fresh = Generator(target, models.twin(), n_ctx=1024), Generator(target, n_ctx=1024)
     text, n_cached = "<|im_start|>system\nYou are terse.<|im_end|>\n", 0
     for turn, question in enumerate(

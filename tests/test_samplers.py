@@ -1,4 +1,4 @@
-"""Bias, penalties, DRY and grammar: our rows equal those of llama.cpp's samplers over the whole vocabulary, called through llama_cpp."""
+"""Bias, penalties, DRY and grammar give the rows of llama.cpp's own samplers, run by llama_cpp."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ word ::= "\"" [a-zé日]? "\""
 
 @pytest.fixture(scope="module")
 def vocabulary(tiny_target: Path) -> samplers.Vocabulary:
-    """The tiny vocabulary for llama.cpp."""
+    """The vocabulary of the tiny target, for llama.cpp's samplers."""
     return samplers.Vocabulary(tiny_target)
 
 
 def random_history(rng: np.random.Generator, n_vocab: int) -> list[int]:
-    """Tokens with repetitions of all lengths."""
+    """Random tokens with repetitions of several lengths."""
     words = [rng.integers(3, n_vocab, size=rng.integers(1, 6)).tolist() for _ in range(6)]
     return [token for i in rng.integers(len(words), size=rng.integers(1, 60)) for token in words[i]]
 
 
 def rows(generator: Generator, options: dict, n: int = 60, seed: int = 0):
-    """Random rows, histories, and what ours makes of them."""
+    """Yields random logits, a random history, and the logits that the options make of them."""
     rng = np.random.default_rng(seed)
     for _ in range(n):
         logits = (rng.normal(size=generator.target.n_vocab) * 3).astype(np.float32)
@@ -51,7 +51,7 @@ def rows(generator: Generator, options: dict, n: int = 60, seed: int = 0):
     "values", [(1.3, 0.0, 0.0), (1.0, 0.4, 0.0), (1.0, 0.0, -0.7), (0.8, 0.1, 0.5)], ids=str
 )
 def test_penalties(generator: Generator, last_n: int, values: tuple) -> None:
-    """Every kind, over windows shorter and longer than the history."""
+    """Every penalty works over windows that are shorter and longer than the history."""
     options = dict(
         zip(("repeat_penalty", "frequency_penalty", "presence_penalty"), values, strict=True),
         penalty_last_n=last_n,
@@ -70,7 +70,7 @@ def test_penalties(generator: Generator, last_n: int, values: tuple) -> None:
 def test_dry(
     generator: Generator, vocabulary: samplers.Vocabulary, last_n: int, breakers: list[str]
 ) -> None:
-    """Repetitions of all lengths, with and without sequence breakers."""
+    """DRY penalises repetitions, with and without sequence breakers."""
     changed = 0
     options = {
         "dry_multiplier": 0.8,
@@ -89,7 +89,7 @@ def test_dry(
 
 
 def test_bias_and_end_tokens(generator: Generator) -> None:
-    """Biases are added once, and end tokens can be taken away."""
+    """A bias is added once, and ignore_eos removes end tokens."""
     bias = [(5, 2.5), (300, -1.5), (7, -math.inf)]
     for logits, _, ours in rows(generator, {"logit_bias": bias, "ignore_eos": True}, 5):
         expected = logits.copy()
@@ -98,7 +98,7 @@ def test_bias_and_end_tokens(generator: Generator) -> None:
 
 
 def test_order(generator: Generator, vocabulary: samplers.Vocabulary) -> None:
-    """Processor, bias, penalties, DRY: a chain of all is llama.cpp's chain."""
+    """The order is processor, bias, penalties and DRY, as in llama.cpp's chain."""
     options = {
         "logits_processor": lambda ids, scores: scores * np.float32(0.5) + np.float32(len(ids) % 3),
         "logit_bias": [(token, 1.5) for token in range(3, 200)],
@@ -116,7 +116,7 @@ def test_order(generator: Generator, vocabulary: samplers.Vocabulary) -> None:
 
 
 def test_grammar(generator: Generator, vocabulary: samplers.Vocabulary) -> None:
-    """Random answers of the grammar: at every position the tokens that may come are llama.cpp's, end tokens included."""
+    """At every position of random answers, the grammar allows the tokens that llama.cpp allows."""
     rng, ended = np.random.default_rng(2), 0
     options, prompt = GenerationOptions(grammar=GBNF), generator.tokenize("the of")
     for _ in range(12):

@@ -1,4 +1,4 @@
-"""Stop strings of generations: the answer is cut exactly, tokens and counts with it, and the stream never shows what is cut later."""
+"""Stop strings of generations: they cut text, tokens and counts, and streams never show them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 def cut(pieces: list[bytes], stops: list[str]) -> tuple[str, int, str]:
-    """By brute force: text, how many tokens, and finish reason, where the answer ends with the token that completes a stop string."""
+    """Returns text, number of tokens and finish reason of an answer, found by brute force.
+
+    The answer ends with the token that completes a stop string.
+    """
     for n in range(1, len(pieces) + 1):
         data = b"".join(pieces[:n])
         found = [data.find(stop.encode()) for stop in stops if stop.encode() in data]
@@ -24,16 +27,21 @@ def cut(pieces: list[bytes], stops: list[str]) -> tuple[str, int, str]:
 
 
 def random_stops(draw: random.Random, text: str) -> list[str]:
-    """Pieces of the text, some changed at their end or overlapping one another, and strings that are not in it."""
+    """Pieces of the text as stop strings.
+
+    Some overlap, and some have a changed end, so that they do not occur in the text.
+    """
     stops = []
     for _ in range(draw.randint(1, 4)):
         begin = draw.randrange(max(1, len(text) - 12))
         stop = text[begin : begin + draw.randint(1, 12)]
         kind = draw.randrange(4)
         if kind == 0:
-            stop += draw.choice("xé語🙂")  # begins like the text and never completes
+            stop += draw.choice(
+                "xé語🙂"
+            )  # begins like a piece of the text but does not occur in it
         elif kind == 1:
-            stops.append(text[begin + 1 : begin + 1 + draw.randint(1, 12)])  # overlaps
+            stops.append(text[begin + 1 : begin + 1 + draw.randint(1, 12)])  # overlaps with stop
         stops.append(stop)
     return [stop for stop in stops if stop and "\ufffd" not in stop] or ["nowhere"]
 
@@ -41,7 +49,7 @@ def random_stops(draw: random.Random, text: str) -> list[str]:
 def check(
     generator: Generator, prompt: str, n_tokens: int, n_rounds: int, seed: int, **options: object
 ) -> int:
-    """Random stop strings on one answer; how many of them cut it inside accepted tokens."""
+    """Tries random stop strings on one answer; returns how many cut it inside accepted tokens."""
     whole = generator.generate(prompt, max_tokens=n_tokens, seed=seed, **options)
     pieces = [generator.target.piece(token) for token in whole.tokens]
     assert whole.text == cut(pieces, [])[0]
@@ -80,11 +88,11 @@ def check(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_stop_strings_amid_bytes_and_all_scripts(generator: Generator, seed: int) -> None:
-    """A random model writes bytes, Japanese and emoji without end."""
+    """The random model writes single bytes, Japanese and emoji."""
     assert check(generator, "the 日本", 80, 25, seed, **FULL) > 2
 
 
 def test_stop_strings_on_the_default_pair(target: Path) -> None:
-    """English, with words of several tokens, of which several are accepted at once."""
+    """In English text, a call accepts several tokens and a word has several tokens."""
     pair = Drafting(target, models.twin(), n_ctx=512)
     assert check(pair, "Once upon a time", 40, 10, 1, temperature=0.7, draft_nodes=6) > 1

@@ -1,4 +1,4 @@
-"""Text from bytes: any split gives the same characters, and nothing is shown that a stop string takes back."""
+"""TextStream: any split of the bytes gives the same text, and stop strings are never shown."""
 
 import numpy as np
 import pytest
@@ -18,18 +18,18 @@ STOPS = [
 
 
 def random_text(rng, alphabet, n):
-    """A text of n characters."""
+    """A random text of n characters."""
     return "".join(rng.choice(list(alphabet), size=n))
 
 
 def split(rng, data):
-    """Cuts bytes at random, into empty parts too."""
+    """Cuts bytes at random places; some parts are empty."""
     ends = sorted(rng.integers(len(data) + 1, size=rng.integers(1, len(data) + 2)).tolist())
     return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 
 def pushed(chunks, stop=()):
-    """All that a stream gives, what it had given after each chunk, and whether it stopped."""
+    """Returns the whole text of a stream, its text after each chunk, and whether it stopped."""
     stream, text, so_far = TextStream(list(stop)), "", []
     for chunk in chunks:
         text += stream.push(chunk)
@@ -38,7 +38,10 @@ def pushed(chunks, stop=()):
 
 
 def expected(chunks, stop):
-    """Text up to the first stop string that is complete after some chunk (the earliest of several), and how many chunks that took."""
+    """Returns the text before the first complete stop string, and the chunk that completed it.
+
+    If a chunk completes several stop strings, the one that begins first counts.
+    """
     data = b""
     for i, chunk in enumerate(chunks):
         data += chunk
@@ -49,7 +52,10 @@ def expected(chunks, stop):
 
 
 def certain(data, stop):
-    """How many bytes of valid text nothing can take back: without a stop string's beginning and an incomplete character at the end."""
+    """The number of bytes that can be shown at once.
+
+    The beginning of a stop string and an incomplete character at the end have to wait.
+    """
     held = max(
         (
             n
@@ -64,7 +70,7 @@ def certain(data, stop):
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 def test_any_split_gives_the_text(alphabet):
-    """Characters come whole and as soon as their last byte is there."""
+    """Each character is shown as a whole, as soon as its last byte comes."""
     rng = np.random.default_rng(len(alphabet))
     for _ in range(200):
         text = random_text(rng, alphabet, rng.integers(1, 30))
@@ -94,7 +100,7 @@ INVALID = [
 
 @pytest.mark.parametrize("data", INVALID)
 def test_ill_formed_bytes(data):
-    """Each maximal ill-formed part is one U+FFFD, as in Python, whatever stands around it and however it is split."""
+    """Each maximal ill-formed part becomes one U+FFFD, as in Python, however it is split."""
     for before in (b"", b"a", "é".encode(), b"\xf0\x9f"):
         for after in (b"", b"z", "😀".encode(), b"\x80"):
             whole = before + data + after
@@ -103,7 +109,7 @@ def test_ill_formed_bytes(data):
 
 
 def test_random_bytes():
-    """Random bytes, also such that often look like UTF-8, split at random."""
+    """Random bytes, many of which look like UTF-8, give the text that Python decodes."""
     rng = np.random.default_rng(0)
     likely = np.frombuffer(
         b"a\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe2\xed\xef\xf0\xf1\xf4\xf5\xff", np.uint8
@@ -122,7 +128,7 @@ def test_random_bytes():
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_stop_strings(stop):
-    """The text ends before the stop string, what was shown before is a part of it, and no more is held back than must be."""
+    """The text ends before the stop string, and each step shows all that is certain."""
     rng = np.random.default_rng(len(str(stop)))
     alphabet, n_stopped = sorted({character for text in stop for character in text} | {"a", "é"}), 0
     for _ in range(500):
@@ -139,7 +145,7 @@ def test_stop_strings(stop):
 
 
 def test_stop_strings_amid_random_bytes():
-    """Ill-formed bytes around stop strings."""
+    """Stop strings are found among ill-formed bytes."""
     rng = np.random.default_rng(1)
     parts = [b"a", b"b", b"\xe2", b"\x82", b"\xac", b"\xf0\x9f", b"\xff", "€".encode(), b"ab"]
     for _ in range(3000):
@@ -152,7 +158,7 @@ def test_stop_strings_amid_random_bytes():
 
 
 def test_nothing_comes_after_a_stop():
-    """Once stopped, a stream stays silent, and finish() adds nothing."""
+    """After a stop, push() and finish() return no text."""
     stream = TextStream(["END"])
     assert [stream.push(chunk) for chunk in (b"one E", b"N", b"Dtwo", b"three")] == [
         "one ",
@@ -165,7 +171,7 @@ def test_nothing_comes_after_a_stop():
 
 
 def test_held_back_text_comes_at_the_end():
-    """The beginning of a stop string that never completes, and a character that never does."""
+    """finish() shows the beginning of a stop string and an incomplete character."""
     stream = TextStream(["END"])
     assert stream.push(b"the EN") == "the "
     assert not stream.stopped
