@@ -101,7 +101,7 @@ int32_t Context::n_threads() const { return llama_n_threads(context_.get()); }
 
 void Context::decode(std::span<const Token> history, const DraftTree& tree,
                      std::span<const int32_t> nodes) {
-  // The end of the history goes into the batch of the tree, as far as there is room for it.
+  // The rest of the history goes into the tree's batch if it fits, and into its own otherwise.
   const auto n_batch = static_cast<size_t>(n_batch_);
   const size_t room = nodes.empty() ? 0 : n_batch - nodes.size();
   while (history.size() - cached_.size() > room)
