@@ -15,6 +15,8 @@ import pytest
 
 from ersd import Generator, __version__
 
+pytestmark = pytest.mark.no_sanitizer
+
 SAMPLING = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
 
 

@@ -25,7 +25,14 @@ STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("sampling", [FULL, CUT, GREEDY], ids=["full", "cut", "greedy"])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        pytest.param(FULL, id="full", marks=pytest.mark.no_sanitizer),
+        pytest.param(CUT, id="cut"),
+        pytest.param(GREEDY, id="greedy", marks=pytest.mark.no_sanitizer),
+    ],
+)
 def test_speculation_does_not_change_the_text(
     generator: Generator, strategy: str, sampling: dict
 ) -> None:
@@ -304,6 +311,7 @@ def test_ctrl_c_stops_and_the_generator_stays_usable(
     assert big.generate("a", max_tokens=30, seed=6, **FULL).tokens == expected
 
 
+@pytest.mark.no_sanitizer
 def test_memory_is_flat(generator: Generator) -> None:
     """500 generations, some of them abandoned, leave the process as large as it was."""
 

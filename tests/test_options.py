@@ -110,6 +110,7 @@ def test_every_option_changes_the_text(generator: Generator, name: str) -> None:
     assert generator.generate("the of and the of and", **given, **options).tokens != without.tokens
 
 
+@pytest.mark.no_sanitizer
 @pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
 @pytest.mark.parametrize(
     "name", ["repeat_penalty", "grammar", "typical_p", "xtc", "logits_processor", "dry"]
@@ -333,6 +334,7 @@ def test_what_a_grammar_does_not_hold_is_said(
         assert warned[0].filename == __file__
 
 
+@pytest.mark.no_sanitizer
 def test_json_strings_hold_no_control_characters(generator: Generator) -> None:
     """A model that would write them is kept to JSON, with a schema and without."""
     control = dict.fromkeys(range(3, 35), 6.0)  # the bytes 0 to 31

@@ -303,6 +303,7 @@ def test_a_full_context_ends_the_answer_unless_asked(tiny_target: Path) -> None:
         Generator(tiny_target, n_keep=-2)
 
 
+@pytest.mark.no_sanitizer
 def test_default_pair_with_and_without_cache(target: Path) -> None:
     """A conversation on real models: every turn equals the one from empty caches."""
     pair, fresh = Generator(target, models.twin(), n_ctx=1024), Generator(target, n_ctx=1024)
