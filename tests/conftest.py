@@ -1,8 +1,9 @@
-"""Models that tests share."""
+"""Models that tests share, and the option to run long grids of cases."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,24 +15,59 @@ import tiny
 from ersd import Generator, Result, Stream, _core, models
 from ersd.distill import corpus
 
+GRIDS = pytest.StashKey[int]()  # how many tests of long grids were left out
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests that are marked as a long grid, unless they are asked for."""
+    if os.environ.get("ERSD_FULL") or "grid" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("grid")]
+    items[:] = [item for item in items if not item.get_closest_marker("grid")]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[GRIDS] = len(left_out)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Lets the main process of pytest-xdist know what its workers left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["grids"] = session.config.stash.get(GRIDS, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes over from a worker of pytest-xdist what it left out; every worker collects all."""
+    node.config.stash[GRIDS] = getattr(node, "workeroutput", {}).get("grids", 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Says how long grids are run."""
+    if n := config.stash.get(GRIDS, 0):
+        line = f"{n} tests of long grids left out: ERSD_FULL=1 runs them too, -m grid only them"
+        terminalreporter.write_line(line)
+
 
 class Drafting(Generator):
-    """Drafts 16 nodes unless told otherwise: with "auto" it would depend on the machine whether anything is drafted at all."""
+    """A Generator that drafts 16 nodes by default.
+
+    With "auto" it would depend on the machine whether anything is drafted.
+    """
 
     nodes = 16
 
     def stream(self, prompt: str | Sequence[int], **options: Any) -> Stream:
-        """As the base, but for the default."""
+        """Streams an answer, as Generator.stream does."""
         return super().stream(prompt, **({"draft_nodes": self.nodes} | options))
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Result:
-        """As the base, but for the default."""
+        """Returns an answer, as Generator.generate does."""
         return super().generate(prompt, **({"draft_nodes": self.nodes} | options))
 
 
 @contextlib.contextmanager
 def ctrl_c(seconds: float) -> Iterator[None]:
-    """KeyboardInterrupt in what stands inside, which it ends, if that lasts so long."""
+    """Interrupts the block after some seconds, as Ctrl-C does, and swallows KeyboardInterrupt."""
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -46,13 +82,13 @@ def ctrl_c(seconds: float) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def listening() -> None:
-    """SIGINT reaches the tests' processes also where the runner was started in the background, which ignores it."""
+    """Lets SIGINT raise KeyboardInterrupt; a shell's background jobs ignore it otherwise."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of the tests' own, in their processes too: profiles and the twin that a user has are neither used nor touched."""
+    """A cache folder for the tests and their child processes, so that the user's is not touched."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("ERSD_CACHE", str(folder))
@@ -73,13 +109,13 @@ def tiny_target(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_draft(folder: Path) -> Path:
-    """A disturbed copy of tiny_target."""
+    """A copy of tiny_target whose weights are disturbed."""
     return tiny.write_llama(folder / "draft.gguf", noise=0.15)
 
 
 @pytest.fixture(scope="session")
 def generator(tiny_target: Path, tiny_draft: Path) -> Generator:
-    """The tiny pair."""
+    """A Generator of tiny_target and tiny_draft."""
     return Drafting(tiny_target, tiny_draft, n_ctx=1024, n_threads=1)
 
 
@@ -98,7 +134,7 @@ def bad_draft(folder: Path, target: Path) -> Path:
 def writing(
     path: Path, writer: Generator, writer_path: Path, n: int, given: Sequence[Sequence[int]] = ()
 ) -> Iterator[int]:
-    """Texts of up to 48 tokens, four at a time, with seed 3, as they are written."""
+    """Writes texts of up to 48 tokens to a file; yields how many positions there are so far."""
     teacher = _core.Teacher(_core.Model(str(writer_path)), n_texts=5, n_ctx=48, n_threads=1)
     return corpus.write(teacher, writer, path, n, n_ctx=48, seed=3, given=given)
 
@@ -106,13 +142,16 @@ def writing(
 def written(
     path: Path, writer: Generator, writer_path: Path, n: int, given: Sequence[Sequence[int]] = ()
 ) -> list[corpus.Text]:
-    """The first of them that make up n positions."""
+    """Returns the first texts that writing() writes, enough for n positions."""
     for _ in writing(path, writer, writer_path, n, given):
         pass
     return corpus.Corpus(path).up_to(n)
 
 
-CHAT = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>assistant: {% endif %}"
+CHAT = (
+    "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant: {% endif %}"
+)
 
 
 @pytest.fixture(scope="session")
@@ -123,11 +162,11 @@ def writer_path(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def writer(writer_path: Path) -> Generator:
-    """The same as a Generator, with the cache of a teacher."""
+    """A Generator of the model writer_path, with the types of cache that a teacher has."""
     return Generator(writer_path, n_ctx=512, n_threads=1, type_k="f16")
 
 
 @pytest.fixture(scope="session")
 def texts(folder: Path, writer: Generator, writer_path: Path) -> list[corpus.Text]:
-    """Two thousand positions of texts that it wrote."""
+    """Texts of two thousand positions that the writer wrote."""
     return written(folder / "texts.bin", writer, writer_path, 2000)

@@ -1,4 +1,4 @@
-"""llama.cpp's own samplers, called through llama_cpp's ctypes bindings: the numbers that ours must equal."""
+"""llama.cpp's own samplers, called through llama_cpp; ours must give the same numbers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
 class Vocabulary:
-    """The vocabulary of a GGUF file."""
+    """The vocabulary of a GGUF file, as llama.cpp's samplers need it."""
 
     def __init__(self, path: Path) -> None:
-        """Load it without weights."""
+        """Loads the file without its weights."""
         llama_cpp.llama_backend_init()
         llama_cpp.llama_log_set(_QUIET, None)
         params = llama_cpp.llama_model_default_params()
@@ -29,7 +29,10 @@ _QUIET = llama_cpp.llama_log_callback(lambda level, text, data: None)
 
 
 def apply(sampler: int, logits: np.ndarray, history: list[int] = ()) -> np.ndarray:
-    """The logits after a sampler that has accepted a history, -inf for tokens that it removed; f32[n]. Frees the sampler."""
+    """Returns a row of logits as a sampler leaves it after a history, and frees the sampler.
+
+    The row is f32[n]; tokens that the sampler removes have -inf.
+    """
     for token in history:
         llama_cpp.llama_sampler_accept(sampler, int(token))
     data = np.zeros(len(logits), _DATA)
@@ -49,7 +52,7 @@ def apply(sampler: int, logits: np.ndarray, history: list[int] = ()) -> np.ndarr
 
 
 def penalties(n_vocab: int, last_n: int, repeat: float, frequency: float, presence: float) -> int:
-    """The penalties of repetition."""
+    """Makes the sampler of the penalties for repetition."""
     return llama_cpp.llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence)
 
 
@@ -61,7 +64,7 @@ def dry(
     last_n: int,
     breakers: list[str],
 ) -> int:
-    """DRY."""
+    """Makes the sampler of DRY, which penalises repeated sequences."""
     pointers = (ctypes.c_char_p * len(breakers))(*(text.encode() for text in breakers))
     return llama_cpp.llama_sampler_init_dry(
         vocabulary.vocab, multiplier, base, allowed_length, last_n, pointers, len(breakers)
@@ -69,7 +72,7 @@ def dry(
 
 
 def grammar(vocabulary: Vocabulary, gbnf: str) -> int:
-    """A grammar."""
+    """Makes the sampler of a grammar in GBNF."""
     return llama_cpp.llama_sampler_init_grammar(vocabulary.vocab, gbnf.encode(), b"root")
 
 
@@ -81,7 +84,10 @@ def truncate(
     min_p: float = 0,
     xtc: float | None = None,
 ) -> np.ndarray:
-    """What is left of a row after llama.cpp's truncation, in its order; xtc: the threshold, where its coin says so."""
+    """Returns a row, f32[n], after llama.cpp's truncation, in llama.cpp's order.
+
+    xtc is the threshold of XTC, or None where its coin leaves the row as it is.
+    """
     logits = apply(llama_cpp.llama_sampler_init_top_k(top_k), logits)
     logits = apply(llama_cpp.llama_sampler_init_typical(typical_p, 1), logits)
     logits = apply(llama_cpp.llama_sampler_init_top_p(top_p, 1), logits)

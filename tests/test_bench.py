@@ -12,6 +12,8 @@ import pytest
 
 from ersd import _core, models
 
+pytestmark = pytest.mark.no_sanitizer
+
 PROGRAM = Path(_core.__file__).parent / "bin" / "ersd-bench"
 PROMPTS = Path(__file__).parent.parent / "bench" / "prompts"
 KEYS = {

@@ -10,6 +10,8 @@ import tiny
 from conftest import Drafting
 from ersd import Generator, models
 
+pytestmark = pytest.mark.no_sanitizer
+
 TURN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if tools %}tools: {{ tools | tojson }}\n{% endif %}assistant:"
 TALK = [
     {"role": "system", "content": "You are terse."},

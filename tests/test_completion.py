@@ -18,6 +18,8 @@ from conftest import Drafting
 from ersd import Generator, Step, TokenLogprob, models
 from ersd.api.responses import Chat, Text
 
+pytestmark = pytest.mark.no_sanitizer
+
 llama_cpp = pytest.importorskip("llama_cpp")
 
 GREEDY = {"temperature": 0.0}

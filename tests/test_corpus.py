@@ -11,6 +11,8 @@ from conftest import writing, written
 from ersd import Generator, _core
 from ersd.distill import corpus
 
+pytestmark = pytest.mark.no_sanitizer
+
 
 def test_texts_say_what_the_target_says(texts: list[corpus.Text], writer: Generator) -> None:
     """Distributions equal those of plain decoding, one prompt at a time, and drawn tokens are likely ones."""

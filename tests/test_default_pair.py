@@ -1,15 +1,17 @@
-"""The promise on a real model: for the default target, no draft, strategy or k changes a token."""
+"""The default target writes the same tokens with every draft, strategy and number of nodes."""
 
 from __future__ import annotations
 
 import itertools
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import llama_cpp
 import pytest
 
 from ersd import Generator, models
+
+pytestmark = pytest.mark.no_sanitizer
 
 PROMPTS = Path(__file__).parent.parent / "bench" / "prompts"
 SAMPLING = [
@@ -18,38 +20,40 @@ SAMPLING = [
     {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0},
 ]
 STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
-# All of it takes half an hour on 2 cores: ERSD_FULL=1. A part that meets every strategy with every k of its own takes a minute or two.
-FULL = bool(os.environ.get("ERSD_FULL"))
-NODES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64] if FULL else [1, 4, 16, 64]
 
 
 def prompts() -> list[str]:
-    """Chat and raw prompts, by turns, and one that fills more than 256 cells of the cache."""
+    """Returns 23 chat and raw prompts, and one that fills more than 256 cells of the cache."""
     chat, prose, code = (
         (PROMPTS / f"{name}.txt").read_text().strip().split("\n---\n")
         for name in ("chat", "prose", "code")
     )
     turns = [f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" for text in chat]
     mixed = [text for triple in zip(turns, prose, code, strict=False) for text in triple]
-    return [*mixed[:23], "\n".join(prose * 2)]
+    texts = [*mixed[:23], "\n".join(prose * 2)]
+    assert len(texts) == 24
+    return texts
 
 
 @pytest.fixture(scope="module", params=["twin", "bad"])
 def pair(request: pytest.FixtureRequest, target: Path) -> Generator:
-    """The default target with its twin, or with a bad draft."""
+    """A Generator of the default target and its twin, or a bad draft."""
     draft = models.twin() if request.param == "twin" else request.getfixturevalue("bad_draft")
     return Generator(target, draft, n_ctx=2048)
 
 
-def test_tokens_are_those_of_plain_sampling(pair: Generator) -> None:
-    """Every prompt, temperature, strategy and k."""
-    cases = itertools.cycle(itertools.product(NODES, STRATEGIES))
-    texts = prompts() if FULL else prompts()[::8] + prompts()[-1:]
-    length = 32 if FULL else 14
+def check(
+    pair: Generator, texts: list[str], nodes: Sequence[int], n_ways: int, length: int
+) -> None:
+    """Compares drafted with plain answers to each text by each sampling, in so many ways each.
+
+    The ways are pairs of a number of nodes and a strategy, taken in turn.
+    """
+    ways = itertools.cycle(itertools.product(nodes, STRATEGIES))
     for seed, (prompt, sampling) in enumerate(itertools.product(texts, SAMPLING)):
         tokens = pair.tokenize(prompt)
         plain = pair.generate(tokens, max_tokens=length, seed=seed, method="ar", **sampling)
-        for k, strategy in itertools.islice(cases, 9 if FULL else 2):
+        for k, strategy in itertools.islice(ways, n_ways):
             ours = pair.generate(
                 tokens, max_tokens=length, seed=seed, strategy=strategy, draft_nodes=k, **sampling
             )
@@ -57,8 +61,19 @@ def test_tokens_are_those_of_plain_sampling(pair: Generator) -> None:
             assert ours.finish_reason == plain.finish_reason
 
 
+def test_tokens_are_those_of_plain_sampling(pair: Generator) -> None:
+    """Four prompts are enough to meet every strategy with each of four numbers of nodes."""
+    check(pair, prompts()[::8] + prompts()[-1:], [1, 4, 16, 64], n_ways=2, length=14)
+
+
+@pytest.mark.grid  # half an hour on 2 cores
+def test_tokens_are_those_of_plain_sampling_for_all_prompts(pair: Generator) -> None:
+    """All prompts, with twelve numbers of nodes."""
+    check(pair, prompts(), [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64], n_ways=9, length=32)
+
+
 def test_the_twin_is_accepted_and_the_answer_reads_well(target: Path) -> None:
-    """A known answer at temperature 0, with several tokens per target call."""
+    """At temperature 0 the answer is known, and a target call yields several tokens."""
     result = Generator(target, models.twin(), n_ctx=512).generate(
         "The capital of France is", max_tokens=12, temperature=0, draft_nodes=16
     )
@@ -73,7 +88,10 @@ def test_the_twin_is_accepted_and_the_answer_reads_well(target: Path) -> None:
 def test_types_of_cache_are_llama_cpps(
     target: Path, type_k: str, type_v: str, flash_attn: bool
 ) -> None:
-    """The tokens of llama-cpp-python with the same types and the same attention; a draft shares them and is accepted."""
+    """Tokens are those of llama-cpp-python with the same types of cache and the same attention.
+
+    A draft has these types too, and is accepted.
+    """
     types = {
         "type_k": getattr(llama_cpp, f"GGML_TYPE_{type_k.upper()}"),
         "type_v": getattr(llama_cpp, f"GGML_TYPE_{type_v.upper()}"),
@@ -97,14 +115,10 @@ def test_types_of_cache_are_llama_cpps(
         flash_attn=flash_attn,
     )
     prompt = generator.tokenize("The capital of France is")
-    llama.eval(
-        prompt[:-1]
-    )  # and the last token alone, as here: without flash attention llama.cpp's own text depends on these widths
+    # Without flash attention, llama.cpp's text depends on how many tokens a call has. As in ersd,
+    # the last token of the prompt is in a call of its own.
+    llama.eval(prompt[:-1])
     expected = list(itertools.islice(llama.generate(prompt, temp=0.0), 16))
     assert generator.generate(prompt, max_tokens=16, temperature=0, method="ar").tokens == expected
-    assert (
-        generator.generate(
-            prompt, max_tokens=16, temperature=0, draft_nodes=8
-        ).stats.tokens_per_call
-        > 1.5
-    )
+    drafted = generator.generate(prompt, max_tokens=16, temperature=0, draft_nodes=8)
+    assert drafted.stats.tokens_per_call > 1.5

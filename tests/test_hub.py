@@ -12,6 +12,8 @@ import pytest
 import tiny
 from ersd import Generator
 
+pytestmark = pytest.mark.no_sanitizer
+
 hub = pytest.importorskip("huggingface_hub")
 
 FILES = {

@@ -17,6 +17,8 @@ from scipy.optimize import minimize
 
 import oracles
 
+pytestmark = pytest.mark.no_sanitizer
+
 M = MarginModel.n_arrivals
 FULL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 

@@ -10,6 +10,8 @@ import pytest
 
 from ersd import Generator, models
 
+pytestmark = pytest.mark.no_sanitizer
+
 
 def test_default_target_is_smollm2(target: Path) -> None:
     """Found without importing the package that brings it."""

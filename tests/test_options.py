@@ -110,6 +110,7 @@ def test_every_option_changes_the_text(generator: Generator, name: str) -> None:
     assert generator.generate("the of and the of and", **given, **options).tokens != without.tokens
 
 
+@pytest.mark.no_sanitizer
 @pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
 @pytest.mark.parametrize(
     "name", ["repeat_penalty", "grammar", "typical_p", "xtc", "logits_processor", "dry"]
@@ -142,8 +143,8 @@ def test_rejection_sampling_is_exact_with_options(
             ]
         )
         table = table[:, table.sum(0) > 0]
-        if table.shape[1] > 1:
-            assert stats.chi2_contingency(table).pvalue > 1e-4
+        assert table.shape[1] > 1
+        assert stats.chi2_contingency(table).pvalue > 1e-4
 
 
 def reference(

@@ -26,6 +26,8 @@ from ersd.paper.experiment import (
     strategy_tree,
 )
 
+pytestmark = pytest.mark.no_sanitizer
+
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 

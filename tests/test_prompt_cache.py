@@ -248,6 +248,7 @@ def test_states_that_do_not_fit_are_refused(
     assert other.generate(prompt, max_tokens=4, seed=2).stats.cached_tokens == 0
 
 
+@pytest.mark.no_sanitizer
 def test_default_pair_with_and_without_cache(target: Path) -> None:
     """In a conversation with real models, every turn has the text of empty caches."""
     pair, fresh = Generator(target, models.twin(), n_ctx=1024), Generator(target, n_ctx=1024)

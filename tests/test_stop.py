@@ -92,6 +92,7 @@ def test_stop_strings_amid_bytes_and_all_scripts(generator: Generator, seed: int
     assert check(generator, "the 日本", 80, 25, seed, **FULL) > 2
 
 
+@pytest.mark.no_sanitizer
 def test_stop_strings_on_the_default_pair(target: Path) -> None:
     """In English text, a call accepts several tokens and a word has several tokens."""
     pair = Drafting(target, models.twin(), n_ctx=512)

@@ -21,6 +21,8 @@ from conftest import Drafting
 from ersd import Generator, Step
 from ersd.commands.terminal import _Colours
 
+pytestmark = pytest.mark.no_sanitizer
+
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 OPTIONS = [
     "-t",

@@ -11,6 +11,8 @@ from ersd._core import Coupling, SamplingOptions
 import oracles
 from ersd import theory
 
+pytestmark = pytest.mark.no_sanitizer
+
 
 def pair(seed, n=6, spread=1.0):
     """Two distributions over n tokens, like one another."""

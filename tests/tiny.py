@@ -1,4 +1,4 @@
-"""Writes tiny random GGUF models, and prunes real ones: models for tests, from the gguf package alone."""
+"""Writes tiny random GGUF models and prunes real ones, with nothing but the gguf package."""
 
 from __future__ import annotations
 
@@ -28,8 +28,13 @@ WORDS = [
 ]
 
 
-def vocabulary(n_words: int = 256) -> tuple[list[bytes], list[float], list[int]]:
-    """A SentencePiece vocabulary: <unk>, <s>, </s>, all bytes, WORDS and made-up words."""
+def vocabulary(
+    n_words: int = 256, swap: bool = False
+) -> tuple[list[bytes], list[float], list[int]]:
+    """Returns the texts, scores and kinds of the tokens of a SentencePiece vocabulary.
+
+    These are <unk>, <s>, </s>, all bytes, WORDS and made-up words; swap exchanges two words.
+    """
     tokens = [b"<unk>", b"<s>", b"</s>"] + [f"<0x{i:02X}>".encode() for i in range(256)]
     kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL] + [
         gguf.TokenType.BYTE
@@ -39,6 +44,8 @@ def vocabulary(n_words: int = 256) -> tuple[list[bytes], list[float], list[int]]
     words = list(dict.fromkeys([*WORDS, *letters, *made_up]))[:n_words]
     tokens += [word.encode() for word in words]
     kinds += [gguf.TokenType.NORMAL] * len(words)
+    if swap:
+        tokens[300], tokens[301] = tokens[301], tokens[300]
     scores = [0.0] * 259 + [-float(i) for i in range(len(words))]
     return tokens, scores, [int(kind) for kind in kinds]
 
@@ -56,33 +63,30 @@ def write_llama(
     n_files: int = 1,
     fim: tuple[int, int, int] | None = None,
 ) -> Path:
-    """A llama-architecture model in Q8_0 with random weights.
+    """Writes a model of the architecture "llama" in Q8_0 with random weights.
 
-    noise > 0 perturbs the weights of the same seed: a draft that resembles the model without noise. swap exchanges two words.
-    Unless it ends, the end token is too improbable to come up. Of several files, all but the last begin with the same number of tensors.
-    fim: the tokens before the beginning, the end and the middle of a text whose middle is to be filled in.
+    Args:
+        path: the file; with n_files > 1, the name from which those of the files are made.
+        seed: of the weights.
+        noise: how much the weights are disturbed; the result drafts for the undisturbed one.
+        n_layers: layers of the model.
+        n_words: tokens of the vocabulary beside the bytes and the special tokens.
+        swap: exchanges two words of the vocabulary.
+        ends: lets the end token come up; otherwise it is too improbable.
+        chat_template: the template, or several with their names.
+        n_files: over how many files the tensors are spread.
+        fim: the tokens before the beginning, the end and the middle of a text to be filled in.
     """
-    tokens, scores, kinds = vocabulary(n_words)
-    if swap:
-        tokens[300], tokens[301] = tokens[301], tokens[300]
+    tokens, scores, kinds = vocabulary(n_words, swap)
     rng, disturb = np.random.default_rng(seed), np.random.default_rng(seed + 1000)
-    n_tensors = 9 * n_layers + 3
-    writer = gguf.GGUFWriter(
-        str(path), "llama", split_max_tensors=-(-n_tensors // n_files) if n_files > 1 else 0
-    )
-    writer.add_context_length(4096)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(n_layers)
-    writer.add_feed_forward_length(FEED_FORWARD)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
+    tensors_a_file = -(-(9 * n_layers + 3) // n_files) if n_files > 1 else 0  # 0: one file
+    writer = gguf.GGUFWriter(str(path), "llama", split_max_tensors=tensors_a_file)
+    _add_llama_sizes(writer, n_layers)
     _add_tokenizer(writer, tokens, scores, kinds)
     if chat_template:
         writer.add_chat_template(chat_template)
-    for part, token in zip(("pre", "suf", "mid"), fim or (), strict=False):
-        writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", token)
+    if fim:
+        _add_fim_tokens(writer, *fim)
 
     def matrix(name: str, rows: int, columns: int, scale: float) -> None:
         weights = rng.normal(size=(rows, columns)) * scale
@@ -110,7 +114,7 @@ def write_llama(
 def write_lora(
     path: Path, *, seed: int = 0, rank: int = 4, n_layers: int = 2, scale: float = 0.3
 ) -> Path:
-    """A LoRA adapter with random matrices for the attention of write_llama's models."""
+    """Writes a LoRA adapter with random matrices for the attention of write_llama's models."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_type(gguf.GGUFType.ADAPTER)
@@ -130,7 +134,7 @@ def write_lora(
 
 
 def write_mamba(path: Path, *, seed: int = 0) -> Path:
-    """A recurrent model (Mamba) with random weights: one that cannot branch."""
+    """Writes a recurrent model (Mamba) with random weights, which cannot hold a tree."""
     tokens, scores, kinds = vocabulary()
     inner, state, rank, kernel = 2 * WIDTH, 16, 4, 4
     rng = np.random.default_rng(seed)
@@ -173,9 +177,15 @@ def write_mamba(path: Path, *, seed: int = 0) -> Path:
 def prune_layers(
     source: Path, path: Path, removed: range, *, shuffled: bool = False, n_idle: int = 0
 ) -> Path:
-    """A copy of a model without some of its layers: a bad draft for it. With the rows of all matrices shuffled, one that knows nothing.
+    """Writes a copy of a model without some of its layers, which is a bad draft for it.
 
-    Idle layers, copies of the last one, add nothing to what it says: a target that costs more and agrees with its small self.
+    Args:
+        source: the model.
+        path: the file of the copy.
+        removed: the layers that are left out.
+        shuffled: shuffles the rows of all matrices, so that the copy knows nothing of the text.
+        n_idle: how many copies of the last layer to append that add nothing to the logits: a
+            target that costs more and agrees with the model as it was.
     """
     rng = np.random.default_rng(0)
     reader = gguf.GGUFReader(str(source))
@@ -212,6 +222,24 @@ def prune_layers(
         writer.add_tensor(name, data, raw_dtype=tensor.tensor_type)
     _finish(writer)
     return path
+
+
+def _add_llama_sizes(writer: gguf.GGUFWriter, n_layers: int) -> None:
+    """Writes the sizes that the architecture "llama" needs."""
+    writer.add_context_length(4096)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(n_layers)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(WIDTH // HEADS)
+
+
+def _add_fim_tokens(writer: gguf.GGUFWriter, prefix: int, suffix: int, middle: int) -> None:
+    """Writes the tokens with which a model is asked to fill in the middle of a text."""
+    for part, token in (("pre", prefix), ("suf", suffix), ("mid", middle)):
+        writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", token)
 
 
 def _add_tokenizer(
