@@ -87,9 +87,10 @@ def apply_chat_template(
     """
     template = self.chat_template or _template_of(self, bool(tools))
     plain: Any = [_with_joined_parts(message) for message in messages]
+    offered: Any = tools
     try:
         formatter = _formatter(template, _text(self, self.target.bos), _text(self, self.target.eos))
-        prompt = formatter(messages=plain, tools=tools, **variables).prompt  # type: ignore[arg-type]
+        prompt = formatter(messages=plain, tools=offered, **variables).prompt
     except Exception as error:  # a template is a program, which may raise any error
         raise ValueError(
             f"the chat template of '{self.target.path}' refuses these messages: {error}"
