@@ -1,4 +1,4 @@
-"""Conversations: prompts by the model's own template, as Jinja and llama.cpp write them, and answers to them."""
+"""Conversations: prompts by the model's own template, and answers to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from ersd import Generator, models
 
 pytestmark = pytest.mark.no_sanitizer
 
-TURN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if tools %}tools: {{ tools | tojson }}\n{% endif %}assistant:"
+TURN = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if tools %}tools: {{ tools | tojson }}\n{% endif %}assistant:"
+)
 TALK = [
     {"role": "system", "content": "You are terse."},
     {"role": "user", "content": "Hi!"},
@@ -41,7 +44,10 @@ def talker(folder: Path) -> Generator:
 
 
 def test_the_default_target_speaks_chatml(target: Path) -> None:
-    """The prompt of SmolLM2's template, whose default system prompt gives way to one that is given."""
+    """The prompt is that of SmolLM2's template.
+
+    Its default system prompt is used only if none is given.
+    """
     generator = Generator(target, n_ctx=512)
     text = (
         "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in TALK)
@@ -54,7 +60,10 @@ def test_the_default_target_speaks_chatml(target: Path) -> None:
 
 
 def test_chat_is_generation_after_the_template(talker: Generator) -> None:
-    """Same tokens, finish reason and options; streamed or not; until the turn ends unless max_tokens is given."""
+    """`chat` and `stream_chat` give the tokens of generate for the same prompt and options.
+
+    Without max_tokens they continue until the turn ends or the context is full.
+    """
     prompt = "".join(f"{turn['role']}: {turn['content']}\n" for turn in TALK) + "assistant:"
     assert talker.apply_chat_template(TALK) == talker.tokenize(prompt)
     expected = talker.generate(prompt, max_tokens=40, seed=3, temperature=1.0, stop="the")
@@ -71,7 +80,7 @@ def test_chat_is_generation_after_the_template(talker: Generator) -> None:
 
 
 def test_the_next_turn_reads_only_what_is_new(talker: Generator) -> None:
-    """The history is in the cache."""
+    """The cache holds the history."""
     talker.reset()
     first = talker.chat(TALK[:2], max_tokens=10, seed=1)
     assert first.stats.cached_tokens == 0
@@ -81,7 +90,10 @@ def test_the_next_turn_reads_only_what_is_new(talker: Generator) -> None:
 
 
 def test_tools_variables_and_parts_reach_the_template(folder: Path, talker: Generator) -> None:
-    """Tools as JSON; variables by name; parts of text joined; keys that the template wants kept."""
+    """Tools arrive as JSON, variables by name, and text parts joined.
+
+    Other keys of a message arrive too.
+    """
     text = talker.detokenize(talker.apply_chat_template(TALK[1:2], tools=TOOLS), special=True)
     assert '"name": "weather"' in text
     assert "tools:" not in talker.detokenize(talker.apply_chat_template(TALK[1:2]))
@@ -112,7 +124,7 @@ def test_tools_variables_and_parts_reach_the_template(folder: Path, talker: Gene
 
 
 def test_a_template_for_tools_is_taken_with_tools(folder: Path) -> None:
-    """A file may have one beside the default, as for Command R."""
+    """A file may have a second template for tools, as Command R's has."""
     template = [
         {"name": "default", "template": "plain"},
         {"name": "tool_use", "template": "tooled"},
@@ -127,7 +139,10 @@ def test_a_template_for_tools_is_taken_with_tools(folder: Path) -> None:
 
 
 def test_what_cannot_be_a_conversation_is_refused(generator: Generator, talker: Generator) -> None:
-    """One sentence each: no template, no role, pictures, and what the template itself refuses."""
+    """Each error says its reason in one sentence.
+
+    Refused are a missing template, a missing role, pictures, and what the template refuses.
+    """
     with pytest.raises(
         ValueError, match=r"'.*target.gguf' has no chat template: give Generator a chat_template"
     ):
@@ -153,7 +168,7 @@ def test_what_cannot_be_a_conversation_is_refused(generator: Generator, talker: 
 
 
 def test_the_default_pair_answers(target: Path) -> None:
-    """A greedy answer ends by itself, before the end token of its turn, and drafting changes nothing."""
+    """A greedy answer ends by itself before its end token, with and without a draft."""
     pair, plain = Generator(target, models.twin(), n_ctx=512), Generator(target, n_ctx=512)
     question = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
     ours, expected = (each.chat(question, temperature=0, draft_nodes=8) for each in (pair, plain))

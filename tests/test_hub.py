@@ -1,4 +1,4 @@
-"""Models by name from the Hub, without a network: which files are fetched, and what is made of them."""
+"""Models from the Hugging Face Hub, without a network: which files are downloaded and loaded."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Hub:
     """Two repositories on disk in place of the Hub."""
 
     def __init__(self, folder: Path, target: Path, draft: Path, parts: Path) -> None:
-        """Every model file of big/ is the target, every one of small/ the draft."""
+        """Every model file of big/ is the target, and every one of small/ the draft."""
         self.folder, self.fetched, self.listed = folder, [], []
         self.models = {"big/Model-GGUF": target, "small/Draft-GGUF": draft}
         self.parts = parts
 
     def list_repo_files(self, repo_id: str) -> list[str]:
-        """As of huggingface_hub."""
+        """Returns the names of files, as huggingface_hub does."""
         self.listed.append(repo_id)
         return FILES[repo_id]
 
     def hf_hub_download(
         self, repo_id: str, filename: str, *, local_dir: Any, cache_dir: Any
     ) -> str:
-        """As of huggingface_hub, as far as it is used."""
+        """Copies a file, where huggingface_hub downloads it."""
         assert filename in FILES[repo_id]
         place = (
             Path(local_dir or Path(cache_dir or self.folder / "cache") / repo_id.replace("/", "--"))
@@ -72,7 +72,7 @@ def offline(
 
 
 def test_target_and_draft(offline: Hub, generator: Generator) -> None:
-    """By patterns, as llama-cpp-python's users know it; options go to the constructor."""
+    """Patterns name the files, as in llama-cpp-python; options go to the constructor."""
     ours = Generator.from_pretrained(
         repo_id="big/Model-GGUF",
         filename="*Q4_0.gguf",
@@ -94,7 +94,10 @@ def test_target_and_draft(offline: Hub, generator: Generator) -> None:
 
 
 def test_a_plain_name_needs_no_list(offline: Hub) -> None:
-    """So that it loads from the cache without a network; a draft of the same repository needs only its name."""
+    """So it loads from the cache without a network.
+
+    A draft in the same repository is given by its file name alone.
+    """
     ours = Generator.from_pretrained(
         "big/Model-GGUF", "sub/model-F16.gguf", None, "model-Q8_0.gguf", n_ctx=64, n_threads=1
     )
@@ -109,7 +112,7 @@ def test_a_plain_name_needs_no_list(offline: Hub) -> None:
 def test_all_parts_of_a_model_are_fetched(
     offline: Hub, generator: Generator, filename: str
 ) -> None:
-    """And the first is loaded."""
+    """All parts are downloaded and the first is loaded."""
     ours = Generator.from_pretrained("big/Model-GGUF", filename, n_ctx=64, n_threads=1)
     assert [name for _, name in offline.fetched] == FILES["big/Model-GGUF"][-3:]
     assert ours.target.path.endswith("model-BF16-00001-of-00003.gguf")
@@ -120,7 +123,7 @@ def test_all_parts_of_a_model_are_fetched(
 
 
 def test_folders_and_additional_files(offline: Hub, tmp_path: Path) -> None:
-    """As in llama-cpp-python."""
+    """They work as in llama-cpp-python."""
     ours = Generator.from_pretrained(
         "big/Model-GGUF",
         "sub/*",
@@ -142,7 +145,8 @@ def test_folders_and_additional_files(offline: Hub, tmp_path: Path) -> None:
     [
         (
             ["big/Model-GGUF", "*Q5*"],
-            r"no file of big/Model-GGUF matches '\*Q5\*'; its GGUF files: model-Q4_0.gguf, model-Q8_0.gguf, ",
+            r"no file of big/Model-GGUF matches '\*Q5\*'; "
+            r"its GGUF files: model-Q4_0.gguf, model-Q8_0.gguf, ",
         ),
         (
             ["big/Model-GGUF", "model-Q?_0.gguf"],
@@ -159,14 +163,14 @@ def test_folders_and_additional_files(offline: Hub, tmp_path: Path) -> None:
 def test_patterns_that_do_not_name_one_model(
     offline: Hub, arguments: list[str], message: str
 ) -> None:
-    """ValueError with what there is; nothing is fetched."""
+    """ValueError lists the files that there are, and nothing is downloaded."""
     with pytest.raises(ValueError, match=message):
         Generator.from_pretrained(*arguments)
     assert offline.fetched == []
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that installs it."""
+    """ImportError says which command installs it."""
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r'run `pip install "ersd\[hub\]"`'):
         Generator.from_pretrained("big/Model-GGUF", "model.gguf")

@@ -1,4 +1,4 @@
-"""The models that the package knows by name."""
+"""Paths of the default models and the making of twins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.no_sanitizer
 
 
 def test_default_target_is_smollm2(target: Path) -> None:
-    """Found without importing the package that brings it."""
+    """It is found without an import of the package that holds it."""
     import sys
 
     assert target.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -22,7 +22,10 @@ def test_default_target_is_smollm2(target: Path) -> None:
 
 
 def test_default_draft_is_small_and_of_the_default_target(target: Path) -> None:
-    """Shipped with the package, with a card; its tokenizer's tables are the target's, and it speaks in drafts."""
+    """It is part of the package, with a model card.
+
+    Its tokenizer's tables are the target's, and the target accepts its drafts.
+    """
     draft = models.default_draft()
     assert draft.stat().st_size < 24e6
     assert "ersd distill" in draft.with_suffix(".md").read_text(encoding="utf-8")
@@ -48,7 +51,10 @@ def test_twin_is_made_once_and_announced(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """In the cache folder, in Q2_K as far as shapes allow, with one line on stderr."""
+    """It is in the cache folder and in Q2_K where shapes allow it.
+
+    One line on stderr announces it.
+    """
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
     path = models.twin(tiny_target)
     assert path.parent == tmp_path / "cache"
@@ -69,7 +75,7 @@ def test_twin_is_made_once_and_announced(
 def test_a_failed_twin_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a draft nor an unfinished file."""
+    """There is neither a draft nor an unfinished file."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(100))

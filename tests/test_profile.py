@@ -1,4 +1,4 @@
-"""Profiles: what was learnt goes on in another Generator, costs are measured once for a machine, and no file can do harm."""
+"""Profiles: they carry over to other processes, costs are measured once, broken files are safe."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ TREE = FULL | {"strategy": "tree", "draft_nodes": 8, "max_tokens": 100}
 
 
 def generator(target: Path, draft: Path | None, **options: Any) -> Generator:
-    """The tiny pair on one thread, knowing nothing from before unless it is told."""
+    """Returns the tiny pair on one thread, without a profile unless one is given."""
     return Generator(target, draft, **({"n_ctx": 512, "n_threads": 1, "profile": False} | options))
 
 
 def calls(generator: Generator, seed: int) -> tuple[list[int], int, list[int]]:
-    """Tokens, target calls and ranks of one generation."""
+    """Returns tokens, target calls and ranks of one generation."""
     result = generator.generate("the rain", seed=seed, **TREE)
     return result.tokens, result.stats.target_calls, result.stats.rank_histogram
 
 
 def changed(path: Path, out: Path, **arrays: Any) -> Path:
-    """The profile with some arrays replaced; None leaves one out."""
+    """Writes the profile with some arrays replaced; None leaves one out."""
     with np.load(path) as file:
         kept = {name: file[name] for name in file.files} | arrays
     np.savez(out, **{name: array for name, array in kept.items() if array is not None})
@@ -36,7 +36,7 @@ def changed(path: Path, out: Path, **arrays: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def taught(tiny_target: Path, tiny_draft: Path) -> Generator:
-    """After some texts, with known costs."""
+    """A pair that has learnt from some texts and measured its costs."""
     taught = generator(tiny_target, tiny_draft)
     for seed in range(6):
         calls(taught, seed)
@@ -46,7 +46,7 @@ def taught(tiny_target: Path, tiny_draft: Path) -> Generator:
 
 @pytest.fixture(scope="module")
 def profile(taught: Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What it learnt."""
+    """The file of what this pair has learnt."""
     path = tmp_path_factory.mktemp("profile") / "pair.npz"
     assert taught.save_profile(path) == str(path)
     return path
@@ -55,7 +55,10 @@ def profile(taught: Generator, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_another_generator_goes_on_from_it(
     taught: Generator, profile: Path, tiny_target: Path, tiny_draft: Path
 ) -> None:
-    """Trees and ranks are those that the first one would have had; the text is the same in any case."""
+    """Trees and ranks are those that the first one would have had.
+
+    The text is the same with and without the profile.
+    """
     taught.load_profile(profile)
     expected = [calls(taught, seed) for seed in (20, 21)]
     ours = generator(tiny_target, tiny_draft, profile=profile)
@@ -73,7 +76,10 @@ def test_another_generator_goes_on_from_it(
 def test_costs_are_measured_once(
     tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first "auto" keeps them in the cache folder; the next Generator that is loaded in the same way has them before it begins."""
+    """The first "auto" writes them to the cache folder.
+
+    The next Generator that is loaded with the same options reads them there.
+    """
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     first = generator(tiny_target, tiny_draft, profile=True)
     first.generate("a", max_tokens=2, draft_nodes=4)
@@ -82,9 +88,9 @@ def test_costs_are_measured_once(
     (path,) = tmp_path.iterdir()
     again = generator(tiny_target, tiny_draft, profile=True)
     with np.load(path) as file:
-        assert again._core.profile().target.points == file["target_ms"].tolist()
-    assert not generator(tiny_target, tiny_draft, profile=True, type_k="f32")._core.measured
-    assert not generator(tiny_target, tiny_draft)._core.measured
+        assert again.profile().target_ms == file["target_ms"].tolist()
+    assert not generator(tiny_target, tiny_draft, profile=True, type_k="f32").profile().has_costs
+    assert not generator(tiny_target, tiny_draft).profile().has_costs
     # What save_profile() puts there is what later ones begin with.
     for seed in range(3):
         calls(again, seed)
@@ -95,15 +101,15 @@ def test_costs_are_measured_once(
 def test_a_cache_that_cannot_be_used_does_no_harm(
     tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broken file is written anew; a folder that is none is done without."""
+    """A broken file is written again; a cache folder that is a file is ignored."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     generator(tiny_target, tiny_draft, profile=True).generate("a", max_tokens=2)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:100])
     broken = generator(tiny_target, tiny_draft, profile=True)
-    assert not broken._core.measured
+    assert not broken.profile().has_costs
     broken.generate("a", max_tokens=2)
-    assert generator(tiny_target, tiny_draft, profile=True)._core.measured
+    assert generator(tiny_target, tiny_draft, profile=True).profile().has_costs
     monkeypatch.setenv("ERSD_CACHE", str(path))
     assert generator(tiny_target, tiny_draft, profile=True).generate("a", max_tokens=2).tokens
 
@@ -111,14 +117,14 @@ def test_a_cache_that_cannot_be_used_does_no_harm(
 def test_costs_of_another_machine_are_left_out(
     profile: Path, taught: Generator, tiny_target: Path, tiny_draft: Path, tmp_path: Path
 ) -> None:
-    """The rest of the profile is taken."""
-    assert generator(tiny_target, tiny_draft, profile=profile)._core.measured
+    """The rest of the profile is used."""
+    assert generator(tiny_target, tiny_draft, profile=profile).profile().has_costs
     elsewhere = generator(
         tiny_target,
         tiny_draft,
         profile=changed(profile, tmp_path / "elsewhere.npz", machine="another"),
     )
-    assert not elsewhere._core.measured
+    assert not elsewhere.profile().has_costs
     taught.load_profile(profile)
     assert calls(elsewhere, 30) == calls(taught, 30)
 
@@ -143,22 +149,24 @@ def test_costs_of_another_machine_are_left_out(
 def test_what_is_no_profile_is_refused(
     taught: Generator, profile: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    """With the file's name and what is wrong; what the Generator knows stays as it was."""
+    """The error names the file and the reason.
+
+    The Generator still knows what it knew before.
+    """
     taught.load_profile(profile)
-    before = taught._core.profile().correction.state()
+    before = vars(taught.profile())
     with pytest.raises(ValueError, match=message) as error:
         taught.load_profile(changed(profile, tmp_path / "wrong.npz", **change))
     assert "wrong.npz' cannot be used: " in str(error.value)
     assert all(
-        np.array_equal(a, b)
-        for a, b in zip(taught._core.profile().correction.state(), before, strict=True)
+        np.array_equal(array, before[name]) for name, array in vars(taught.profile()).items()
     )
 
 
 def test_wrong_files(
     taught: Generator, tiny_target: Path, tiny_draft: Path, tmp_path: Path
 ) -> None:
-    """No such file, no profile, another pair's, and no pair at all."""
+    """Refused are missing files, other files, another pair's, and any without a draft."""
     with pytest.raises(FileNotFoundError, match="no such profile: 'nowhere"):
         generator(tiny_target, tiny_draft, profile="nowhere.npz")
     for content in (b"", b"PK", b"text", np.arange(3).tobytes()):

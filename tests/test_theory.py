@@ -1,4 +1,4 @@
-"""The theory against brute force, dynamic programming, simulation by definition, and its own identities."""
+"""Theory against brute force, dynamic programming, simulation and its own identities."""
 
 import itertools
 from functools import cache
@@ -15,14 +15,14 @@ pytestmark = pytest.mark.no_sanitizer
 
 
 def pair(seed, n=6, spread=1.0):
-    """Two distributions over n tokens, like one another."""
+    """Returns two similar distributions over n tokens."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=n) * spread
     return theory.softmax(logits), theory.softmax(logits + rng.normal(size=n))
 
 
 def test_entropy_slope_and_bound():
-    """Uniform weights have log2 n bits; a bit per rank makes doubling k + 1 worth one token."""
+    """Uniform weights have log2 n bits; with one bit per rank the slope is 1."""
     assert theory.entropy([3, 3, 3, 3]) == pytest.approx(2)
     assert theory.entropy([5]) == 0
     assert theory.slope([1, 1]) == pytest.approx(1)
@@ -32,7 +32,10 @@ def test_entropy_slope_and_bound():
 
 @pytest.mark.parametrize("n_ranks", [2, 3])
 def test_leaf_entropy_identity_and_bound(n_ranks):
-    """E[#generated] H[R] is the entropy of where a walk leaves the tree, at most log2(leaves), and the bound follows."""
+    """E[#generated] H[R] is the entropy of the place where a walk leaves the tree.
+
+    It is at most log2(leaves), from which the bound follows.
+    """
     rng = np.random.default_rng(n_ranks)
     for k in range(1, 30, 4):
         ranks = np.sort(rng.dirichlet(np.ones(n_ranks)))[::-1]
@@ -60,7 +63,10 @@ def test_leaf_entropy_identity_and_bound(n_ranks):
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_optimal_tree_equals_dynamic_programming(ranks, depth, width):
-    """The recursion of Sequoia's kind (arXiv 2402.12374): split the nodes over the root's children, each the root of a shallower tree."""
+    """A recursion like Sequoia's (arXiv 2402.12374) finds the same expected tokens.
+
+    It splits the nodes over the root's children, each of which is the root of a shallower tree.
+    """
 
     @cache
     def best(nodes, levels):  # expected tokens of a tree with so many nodes, its root included
@@ -87,7 +93,10 @@ def test_optimal_tree_equals_dynamic_programming(ranks, depth, width):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_acceptance_at_the_first_rank(seed):
-    """The sorted sum equals the double sum, lies between its bounds, and is the first entry of the exact rank distribution."""
+    """The sorted sum equals the double sum and lies between its bounds.
+
+    It is the first entry of the exact rank distribution.
+    """
     p, q = pair(seed, n=40, spread=2)
     q[:3] = 0
     p[5:8] = 0
@@ -106,7 +115,7 @@ def test_acceptance_at_the_first_rank(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rank_distributions(seed):
-    """Exact values against simulations by definition, and against what the engine does."""
+    """Exact values agree with simulations and with the couplings of the core."""
     p, q = pair(seed)
     n, m = 40_000, 4
     rng = np.random.default_rng(seed)
@@ -146,7 +155,10 @@ def test_ranks_of_a_draft_that_lacks_tokens():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_divergences_and_entropy_bounds(seed):
-    """D_CS by a fine sum over h, D <= D_CS, and the entropies of exact rank distributions within the bounds."""
+    """D_CS equals a fine sum over h and is at least D.
+
+    The entropies of exact rank distributions are within the bounds.
+    """
     p, q = pair(seed, n=12, spread=2)
     h = np.linspace(0, (p / q).max(), 400_001)[1:]
     width = ((p / q) >= h[:, None]).astype(float) @ q
@@ -176,7 +188,7 @@ def test_divergences_and_entropy_bounds(seed):
 
 
 def test_expected_tokens_by_simulation():
-    """Ranks drawn i.i.d. and walked down a tree give its expected tokens."""
+    """Random walks down a tree with i.i.d. ranks give its expected tokens."""
     ranks = np.array([0.5, 0.25, 0.15, 0.1])
     tree = theory.optimal_tree(ranks, 12)
     children = {(tree.parent[i], tree.rank[i]): i for i in range(1, len(tree))}
@@ -199,7 +211,7 @@ def test_expected_tokens_by_simulation():
 
 @pytest.mark.parametrize("wrong", [[-1, 2], [0, 0], [[1, 2]], [np.nan, 1]])
 def test_bad_distributions(wrong):
-    """One sentence says what was expected."""
+    """The error says in one sentence what was expected."""
     with pytest.raises(ValueError, match="must be a vector of weights"):
         theory.entropy(wrong)
     with pytest.raises(ValueError, match="must have one length, got 2 and 3"):

@@ -1,4 +1,4 @@
-"""Tuning: what it finds is what the engine then does, and it is kept."""
+"""Tuning finds what the engine then uses, and its results are kept."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ersd import Generator, _core, tune
+from ersd import Generator, tune
+from ersd.engine import COST_WIDTHS
 from test_cli import ersd
 
 TEXTS = ["the rain", "of the", "and a river", "what is"]
 
 
 def pair(target: Path, draft: Path | None, **options: object) -> Generator:
-    """The tiny pair on one thread."""
+    """Returns the tiny pair on one thread."""
     return Generator(target, draft, **({"n_ctx": 512, "n_threads": 1, "profile": False} | options))
 
 
 def test_it_teaches_forecasts_and_measures(tiny_target: Path, tiny_draft: Path) -> None:
-    """Forecasts begin with a plain call and are those of the learnt ranks and costs; the texts taught are the first, the third, ..."""
+    """Forecasts follow from learnt ranks and costs, and the first is for plain calls.
+
+    The first, third, ... texts teach.
+    """
     generator = pair(tiny_target, tiny_draft)
     generator.generate("something else", max_tokens=200, draft_nodes=8)
     tuning = tune.tune(generator, TEXTS, max_tokens=50, temperature=1.0)
     plain, *others = tuning.forecasts
     assert (plain.draft_nodes, plain.tokens_per_call) == (0, 1)
-    assert plain.ms_per_call == pytest.approx(tuning.target_ms[0], rel=0.5)  # it has drifted since
+    assert plain.ms_per_call == pytest.approx(
+        tuning.target_ms[0], rel=0.5
+    )  # calls since then changed it
     assert [f.draft_nodes for f in others] == [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
     assert all(a.tokens_per_call < b.tokens_per_call for a, b in pairwise(others))
     assert min(tuning.plain, tuning.auto) > 0
@@ -43,12 +49,15 @@ def test_it_teaches_forecasts_and_measures(tiny_target: Path, tiny_draft: Path) 
     expected = pair(tiny_target, tiny_draft)
     for text in TEXTS[::2]:
         expected.generate(text, max_tokens=50, temperature=1.0, seed=1, draft_nodes=16)
-    assert tuning.coefficients == expected._core.profile().margins.coefficients
-    assert tuning.n_corrections == len(expected._core.profile().correction.state()[0])
+    assert tuning.coefficients == expected.profile().margin_coefficients
+    assert tuning.n_corrections == len(expected.profile().correction_token)
 
 
 def test_the_report_and_the_picture(tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> None:
-    """On the command line: every width and every k, a picture, and a profile that a Generator begins with."""
+    """The command line reports every width and every k.
+
+    It also writes a picture, and a profile that a Generator can load.
+    """
     (tmp_path / "texts.txt").write_text("\n---\n".join(TEXTS))
     picture, profile = tmp_path / "tune.png", tmp_path / "pair.npz"
     common = [
@@ -71,27 +80,28 @@ def test_the_report_and_the_picture(tiny_target: Path, tiny_draft: Path, tmp_pat
         for line in run.stdout.splitlines()
         if line.startswith("| ") and line[2].isdigit()
     ]
-    assert rows == [
-        f"| {n}" for n in [*_core.CostCurve.widths, 0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
-    ]
+    assert rows == [f"| {n}" for n in [*COST_WIDTHS, 0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]]
     assert "Measured: " in run.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     taught = pair(tiny_target, tiny_draft, profile=profile)
-    assert taught._core.measured
-    assert len(taught._core.profile().correction.state()[0]) > 100
+    assert taught.profile().has_costs
+    assert len(taught.profile().correction_token) > 100
 
 
 def test_kept_for_every_later_use(
     tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--save without a file: the cache folder, from which a Generator that is loaded alike begins."""
+    """--save without a file writes to the cache folder.
+
+    A Generator that is loaded with the same options reads it there.
+    """
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     run = ersd("tune", "-m", tiny_target, "-md", tiny_draft, "-n", 30, "-t", 1, "--save")
     (path,) = tmp_path.iterdir()
     assert run.stderr == f"ersd: {path}\n"
     with np.load(path) as file:
         assert (
-            pair(tiny_target, tiny_draft, profile=True)._core.profile().target.points
+            pair(tiny_target, tiny_draft, profile=True).profile().target_ms
             == file["target_ms"].tolist()
         )
 
@@ -99,7 +109,7 @@ def test_kept_for_every_later_use(
 def test_what_cannot_be_tuned(
     tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path
 ) -> None:
-    """No draft, one text, an option out of range, no such file."""
+    """Refused are a missing draft, one text, an option out of range and a missing file."""
     with pytest.raises(ValueError, match="needs a draft model"):
         tune.tune(pair(tiny_target, None), TEXTS)
     with pytest.raises(ValueError, match="at least 2 prompts, got 1"):

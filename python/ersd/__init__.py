@@ -5,14 +5,14 @@
 >>> print(gen.generate("Once upon a time", max_tokens=64, seed=7).text)
 """
 
-from ersd import (
-    _loader as _loader,
-)  # loads llama.cpp; must come before everything that uses ersd._core
+# This import loads llama.cpp. It must come before every import that uses ersd._core.
+from ersd import _loader as _loader
 from ersd import models
-from ersd.generator import Generator, Position
+from ersd.generator import Generator
 from ersd.options import Options
+from ersd.results import Position, Result, Stats, Step, TokenLogprob
 from ersd.state import State
-from ersd.stream import Result, Stats, Step, Stream, TokenLogprob
+from ersd.stream import Stream
 
 __version__ = _loader.VERSION
 __all__ = [

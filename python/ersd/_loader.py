@@ -1,4 +1,4 @@
-"""Finds the llama.cpp that this package was built with, and loads it the way llama-cpp-python does."""
+"""Loads the llama.cpp that the package was built with, the same copy that llama-cpp-python uses."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ def _check_version() -> None:
         found = "none"
     if found.split("+")[0] != wanted:
         raise ImportError(
-            f"ersd {VERSION} was built with {name} {wanted}, found {found}: run `pip install {REQUIREMENT}`"
+            f"ersd {VERSION} was built with {name} {wanted}, found {found}: "
+            f"run `pip install {REQUIREMENT}`"
         )
 
 
 def library_folder() -> Path:
-    """The folder of llama.cpp's libraries, without importing llama_cpp."""
+    """Returns the folder of llama.cpp's libraries, without importing llama_cpp.
+
+    Raises:
+        ImportError: llama-cpp-python is not installed.
+    """
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         raise ImportError(
@@ -36,8 +41,21 @@ def library_folder() -> Path:
     return Path(spec.origin).parent / "lib"
 
 
+def program_folder() -> Path:
+    """Returns the folder of the package's C++ programs, which is beside the extension module.
+
+    Raises:
+        ImportError: the extension module is not built.
+    """
+    spec = importlib.util.find_spec("ersd._core")
+    if spec is None or spec.origin is None:
+        raise ImportError("the extension module ersd._core is not built: install ersd")
+    return Path(spec.origin).parent / "bin"
+
+
 def _preload() -> None:
-    # llama_cpp opens its libraries by these names; opened first, they serve ersd._core too, and the process holds one llama.cpp.
+    # llama_cpp opens its libraries by these names. A library that is already open under the same
+    # name is used again, so ersd._core and llama_cpp share one llama.cpp in the process.
     folder = library_folder()
     if sys.platform == "win32":
         import os
@@ -55,10 +73,14 @@ def _preload() -> None:
 
 
 def llama_cpp_module(name: str) -> Any:
-    """A module of llama_cpp. Importing that package claims llama.cpp's log, so that it would print; here the log is taken back."""
-    claimed = "llama_cpp" not in sys.modules
+    """Imports and returns a module of llama_cpp, like "llama_grammar".
+
+    The import of llama_cpp sends llama.cpp's log to stderr. This function gives the log back to
+    ersd, so that llama.cpp stays quiet.
+    """
+    first_import = "llama_cpp" not in sys.modules
     module = importlib.import_module(f"llama_cpp.{name}")
-    if claimed:
+    if first_import:
         from ersd import _core
 
         _core.take_log()

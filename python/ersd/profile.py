@@ -1,7 +1,8 @@
 """Profiles: what is known of a pair of models, kept in a file from one process to the next.
 
-What calls cost belongs to a machine and to the way the models were loaded; ranks, margins and correction belong to the pair and
-serve wherever it runs. Neither changes a text of races: a profile only decides how soon it comes.
+The cost of calls belongs to a machine and to the options of loading. Ranks, margins and correction
+belong to the pair of models and are useful on every machine. With races (method "ersd") neither
+changes the text: a profile only decides how fast the text comes.
 """
 
 from __future__ import annotations
@@ -10,83 +11,123 @@ import hashlib
 import os
 import platform
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from ersd import _core, _loader, models
+from ersd._loader import REQUIREMENT
+from ersd.files import cache_folder, fingerprint, replacing
 
-__all__ = ["Place", "load", "processor", "save"]
+__all__ = ["PairKey", "Profile", "load", "processor", "save"]
 
-_FORMAT = 1
+_FORMAT = 1  # of the file; it changes when a field of Profile changes
+_Made = TypeVar("_Made")
+_Floats = npt.NDArray[np.float32]
+_Tokens = npt.NDArray[np.int32]
 
 
-class Place:
-    """Where the profile of a pair is kept, and whose it is.
+@dataclass(frozen=True)
+class Profile:
+    """What is known of a pair of models. The fields are the arrays of the file.
+
+    Attributes:
+        target_ms: milliseconds of a target call by its width, f64[11]; all 0 if not measured. The
+            widths are `ersd.engine.COST_WIDTHS`.
+        draft_ms: milliseconds of a draft call by its width, f64[11]; all 0 if not measured.
+        rank_weights: counts of the emitted token's rank in the draft's order, f64[65]. Older counts
+            fade; the last entry is for all later ranks.
+        margin_coefficients: of the model of race margins, f64[5]; see learning/margins.h.
+        margin_information: the information matrix of these coefficients, f64[5, 5].
+        correction_before: the context of each correction, i32[n]: the token before, or -1 for any.
+        correction_token: the token whose logit is corrected, i32[n].
+        correction_bias: what is added to this logit, f32[n].
+        correction_squares: the sum of squared differences behind this number, f32[n].
+    """
+
+    target_ms: list[float]
+    draft_ms: list[float]
+    rank_weights: list[float]
+    margin_coefficients: list[float]
+    margin_information: list[list[float]]
+    correction_before: _Tokens
+    correction_token: _Tokens
+    correction_bias: _Floats
+    correction_squares: _Floats
+
+    @property
+    def has_costs(self) -> bool:
+        """Whether the costs of calls are known."""
+        return any(self.target_ms)
+
+
+class PairKey:
+    """Identifies a pair of models, and the machine and the options that call costs depend on.
 
     Attributes:
         pair: fingerprints of both model files.
-        machine: the processor, devices, llama.cpp and options of loading that costs depend on.
-        path: the file in the user's cache folder (ERSD_CACHE, else the system's).
+        machine: the processor, the devices, llama.cpp's version and the options of loading.
+        path: the profile's file in the cache folder.
     """
 
     def __init__(
         self,
         model_path: str | os.PathLike[str],
         draft_model_path: str | os.PathLike[str],
+        devices: Sequence[str],
         loading: Mapping[str, Any],
     ) -> None:
-        """Of a target and a draft that were loaded with these options."""
-        self.pair = " ".join(
-            models.fingerprint(Path(path)) for path in (model_path, draft_model_path)
-        )
-        devices = [name for name, _, _ in _core.devices()]
-        self.machine = repr((processor(), devices, _loader.REQUIREMENT, sorted(loading.items())))
+        """Reads parts of both files for the fingerprints.
+
+        Args:
+            model_path: the target's file.
+            draft_model_path: the draft's file.
+            devices: names of llama.cpp's devices.
+            loading: the options of loading that costs depend on.
+        """
+        target, draft = Path(model_path), Path(draft_model_path)
+        self.pair = f"{fingerprint(target)} {fingerprint(draft)}"
+        self.machine = repr((processor(), list(devices), REQUIREMENT, sorted(loading.items())))
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
-        self.path = (
-            models.cache_folder()
-            / f"{Path(model_path).stem}+{Path(draft_model_path).stem}.{key}.profile.npz"
-        )
+        self.path = cache_folder() / f"{target.stem}+{draft.stem}.{key}.profile.npz"
 
 
-def save(profile: _core.Profile, path: str | os.PathLike[str], place: Place) -> None:
-    """Write a profile to a file, all of it or nothing. Raises OSError where that cannot be done."""
-    before, token, bias, squares = profile.correction.state()
-    arrays: dict[str, Any] = {
-        "format": np.array(_FORMAT),
-        "pair": np.array(place.pair),
-        "machine": np.array(place.machine),
-        "target_ms": profile.target.points,  # f64[len(CostCurve.widths)]
-        "draft_ms": profile.draft.points,
-        "rank_weights": profile.ranks.weights,  # f64[65]
-        "margin_coefficients": profile.margins.coefficients,  # f64[5]
-        "margin_information": profile.margins.information,  # f64[5, 5]
-        "correction_before": before,  # i32[n], -1 for any token before
-        "correction_token": token,  # i32[n]
-        "correction_bias": bias,  # f32[n]
-        "correction_squares": squares,  # f32[n]
-    }
-    with models.replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def load(path: str | os.PathLike[str], place: Place) -> _core.Profile:
-    """Read a profile. Costs that were measured on another machine, or with other options, are left out.
+def save(profile: Profile, path: str | os.PathLike[str], key: PairKey) -> None:
+    """Writes a profile to a file. The file is complete, or it is not written.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a profile, not one of this version, or that of another pair.
+        OSError: the file cannot be written.
+    """
+    labels: dict[str, Any] = {"format": _FORMAT, "pair": key.pair, "machine": key.machine}
+    with replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **labels, **vars(profile))
+
+
+def load(path: str | os.PathLike[str], key: PairKey, make: Callable[[Profile], _Made]) -> _Made:
+    """Reads a profile. Costs are set to 0 if another machine or other options measured them.
+
+    Args:
+        path: a file of `save`.
+        key: identifies the pair of models that the profile must be of.
+        make: converts the profile to what is returned. It raises ValueError or TypeError for
+            numbers that it cannot use.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a profile, is of another format or another pair, or holds
+            numbers that `make` refuses.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if int(arrays["format"]) != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}, got {int(arrays['format'])}")
-        if str(arrays["pair"]) != place.pair:
+        if str(arrays["pair"]) != key.pair:
             raise ValueError("it is that of another target or draft")
-        return _profile(arrays, with_costs=str(arrays["machine"]) == place.machine)
+        return make(_profile(arrays, with_costs=str(arrays["machine"]) == key.machine))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such profile: '{os.fspath(path)}'") from error
     except KeyError as error:
@@ -97,29 +138,26 @@ def load(path: str | os.PathLike[str], place: Place) -> _core.Profile:
         raise ValueError(f"profile '{os.fspath(path)}' cannot be used: {error}") from error
 
 
-def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> _core.Profile:
-    profile = _core.Profile()
-    for name in ("target", "draft") if with_costs else ():
-        cost = _core.CostCurve()
-        cost.set(arrays[f"{name}_ms"].tolist())
-        setattr(profile, name, cost)
-    if any(profile.target.points) != any(profile.draft.points):
+def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:
+    found = {field.name: arrays[field.name] for field in fields(Profile)}
+    lists = {
+        name: array.tolist() for name, array in found.items() if not name.startswith("correction_")
+    }
+    profile = Profile(**found | lists)
+    if not with_costs:
+        return replace(
+            profile,
+            target_ms=[0.0] * len(profile.target_ms),
+            draft_ms=[0.0] * len(profile.draft_ms),
+        )
+    if any(profile.target_ms) != any(profile.draft_ms):
         raise ValueError("costs must be those of target and draft, or of neither")
-    profile.ranks = _core.RankHistogram(arrays["rank_weights"].tolist())
-    profile.margins = _core.MarginModel(
-        arrays["margin_coefficients"].tolist(), arrays["margin_information"].tolist()
-    )
-    correction = _core.Correction()
-    correction.restore(
-        *(arrays[f"correction_{name}"] for name in ("before", "token", "bias", "squares"))
-    )
-    profile.correction = correction
     return profile
 
 
 def processor() -> str:
-    """The processor's name, which platform does not tell on Linux, and its cores."""
-    try:
+    """Returns the processor's name and its number of cores, like "AMD EPYC 7B13 x 2"."""
+    try:  # on Linux platform.processor() does not know the name
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []

@@ -1,4 +1,4 @@
-"""What the caches of a Generator hold, as plain data."""
+"""The contents of a Generator's caches, as plain data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ __all__ = ["State"]
 
 @dataclass(frozen=True)
 class State:
-    """Saved caches: see `Generator.save_state`.
+    """Saved caches; see `Generator.save_state`.
 
     Attributes:
-        models: what the target is, and the draft where there is one.
+        models: a description of the target and, if there is a draft, one of the draft.
         tokens: the tokens in the target's cache.
-        data: llama.cpp's bytes of it.
-        draft_tokens, draft_data: the same of the draft; empty without one.
+        data: the target's cache, in llama.cpp's own format.
+        draft_tokens: the tokens in the draft's cache; empty without a draft.
+        draft_data: the draft's cache, in llama.cpp's own format; empty without a draft.
     """
 
     models: list[str]

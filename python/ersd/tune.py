@@ -1,4 +1,4 @@
-"""What drafting is worth for a pair of models on this machine: costs, what texts teach of the draft, and the speed to expect of each k."""
+"""The worth of drafting for a pair of models on this machine: costs, ranks and expected speed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ersd import _core
+from ersd.engine import COST_WIDTHS
 from ersd.generator import Generator
+from ersd.results import Forecast
 
 __all__ = ["PROMPTS", "Forecast", "Tuning", "plot", "report", "tune"]
 
-# For those who bring none: some talk, some prose, some code.
+# The default prompts: some talk, some prose, some code.
 PROMPTS = (
     "Explain in a few sentences how a rainbow forms.",
     "Write a short letter to a friend who has moved to another city.",
@@ -25,34 +26,27 @@ PROMPTS = (
     "How do I make a simple vegetable soup?",
     "Give me three arguments for and against school uniforms.",
 )
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What is expected of target calls that check k drafted tokens; k = 0 is plain decoding. Times in milliseconds."""
-
-    draft_nodes: int
-    tokens_per_call: float
-    ms_per_call: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens per second."""
-        return 1000 * self.tokens_per_call / self.ms_per_call
+_TEACHING_NODES = 16  # drafted tokens per call while texts teach
+_COEFFICIENTS = ("score gap", "logit gap", "log rank", "first", "later")  # of race margins
+_BAR = 20  # characters of the bar of the fastest forecast
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was found.
+    """What tuning found.
 
     Attributes:
-        target_ms, draft_ms: milliseconds of a call by its width, ``_core.CostCurve.widths``.
-        first_acceptance: share of positions where the draft's first choice was the target's, over the second half of the texts taught.
-        coefficients: of the model of race margins, as learnt; see margins.h.
-        n_corrections: entries of the draft's self-correction.
-        forecasts: for k = 0 and each k that "auto" chooses from.
-        plain, auto: tokens per second measured on the texts that were not taught, with method "ar" and with ``draft_nodes="auto"``.
-        auto_nodes: mean k that "auto" chose there.
+        target_ms: milliseconds of a target call by its width, f64[11]. The widths are
+            `ersd.engine.COST_WIDTHS`.
+        draft_ms: milliseconds of a draft call by its width, f64[11].
+        first_acceptance: the share of positions where the draft's first choice was the target's
+            token, over the second half of the texts that teach.
+        coefficients: learnt coefficients of the model of race margins, f64[5]; see margins.h.
+        n_corrections: the number of entries of the draft's self-correction.
+        forecasts: one for plain decoding (k = 0), then one for each k that "auto" chooses from.
+        plain: tokens per second with method "ar", measured on the other texts.
+        auto: tokens per second with ``draft_nodes="auto"``, measured on the same texts.
+        auto_nodes: drafted tokens per target call with ``draft_nodes="auto"``, there.
     """
 
     target_ms: list[float]
@@ -74,18 +68,19 @@ class Tuning:
 def tune(
     generator: Generator, prompts: Sequence[str | Sequence[int]] = (), **options: Any
 ) -> Tuning:
-    """Learn from texts, forecast, and measure.
+    """Learns from texts, forecasts the speed, and measures it.
 
-    Half of the prompts teach, with 16 drafted tokens per call whether that pays or not; on the others plain and automatic drafting
-    are timed in turn. What was learnt before is forgotten first; afterwards the generator knows what was learnt here.
+    The first, third, ... prompts teach, with 16 drafted tokens per call whether that pays or not.
+    On the others plain and automatic drafting are timed in turn. What the generator knew of its
+    pair is forgotten first. Afterwards it knows what was learnt here.
 
     Args:
-        generator: with a draft model.
-        prompts: two or more, text or token ids; by default PROMPTS, as chat messages.
-        options: of `Generator.generate`; by default 64 tokens and everything else as there.
+        generator: has a draft model.
+        prompts: two or more texts or token ids; PROMPTS, as chat messages, if there are none.
+        options: options of `Generator.generate`. The default of max_tokens is 64, that of seed 1.
 
     Raises:
-        ValueError: no draft model, fewer than two prompts, or an option out of range.
+        ValueError: there is no draft model, there is only one prompt, or an option is out of range.
     """
     if generator.draft is None:
         raise ValueError("tuning is for a pair: it needs a draft model")
@@ -93,27 +88,22 @@ def tune(
     if len(prompts) < 2:
         raise ValueError("tuning needs at least 2 prompts, got 1")
     options = {"max_tokens": 64, "seed": 1} | options
-    with generator._busy():
-        generator._core.restore(_core.Profile())  # costs are measured anew
-        generator._core.forget()
-        generator._core.forecast()
-    taught = [
-        generator.generate(prompt, **options | {"draft_nodes": 16}).stats.rank_histogram
-        for prompt in prompts[::2]
+    generator.forget()
+    generator.measure_costs()
+    teaching = options | {"draft_nodes": _TEACHING_NODES}
+    histograms = [
+        generator.generate(prompt, **teaching).stats.rank_histogram for prompt in prompts[::2]
     ]
-    ranks = np.sum(taught[len(taught) // 2 :], axis=0)
-    with generator._busy():
-        forecasts = [
-            Forecast(plan.nodes, plan.tokens, plan.ms) for plan in generator._core.forecast()
-        ]
-        learnt = generator._core.profile()
+    ranks = np.sum(histograms[len(histograms) // 2 :], axis=0)
+    forecasts = generator.forecast()
+    learnt = generator.profile()
     plain, auto, nodes = _measure(generator, prompts[1::2], options)
     return Tuning(
-        learnt.target.points,
-        learnt.draft.points,
+        learnt.target_ms,
+        learnt.draft_ms,
         float(ranks[0] / max(ranks.sum(), 1)),
-        learnt.margins.coefficients,
-        len(learnt.correction.state()[0]),
+        learnt.margin_coefficients,
+        len(learnt.correction_token),
         forecasts,
         plain,
         auto,
@@ -122,7 +112,7 @@ def tune(
 
 
 def _chat(generator: Generator, text: str) -> str:
-    """The text as a message, where the target is one for chats."""
+    """Returns the prompt for a chat message; the text itself if the target is no chat model."""
     try:
         return generator.target.chat_prompt(text)
     except RuntimeError:
@@ -132,7 +122,7 @@ def _chat(generator: Generator, text: str) -> str:
 def _measure(
     generator: Generator, prompts: Sequence[str | Sequence[int]], options: dict[str, Any]
 ) -> tuple[float, float, float]:
-    """Tokens per second, plain and automatic in turn, and the mean k of the latter."""
+    """Returns tokens per second, plain and automatic, and the mean k of the latter."""
     tokens, ms, drafted, calls = np.zeros(2), np.zeros(2), 0, 0
     for prompt in prompts:
         for i, method in enumerate(({"method": "ar"}, {"draft_nodes": "auto"})):
@@ -146,78 +136,67 @@ def _measure(
 
 
 def report(tuning: Tuning) -> str:
-    """The tuning as Markdown."""
+    """Returns the tuning as Markdown: costs, what was learnt, forecasts and measured speeds."""
     plain, best = tuning.forecasts[0].tokens_per_second, tuning.best
-    lines = ["| tokens in a call | target ms | draft ms |", "| ---: | ---: | ---: |"]
-    costs = zip(_core.CostCurve.widths, tuning.target_ms, tuning.draft_ms, strict=True)
-    lines += [f"| {width} | {target:.2f} | {draft:.2f} |" for width, target, draft in costs]
-    names = ("score gap", "logit gap", "log rank", "first", "later")
-    lines += [
+    costs = zip(COST_WIDTHS, tuning.target_ms, tuning.draft_ms, strict=True)
+    margins = zip(_COEFFICIENTS, tuning.coefficients, strict=True)
+    lines = [
+        "| tokens in a call | target ms | draft ms |",
+        "| ---: | ---: | ---: |",
+        *(f"| {width} | {target:.2f} | {draft:.2f} |" for width, target, draft in costs),
         "",
-        f"The draft's first choice was the target's at {tuning.first_acceptance:.1%} of positions, over the second half of the texts.",
-        "Race margins: "
-        + ", ".join(
-            f"{name} {value:.2f}" for name, value in zip(names, tuning.coefficients, strict=True)
-        )
-        + ".",
+        f"The draft's first choice was the target's at {tuning.first_acceptance:.1%} of positions, "
+        "over the second half of the texts.",
+        f"Race margins: {', '.join(f'{name} {value:.2f}' for name, value in margins)}.",
         f"The draft corrects itself by {tuning.n_corrections} numbers.",
         "",
         "| k | expected tokens per call | ms | tokens/s | of plain | |",
         "| ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for f in tuning.forecasts:
-        bar = "#" * round(20 * f.tokens_per_second / best.tokens_per_second)
+        bar = "#" * round(_BAR * f.tokens_per_second / best.tokens_per_second)
         speed = f"{f.tokens_per_second:.1f} | {f.tokens_per_second / plain:.2f}"
         lines += [
             f"| {f.draft_nodes} | {f.tokens_per_call:.2f} | {f.ms_per_call:.2f} | {speed} | {bar} |"
         ]
     lines += [
         "",
-        f"Measured: {tuning.plain:.1f} tokens/s plain, {tuning.auto:.1f} with draft_nodes='auto' ({tuning.auto / tuning.plain:.2f} times), "
+        f"Measured: {tuning.plain:.1f} tokens/s plain, {tuning.auto:.1f} with draft_nodes='auto' "
+        f"({tuning.auto / tuning.plain:.2f} times), "
         f"which drafted {tuning.auto_nodes:.1f} tokens per call.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def plot(tuning: Tuning, path: str | os.PathLike[str]) -> None:
-    """Costs by width, and the speed to expect of each k, as a picture. Needs matplotlib."""
+    """Draws costs by width and the expected speed of each k to an image file.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    widths = _core.CostCurve.widths
-    left.plot(widths, tuning.target_ms, "o-", color="#0072B2", label="target")
-    left.plot(widths, tuning.draft_ms, "s-", color="#D55E00", label="draft")
-    left.set(
-        xlabel="tokens in a call",
-        ylabel="ms",
-        xscale="log",
-        yscale="log",
-        title="What a call costs",
-    )
-    left.set_xticks(widths, labels=[str(width) for width in widths])
+    left.plot(COST_WIDTHS, tuning.target_ms, "o-", color="#0072B2", label="target")
+    left.plot(COST_WIDTHS, tuning.draft_ms, "s-", color="#D55E00", label="draft")
+    left.set(xlabel="tokens in a call", ylabel="ms", xscale="log", yscale="log")
+    left.set_title("What a call costs")
+    left.set_xticks(COST_WIDTHS, labels=[str(width) for width in COST_WIDTHS])
     left.minorticks_off()
-    nodes = [f.draft_nodes for f in tuning.forecasts[1:]]
-    right.plot(
-        nodes,
-        [f.tokens_per_second for f in tuning.forecasts[1:]],
-        "o-",
-        color="#0072B2",
-        label="expected",
-    )
+    plain, *drafting = tuning.forecasts
+    nodes = [f.draft_nodes for f in drafting]
+    speeds = [f.tokens_per_second for f in drafting]
+    right.plot(nodes, speeds, "o-", color="#0072B2", label="expected")
     right.axhline(
-        tuning.forecasts[0].tokens_per_second,
+        plain.tokens_per_second,
         color="#000000",
         linestyle="--",
         label="expected of plain decoding",
     )
     right.plot(tuning.auto_nodes, tuning.auto, "D", color="#009E73", label="auto, measured")
-    right.set(
-        xlabel="drafted tokens per target call, k",
-        ylabel="tokens per second",
-        ylim=(0, None),
-        title="What drafting brings",
-    )
+    right.set(xlabel="drafted tokens per target call, k", ylabel="tokens per second")
+    right.set(ylim=(0, None), title="What drafting brings")
     for axes in (left, right):
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)

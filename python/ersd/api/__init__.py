@@ -1,1 +1,1 @@
-"""What callers of other libraries expect, built on the engine: chats, OpenAI-shaped answers, and the Hugging Face Hub."""
+"""Interfaces of other libraries, built on the engine: chats, OpenAI's answers and the Hub."""

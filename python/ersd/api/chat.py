@@ -1,4 +1,4 @@
-"""Conversations: messages through the target's own chat template to a prompt, and the answer to them."""
+"""Conversations: the target's chat template turns messages into a prompt for the engine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ersd._loader import llama_cpp_module
+from ersd.engine import Engine
+from ersd.results import Result
+from ersd.stream import Stream
 
 if TYPE_CHECKING:
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-    from ersd.generator import Generator
-    from ersd.stream import Result, Stream
 
 __all__ = ["Message", "apply_chat_template", "chat", "stream_chat"]
 
@@ -20,7 +20,7 @@ Message = Mapping[str, Any]
 
 
 def chat(
-    self: Generator,
+    self: Engine,
     messages: Sequence[Message],
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
@@ -28,27 +28,31 @@ def chat(
     max_tokens: int | None = None,
     **options: Any,
 ) -> Result:
-    """Answer a conversation.
+    """Answers a conversation.
 
     >>> gen.chat([{"role": "user", "content": "Hi!"}]).text
 
     Args:
-        messages: what was said, in order: mappings with a "role" ("system", "user", "assistant", ...) and a "content", a text or a list of
-            parts of type "text"; more keys go to the template.
-        tools: functions that the template offers to the model, as OpenAI writes them. A call of one comes as text, in the model's words.
-        chat_template_kwargs: further variables of the template.
-        max_tokens: tokens to generate at most; None or -1 until the model ends its turn or the context is full.
-        options: those of `stream`.
+        messages: the messages in order. Each is a mapping with a "role" ("system", "user",
+            "assistant", ...) and a "content", which is a text or a list of parts of type "text".
+            Other keys are passed on to the template.
+        tools: functions that the template offers to the model, in OpenAI's form. The model calls
+            one by text, in its own form.
+        chat_template_kwargs: more variables for the template.
+        max_tokens: the largest number of tokens to generate; None or -1 to continue until the model
+            ends its turn or the context is full.
+        options: see `stream`.
 
     Raises:
-        ValueError: the model has no chat template, or its template refuses the messages; and as `stream`.
+        ValueError: as `stream`; or the model has no chat template, or the template refuses the
+            messages.
     """
     prompt = apply_chat_template(self, messages, tools=tools, **(chat_template_kwargs or {}))
     return self.generate(prompt, max_tokens=max_tokens, **options)
 
 
 def stream_chat(
-    self: Generator,
+    self: Engine,
     messages: Sequence[Message],
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
@@ -56,34 +60,44 @@ def stream_chat(
     max_tokens: int | None = None,
     **options: Any,
 ) -> Stream:
-    """Answer a conversation step by step: `chat`, as `stream` is to `generate`."""
+    """Answers a conversation step by step. The arguments and the errors are those of `chat`."""
     prompt = apply_chat_template(self, messages, tools=tools, **(chat_template_kwargs or {}))
     return self.stream(prompt, max_tokens=max_tokens, **options)
 
 
 def apply_chat_template(
-    self: Generator,
+    self: Engine,
     messages: Sequence[Message],
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
     **variables: Any,
 ) -> list[int]:
-    """The prompt of a conversation as token ids, ready for the answer.
+    """Returns the token ids of a conversation's prompt, which the answer follows.
 
-    It is written by the Jinja template in the target's file, by that for tools where there is one and tools are given, or by the
-    ``chat_template`` of the `Generator`. Raises ValueError as `chat` does.
+    The template is the ``chat_template`` of the Generator, else the Jinja template in the target's
+    file. If tools are given and the file has a separate template for tools, that one is used.
+
+    Args:
+        messages: see `chat`.
+        tools: see `chat`.
+        variables: more variables for the template.
+
+    Raises:
+        ValueError: the model has no chat template, or the template refuses the messages.
     """
-    template = self._chat_template or _template_of(self, bool(tools))
-    plain: Any = [_plain(message) for message in messages]
+    template = self.chat_template or _template_of(self, bool(tools))
+    plain: Any = [_with_joined_parts(message) for message in messages]
+    offered: Any = tools
     try:
         formatter = _formatter(template, _text(self, self.target.bos), _text(self, self.target.eos))
-        prompt = formatter(messages=plain, tools=tools, **variables).prompt  # type: ignore[arg-type]
-    except Exception as error:  # a template is a program: anything may come out of it
+        prompt = formatter(messages=plain, tools=offered, **variables).prompt
+    except Exception as error:  # a template is a program, which may raise any error
         raise ValueError(
             f"the chat template of '{self.target.path}' refuses these messages: {error}"
         ) from error
     tokens = self.tokenize(prompt, add_special=False)
-    # As in llama.cpp, a beginning of sequence that the model wants and the template leaves out is added.
+    # As in llama.cpp: if the model expects a beginning of sequence and the template has none, it is
+    # added here.
     begin = self.tokenize("")[:1]
     return tokens if tokens[:1] == begin else begin + tokens
 
@@ -96,22 +110,25 @@ def _formatter(template: str, bos: str, eos: str) -> Jinja2ChatFormatter:
     return formatter
 
 
-def _template_of(self: Generator, with_tools: bool) -> str:
-    template = self.target.metadata("tokenizer.chat_template.tool_use") if with_tools else ""
-    template = template or self.target.metadata("tokenizer.chat_template")
+def _template_of(engine: Engine, with_tools: bool) -> str:
+    metadata = engine.target.metadata
+    template = metadata("tokenizer.chat_template.tool_use") if with_tools else ""
+    template = template or metadata("tokenizer.chat_template")
     if not template:
         raise ValueError(
-            f"'{self.target.path}' has no chat template: give Generator a chat_template, or generate() a prompt in the model's own form"
+            f"'{engine.target.path}' has no chat template: give Generator a chat_template, "
+            "or generate() a prompt in the model's own form"
         )
     return template
 
 
-def _text(self: Generator, token: int) -> str:
-    return self.detokenize([token], special=True) if token >= 0 else ""
+def _text(engine: Engine, token: int) -> str:
+    """Returns the text of a special token; empty if the model has none (-1)."""
+    return engine.detokenize([token], special=True) if token >= 0 else ""
 
 
-def _plain(message: Message) -> dict[str, Any]:
-    """The message with its parts joined, as most templates want it."""
+def _with_joined_parts(message: Message) -> dict[str, Any]:
+    """Returns the message with its text parts joined, because most templates expect one text."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise ValueError(f"expected mappings with a 'role', got {message!r}")
     content = message.get("content")

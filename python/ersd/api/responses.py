@@ -1,6 +1,6 @@
-"""Answers as the dictionaries of OpenAI's interface, key for key as llama-cpp-python writes them.
+"""Answers as dictionaries of OpenAI's interface, with the keys that llama-cpp-python writes.
 
-Beside those keys each choice has "from_draft": how many of its tokens the draft model proposed.
+Each choice also has the key "from_draft": how many of its tokens the draft model proposed.
 """
 
 from __future__ import annotations
@@ -8,78 +8,104 @@ from __future__ import annotations
 import codecs
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-from ersd.stream import Step, Stream, TokenLogprob
+from ersd.engine import Engine
+from ersd.results import Step, TokenLogprob
+from ersd.stream import Stream
 
-if TYPE_CHECKING:
-    from ersd.generator import Generator
-
-__all__ = ["Chat", "Choice", "Text", "ToolCall", "chunks", "usage"]
+__all__ = ["Chat", "Choice", "Response", "Text", "ToolCall", "answer"]
 
 Response = dict[str, Any]
+_NO_STEP = Step("", [], 0)
+_NO_CALL: Response = {"content": None, "function_call": None, "tool_calls": None}
 
 
 class Choice(Protocol):
-    """How an answer is written: as text, as a message, as the call of a tool."""
+    """Writes an answer as a text, as a message, or as the call of a tool."""
 
     def head(self) -> Response:
-        """The keys of a whole answer but "choices" and "usage"."""
+        """Returns the keys of a whole answer, except "choices" and "usage"."""
 
     def chunk_head(self) -> Response:
-        """The same of a part of it."""
+        """Returns the keys of a chunk, except "choices"."""
 
     def whole(self, step: Step, finish_reason: str) -> Response:
-        """The only choice, of an answer that is there at once: one long step."""
+        """Returns the choice of a whole answer, given as one step."""
 
     def first(self) -> Response | None:
-        """What a stream begins with, if with anything."""
+        """Returns the choice of the chunk before the first step; None for no such chunk."""
 
     def part(self, step: Step) -> Response:
-        """A part of it."""
+        """Returns the choice of a chunk with text."""
 
     def last(self, step: Step, finish_reason: str) -> Response:
-        """The end of a stream, with the tokens that gave no text."""
+        """Returns the choice of the last chunk. The step has the tokens that gave no text."""
 
 
-def chunks(choice: Choice, stream: Stream) -> Iterator[Response]:
-    """A stream as it comes, in parts that have text, and a last one that says why it ended. Closing it closes the stream."""
+def answer(
+    engine: Engine, prompt: list[int], options: Mapping[str, Any], choice: Choice, stream: bool
+) -> Response | Iterator[Response]:
+    """Generates an answer and writes it.
+
+    Args:
+        engine: generates the answer.
+        prompt: token ids.
+        options: options of `Engine.stream`.
+        choice: writes the answer.
+        stream: whether to return an iterator over chunks, which generates while it is read.
+    """
+    if stream:
+        return _chunks(choice, engine.stream(prompt, **options))
+    result = engine.generate(prompt, **options)
+    step = Step(result.text, result.tokens, result.stats.accepted, result.logprobs)
+    return {
+        **choice.head(),
+        "choices": [choice.whole(step, result.finish_reason)],
+        "usage": {
+            "prompt_tokens": len(prompt),
+            "completion_tokens": len(result.tokens),
+            "total_tokens": len(prompt) + len(result.tokens),
+        },
+    }
+
+
+def _chunks(choice: Choice, stream: Stream) -> Iterator[Response]:
+    """Yields chunks with text, then one with the finish reason. Closing it closes the stream."""
     head = choice.chunk_head()
-    first, held = choice.first(), Step("", [], 0)
+    first, pending = choice.first(), _NO_STEP
     with stream:
         if first is not None:
             yield {**head, "choices": [first]}
         for step in stream:
-            held = _join(held, step)
-            if held.text:
-                yield {**head, "choices": [choice.part(held)]}
-                held = Step("", [], 0)
+            pending = _join(pending, step)
+            if pending.text:
+                yield {**head, "choices": [choice.part(pending)]}
+                pending = _NO_STEP
     assert stream.finish_reason is not None
-    yield {**head, "choices": [choice.last(held, stream.finish_reason)]}
-
-
-def usage(n_prompt: int, n_completion: int) -> Response:
-    """Counts of tokens."""
-    return {
-        "prompt_tokens": n_prompt,
-        "completion_tokens": n_completion,
-        "total_tokens": n_prompt + n_completion,
-    }
+    yield {**head, "choices": [choice.last(pending, stream.finish_reason)]}
 
 
 class Text:
-    """The choice of a text completion."""
+    """Writes the choice of a text completion."""
 
-    def __init__(self, generator: Generator, model: str | None, prompt: str, echo: bool) -> None:
-        """prompt: its text, which comes first in the answer if it is echoed."""
-        self._generator, self._model = generator, model
+    def __init__(self, engine: Engine, model: str | None, prompt: str, echo: bool) -> None:
+        """Prepares the choice.
+
+        Args:
+            engine: generates the answer.
+            model: the model's name in the answer; None for the target's path.
+            prompt: the text of the prompt.
+            echo: whether the answer begins with the prompt.
+        """
+        self._engine, self._model = engine, model
         self._echo, self._offset = prompt if echo else "", len(prompt)
         self._characters = codecs.getincrementaldecoder("utf-8")("ignore")
 
     def head(self) -> Response:
         """See `Choice`."""
-        return _head(self._generator, "cmpl-", "text_completion", self._model)
+        return _head(self._engine, "cmpl-", "text_completion", self._model)
 
     chunk_head = head
 
@@ -89,7 +115,7 @@ class Text:
 
     def first(self) -> Response | None:
         """See `Choice`."""
-        return self._choice(self._echo, Step("", [], 0), None) if self._echo else None
+        return self._choice(self._echo, _NO_STEP, None) if self._echo else None
 
     def part(self, step: Step) -> Response:
         """See `Choice`."""
@@ -112,11 +138,11 @@ class Text:
     def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Response:
         tokens, offsets, top = [], [], []
         for each in logprobs:
-            tokens.append(_piece(self._generator, each.token))
+            tokens.append(_piece(self._engine, each.token))
             offsets.append(self._offset)
-            self._offset += len(self._characters.decode(self._generator.target.piece(each.token)))
+            self._offset += len(self._characters.decode(self._engine.target.piece(each.token)))
             top.append(
-                {_piece(self._generator, token): logprob for token, logprob in each.top}
+                {_piece(self._engine, token): logprob for token, logprob in each.top}
                 | {tokens[-1]: each.logprob}
             )
         return {
@@ -128,19 +154,19 @@ class Text:
 
 
 class Chat:
-    """The choice of a chat completion: a message."""
+    """Writes the choice of a chat completion, which is a message."""
 
-    def __init__(self, generator: Generator, model: str | None) -> None:
-        """model: its name in the answer; None for its path."""
-        self._generator, self._model = generator, model
+    def __init__(self, engine: Engine, model: str | None) -> None:
+        """model: the model's name in the answer; None for the target's path."""
+        self._engine, self._model = engine, model
 
     def head(self) -> Response:
         """See `Choice`."""
-        return _head(self._generator, "chatcmpl-", "chat.completion", self._model)
+        return _head(self._engine, "chatcmpl-", "chat.completion", self._model)
 
     def chunk_head(self) -> Response:
         """See `Choice`."""
-        return _head(self._generator, "chatcmpl-", "chat.completion.chunk", self._model)
+        return _head(self._engine, "chatcmpl-", "chat.completion.chunk", self._model)
 
     def whole(self, step: Step, finish_reason: str) -> Response:
         """See `Choice`."""
@@ -155,7 +181,7 @@ class Chat:
 
     def first(self) -> Response | None:
         """See `Choice`."""
-        return self._delta({"role": "assistant"}, Step("", [], 0), None)
+        return self._delta({"role": "assistant"}, _NO_STEP, None)
 
     def part(self, step: Step) -> Response:
         """See `Choice`."""
@@ -184,16 +210,16 @@ class Chat:
         return {"content": content, "refusal": None}
 
     def _logprob(self, token: int, logprob: float) -> Response:
-        piece = self._generator.target.piece(token)
+        piece = self._engine.target.piece(token)
         return {"token": piece.decode("utf-8", "ignore"), "logprob": logprob, "bytes": list(piece)}
 
 
 class ToolCall(Chat):
-    """A message that is the call of the one tool that was asked for: the text is its arguments."""
+    """Writes a message that calls a chosen tool. The generated text is the call's arguments."""
 
-    def __init__(self, generator: Generator, model: str | None, tool: str) -> None:
-        """tool: the name of the function."""
-        super().__init__(generator, model)
+    def __init__(self, engine: Engine, model: str | None, tool: str) -> None:
+        """Prepares the call; tool is the name of the function."""
+        super().__init__(engine, model)
         self._tool, self._id = tool, f"call__0_{tool}_cmpl-{uuid.uuid4()}"
 
     def whole(self, step: Step, finish_reason: str) -> Response:
@@ -210,7 +236,7 @@ class ToolCall(Chat):
 
     def first(self) -> Response | None:
         """See `Choice`."""
-        return self._delta({"role": "assistant", **self._NOTHING}, Step("", [], 0), None)
+        return self._delta({"role": "assistant", **_NO_CALL}, _NO_STEP, None)
 
     def part(self, step: Step) -> Response:
         """See `Choice`."""
@@ -225,9 +251,7 @@ class ToolCall(Chat):
 
     def last(self, step: Step, finish_reason: str) -> Response:
         """See `Choice`."""
-        return self._delta({"role": None, **self._NOTHING}, step, self._finish(finish_reason))
-
-    _NOTHING = {"content": None, "function_call": None, "tool_calls": None}  # noqa: RUF012
+        return self._delta({"role": None, **_NO_CALL}, step, self._finish(finish_reason))
 
     @staticmethod
     def _finish(reason: str) -> str:
@@ -238,17 +262,17 @@ class ToolCall(Chat):
         return function, {"id": self._id, "type": "function", "function": dict(function)}
 
 
-def _head(generator: Generator, prefix: str, kind: str, model: str | None) -> Response:
+def _head(engine: Engine, prefix: str, kind: str, model: str | None) -> Response:
     return {
         "id": f"{prefix}{uuid.uuid4()}",
         "object": kind,
         "created": int(time.time()),
-        "model": generator.target.path if model is None else model,
+        "model": engine.target.path if model is None else model,
     }
 
 
-def _piece(generator: Generator, token: int) -> str:
-    return generator.target.piece(token).decode("utf-8", "ignore")
+def _piece(engine: Engine, token: int) -> str:
+    return engine.target.piece(token).decode("utf-8", "ignore")
 
 
 def _join(a: Step, b: Step) -> Step:

@@ -1,0 +1,96 @@
+"""`Llama.create_chat_completion` of llama-cpp-python, on the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ersd.api.chat import Message, apply_chat_template
+from ersd.api.parameters import Parameters, engine_options
+from ersd.api.responses import Chat, Response, ToolCall, answer
+from ersd.api.tools import chosen_function, function_grammar, tools_and_choice
+from ersd.engine import Engine
+from ersd.options import LogitsProcessor
+
+if TYPE_CHECKING:
+    from llama_cpp.llama_grammar import LlamaGrammar
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+__all__ = ["create_chat_completion", "create_chat_completion_openai_v1"]
+
+
+def create_chat_completion(
+    self: Engine,
+    messages: Sequence[Message],
+    functions: Sequence[Mapping[str, Any]] | None = None,
+    function_call: str | Mapping[str, Any] | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    tool_choice: str | Mapping[str, Any] | None = None,
+    temperature: float = 0.2,
+    top_p: float = 0.95,
+    top_k: int = 40,
+    min_p: float = 0.05,
+    typical_p: float = 1.0,
+    stream: bool = False,
+    stop: str | Sequence[str] | None = (),
+    seed: int | None = None,
+    response_format: Mapping[str, Any] | None = None,
+    max_tokens: int | None = None,
+    presence_penalty: float = 0.0,
+    frequency_penalty: float = 0.0,
+    repeat_penalty: float = 1.0,
+    tfs_z: float = 1.0,
+    mirostat_mode: int = 0,
+    mirostat_tau: float = 5.0,
+    mirostat_eta: float = 0.1,
+    model: str | None = None,
+    logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None = None,
+    grammar: str | LlamaGrammar | None = None,
+    logit_bias: Mapping[Any, float] | None = None,
+    logprobs: bool | None = None,
+    top_logprobs: int | None = None,
+    **options: Any,
+) -> Response | Iterator[Response]:
+    """Answers a conversation, like `Llama.create_chat_completion`, with its dictionaries.
+
+    Args:
+        messages: see `Generator.chat`, also for tools.
+        functions, function_call: the older names of tools and tool_choice.
+        tool_choice: a tool that must be called, "auto" or "none"; see `ersd.api.tools`.
+        logprobs: whether tokens have logprobs, each with top_logprobs alternatives.
+        options: options of `Generator.stream`. For the others see `create_completion`.
+
+    Raises:
+        ValueError, TypeError: as `Generator.chat`; or a parameter cannot be honoured.
+    """
+    tools, tool_choice = tools_and_choice(functions, function_call, tools, tool_choice)
+    function = chosen_function(tools, tool_choice)
+    given: Parameters = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
+    given |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    given |= {"typical_p": typical_p, "tfs_z": tfs_z, "mirostat_mode": mirostat_mode}
+    given |= {"repeat_penalty": repeat_penalty, "frequency_penalty": frequency_penalty}
+    given |= {"presence_penalty": presence_penalty, "logit_bias": logit_bias, "grammar": grammar}
+    given |= {"response_format": response_format, "logits_processor": logits_processor}
+    given |= {"logprobs": (top_logprobs or 0) if logprobs else None}
+    choice = Chat(self, model)
+    if function is not None:
+        given["grammar"] = function_grammar(function, grammar, response_format)
+        choice = ToolCall(self, model, function["name"])
+    prompt = apply_chat_template(self, messages, tools=tools, tool_choice=tool_choice)
+    return answer(self, prompt, engine_options(given, options), choice, stream)
+
+
+def create_chat_completion_openai_v1(
+    self: Engine, *args: Any, **kwargs: Any
+) -> ChatCompletion | Iterator[ChatCompletionChunk]:
+    """Answers like `create_chat_completion`, with objects of the package openai.
+
+    Raises:
+        ImportError: openai is not installed.
+    """
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+    response = create_chat_completion(self, *args, **kwargs)
+    if isinstance(response, dict):
+        return ChatCompletion(**response)
+    return (ChatCompletionChunk(**chunk) for chunk in response)

@@ -1,0 +1,91 @@
+"""Between the core's profile of a pair and the plain one that files hold."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ersd import _core
+from ersd import profile as profiles
+from ersd.profile import PairKey, Profile
+
+__all__ = ["COST_WIDTHS", "CostFile", "from_plain", "restore_file", "to_plain"]
+
+COST_WIDTHS: list[int] = _core.CostCurve.widths  # tokens of a call, for each entry of target_ms
+
+
+def to_plain(known: _core.Profile) -> Profile:
+    """Returns the core's profile as plain data."""
+    return Profile(
+        known.target.points,
+        known.draft.points,
+        list(known.ranks.weights),
+        list(known.margins.coefficients),
+        [list(row) for row in known.margins.information],
+        *known.correction.state(),
+    )
+
+
+def from_plain(profile: Profile) -> _core.Profile:
+    """Returns a profile for the core. Raises ValueError or TypeError for impossible numbers."""
+    known = _core.Profile()
+    target, draft = _core.CostCurve(), _core.CostCurve()
+    target.set(profile.target_ms)
+    draft.set(profile.draft_ms)
+    known.target, known.draft = target, draft
+    known.ranks = _core.RankHistogram(profile.rank_weights)
+    known.margins = _core.MarginModel(profile.margin_coefficients, profile.margin_information)
+    correction = _core.Correction()
+    correction.restore(
+        profile.correction_before,
+        profile.correction_token,
+        profile.correction_bias,
+        profile.correction_squares,
+    )
+    known.correction = correction
+    return known
+
+
+def restore_file(
+    core: _core.Generator, key: PairKey | None, profile: str | os.PathLike[str] | bool
+) -> None:
+    """Lets a new core start from a file.
+
+    Args:
+        core: knows nothing of its pair.
+        key: identifies the pair; None if there is no draft, so that there is nothing to restore.
+        profile: a file; True for the one in the cache folder, if it exists; False for none.
+
+    Raises:
+        FileNotFoundError, ValueError: as `profiles.load`, for a file that was named.
+    """
+    if key is None:
+        return
+    if not isinstance(profile, bool):
+        core.restore(profiles.load(profile, key, from_plain))
+    elif profile and key.path.exists():
+        # A file in the cache folder that cannot be used, such as one of an older version, is
+        # ignored here and written again later.
+        with contextlib.suppress(ValueError, OSError):
+            core.restore(profiles.load(key.path, key, from_plain))
+
+
+class CostFile:
+    """Writes the costs of calls to the cache folder, once, after they have been measured."""
+
+    def __init__(self, core: _core.Generator, key: PairKey | None) -> None:
+        """key: identifies the pair; None for costs that are not to be written."""
+        self._core = core
+        self._key = None if core.measured else key
+
+    def write_if_measured(self) -> None:
+        """Writes the costs beside what the file holds already, if they are measured by now."""
+        if self._key is None or not self._core.measured:
+            return
+        key, self._key = self._key, None
+        kept, known = _core.Profile(), self._core.profile()
+        with contextlib.suppress(ValueError, OSError):
+            kept = profiles.load(key.path, key, from_plain)
+        kept.target, kept.draft = known.target, known.draft
+        with contextlib.suppress(OSError):  # the folder may be read-only
+            profiles.save(to_plain(kept), key.path, key)

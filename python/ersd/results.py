@@ -1,0 +1,170 @@
+"""What the engine returns: steps, results and their statistics, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Forecast", "Position", "Result", "Stats", "Step", "TokenLogprob"]
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """The log-probability of one token of the answer.
+
+    It is the log-softmax of the target's own logits, before any option changes them.
+
+    Attributes:
+        token: the token.
+        logprob: its log-probability.
+        top: the most probable tokens at this position with their log-probabilities, the most
+            probable first; as many as the option `logprobs` asks for.
+    """
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts and times of one generation. Times are in milliseconds.
+
+    Attributes:
+        generated: tokens of the answer.
+        target_calls: calls of the target after the prompt.
+        draft_calls: calls of the draft after the prompt.
+        drafted: drafted tokens, which are tree nodes without the roots.
+        accepted: drafted tokens that are tokens of the answer.
+        tokens_per_call: generated / target_calls; 1 without a draft.
+        acceptance_rate: accepted / drafted.
+        acceptance_histogram: ``[n]`` counts target calls that accepted n drafted tokens.
+        rank_histogram: ``[r]`` counts verified positions whose token was the (r+1)-th in the
+            draft's order; i64[65], 64 ranks and one entry for all later ranks.
+        nodes_histogram: ``[k]`` counts target calls that checked k drafted tokens.
+        expected_tokens: the sum of the expected tokens of all target calls, to compare with
+            generated. It is 0 for rejection sampling, and until the costs of calls are measured,
+            which ``draft_nodes="auto"`` does.
+        expected_ms: the sum of the expected times of all calls, to compare with total_ms -
+            prefill_ms. It is 0 where expected_tokens is 0.
+        target_tokens: tokens that the target computed, the prompt included.
+        draft_tokens: tokens that the draft computed, the prompt included.
+        cached_tokens: prompt tokens that were not read, because the target's cache held them.
+        prefill_ms: time to read the prompt with both models. The first use of
+            ``draft_nodes="auto"`` also measures the costs of calls in this time.
+        draft_ms: time of the draft's calls.
+        target_ms: time of the target's calls.
+        race_ms: time of the races of both models, truncation included.
+        total_ms: time of everything, from the prompt on.
+        tokens_per_second: generated tokens per second, without the time of the prompt.
+    """
+
+    generated: int
+    target_calls: int
+    draft_calls: int
+    drafted: int
+    accepted: int
+    tokens_per_call: float
+    acceptance_rate: float
+    acceptance_histogram: list[int]
+    rank_histogram: list[int]
+    nodes_histogram: list[int]
+    expected_tokens: float
+    expected_ms: float
+    target_tokens: int
+    draft_tokens: int
+    cached_tokens: int
+    prefill_ms: float
+    draft_ms: float
+    target_ms: float
+    race_ms: float
+    total_ms: float
+    tokens_per_second: float
+
+    def __str__(self) -> str:
+        """One line with the number of tokens, the speed, and the tokens per target call."""
+        return (
+            f"{self.generated} tokens, {self.tokens_per_second:.1f} tokens/s, "
+            f"{self.tokens_per_call:.2f} tokens per target call"
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """The outcome of one target call.
+
+    Attributes:
+        text: the text that became certain. The texts of all steps, joined, are the answer.
+        tokens: the tokens of this step that belong to the answer.
+        n_accepted: how many of these tokens were drafted.
+        logprobs: one entry per token; None unless the option `logprobs` is given.
+    """
+
+    text: str
+    tokens: list[int]
+    n_accepted: int
+    logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished generation.
+
+    Attributes:
+        text: the answer; it ends before a stop string or an end token.
+        tokens: the token ids of the answer, without the end token. Of a stop string, the tokens up
+            to the one that completes it are included.
+        finish_reason: "stop" after an end token or a stop string, "length" when max_tokens or the
+            end of the context is reached.
+        seed: the seed that gives this answer again.
+        stats: counts and times.
+        logprobs: one entry per token; None unless the option `logprobs` is given.
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+    seed: int
+    stats: Stats
+    logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """One position of a text, as `Generator.ranks` yields it.
+
+    Attributes:
+        token: the token that the target emitted.
+        rank: the index of this token in the order in which the draft's tokens are tried; 0 is the
+            first, and 256 stands for all later ones.
+        target_logits: the target's logits, f32[n_vocab]; None unless asked for.
+        draft_logits: the draft's logits, f32[n], where n is the smaller of both vocabularies; None
+            unless asked for.
+    """
+
+    token: int
+    rank: int
+    target_logits: npt.NDArray[np.float32] | None = None
+    draft_logits: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The expected outcome of target calls that check k drafted tokens.
+
+    Attributes:
+        draft_nodes: k; 0 is plain decoding.
+        tokens_per_call: expected tokens per target call.
+        ms_per_call: expected milliseconds per target call, the draft's calls included.
+    """
+
+    draft_nodes: int
+    tokens_per_call: float
+    ms_per_call: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Expected tokens per second."""
+        return 1000 * self.tokens_per_call / self.ms_per_call
