@@ -12,6 +12,8 @@ import tiny
 from ersd import Generator
 from llama_answers import GREEDY, TALK, drafting, llama, same, shape, shapes
 
+pytestmark = pytest.mark.no_sanitizer
+
 USER_DETAIL = {
     "type": "object",
     "title": "UserDetail",

@@ -125,9 +125,7 @@ def test_conversations(path: Path) -> None:
 
 @pytest.mark.parametrize("n_strategies", [1, pytest.param(4, marks=pytest.mark.grid)])
 @pytest.mark.parametrize("name", NAMES)
-def test_no_draft_changes_tokens_or_logprobs(
-    pair: Generator, name: str, n_strategies: int
-) -> None:
+def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str, n_strategies: int) -> None:
     """Drafts change no token and no log-probability, whatever the options are.
 
     Calls have up to three tokens, for which Q4_K_M gives the same bits as for one.

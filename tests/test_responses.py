@@ -13,6 +13,8 @@ from ersd import Generator, Step, TokenLogprob
 from ersd.api.responses import Chat, Text
 from llama_answers import GREEDY, TALK, close, drafting, llama
 
+pytestmark = pytest.mark.no_sanitizer
+
 
 @pytest.fixture(scope="module")
 def ours(target: Path) -> Generator:

@@ -118,6 +118,7 @@ def test_ctrl_c_stops_and_the_generator_stays_usable(
     assert big.generate("a", max_tokens=30, seed=6, **FULL).tokens == expected
 
 
+@pytest.mark.no_sanitizer
 def test_memory_is_flat(generator: Generator) -> None:
     """500 generations, some of them abandoned, do not make the process larger."""
 

@@ -18,7 +18,15 @@ import numpy.typing as npt
 
 from ersd.engine import TreeShape, batch_shape, optimal_shape, sequence_shape
 from ersd.engine import expected_tokens as _expected_tokens
-from ersd.rank_distributions import Array, distribution, ersd_acceptance, ersd_ranks, gsd_ranks, overlap, pair
+from ersd.rank_distributions import (
+    Array,
+    distribution,
+    ersd_acceptance,
+    ersd_ranks,
+    gsd_ranks,
+    overlap,
+    pair,
+)
 
 __all__ = [
     "TreeShape",
