@@ -33,8 +33,10 @@
 #include "ersd/learning/correction.h"       // a draft that corrects itself
 #include "ersd/learning/cost.h"             // what calls cost by their width
 #include "ersd/learning/controller.h"       // how many tokens to draft
+#include "ersd/learning/path_threshold.h"   // how probable paths of grown trees must be
 #include "ersd/learning/profile.h"          // what is kept of a pair of models
 
+#include "ersd/draft/draft_rows.h"          // the draft's logits at the nodes of a tree
 #include "ersd/draft/drafter.h"             // draft model to tree
 
 #include "ersd/decode/options.h"            // what a caller can ask of a generation

@@ -79,7 +79,7 @@ void bind_llama(nb::module_& m) {
                 model, options.processors, n_prompt, static_cast<int32_t>(history.size()));
             const DraftTree tree(history.back());
             const std::span<const Token> committed(history.data(), history.size() - 1);
-            auto shaped = processors.target(committed, tree, 0, view(row));
+            auto shaped = processors.process_target(committed, tree, 0, view(row));
             FilteredRace race;
             if (const Allowed allowed = processors.allowed(committed, tree, 0))
               shaped = race.mask(shaped, allowed);
