@@ -21,13 +21,10 @@ namespace {
 
 using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-}  // namespace
-
-void bind_learning(nb::module_& m) {
+void bind_margins(nb::module_& m) {
   nb::class_<MarginModel>(
       m, "MarginModel",
-      "Race margins: the probability that the target's token is the r-th of the "
-      "draft's arrivals.")
+      "Race margins: the probability that the target's token is the r-th of the draft's arrivals.")
       .def(nb::init<>())
       .def_prop_ro_static("n_arrivals", [](nb::handle) { return MarginModel::kArrivals; })
       .def(nb::init<const MarginModel::Coefficients&, const MarginModel::Matrix&>(),
@@ -56,7 +53,9 @@ void bind_learning(nb::module_& m) {
           },
           "race"_a, "logits"_a, "options"_a, "clock"_a, "rank"_a,
           "Learns that the target's token was the arrival of this rank.");
+}
 
+void bind_correction(nb::module_& m) {
   nb::class_<Correction>(m, "Correction",
                          "Biases that a draft adds to its logits to correct itself.")
       .def(nb::init<>())
@@ -89,9 +88,9 @@ void bind_learning(nb::module_& m) {
             return std::tuple(array(std::move(before)), array(std::move(token)),
                               array(std::move(bias)), array(std::move(squares)));
           },
-          "All entries as arrays (before, token, bias, squares), i32 and f32[n_entries], ordered "
-          "by "
-          "the token before and the token; before is -1 for any token.")
+          "All entries as arrays (before, token, bias, squares), i32 and f32[n_entries], by the "
+          "token "
+          "before and the token; before is -1 for any token.")
       .def(
           "restore",
           [](Correction& c, const Tokens& before, const Tokens& token, const Floats& bias,
@@ -108,13 +107,15 @@ void bind_learning(nb::module_& m) {
           },
           "before"_a, "token"_a, "bias"_a, "squares"_a,
           "Replaces all entries by those of a state().");
+}
 
+void bind_histogram(nb::module_& m) {
   nb::class_<RankHistogram>(m, "RankHistogram",
                             "How often the target's token was the r-th of the draft's order.")
       .def(nb::init<>())
       .def(nb::init<const RankHistogram::Weights&>(), "weights"_a)
       .def_prop_ro("weights", &RankHistogram::weights)
-      .def("learn", &RankHistogram::learn, "rank"_a)
+      .def("learn", &RankHistogram::learn, "rank"_a, "Counts one verified position.")
       .def(
           "probabilities",
           [](const RankHistogram& h) {
@@ -122,24 +123,28 @@ void bind_learning(nb::module_& m) {
             return array(std::vector<double>(p.begin(), p.end()));
           },
           "P(rank = r), f64[65]; the last entry is that of all later ranks.");
+}
 
+void bind_cost(nb::module_& m) {
   nb::class_<CostCurve>(m, "CostCurve",
                         "Milliseconds of a call by its width, the number of tokens.")
       .def(nb::init<>())
       .def_prop_ro_static("widths", [](nb::handle) { return CostCurve::kWidths; })
       .def_prop_ro("points", &CostCurve::points)
       .def("set", &CostCurve::set, "ms"_a)
-      .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a)
-      .def("learn", &CostCurve::learn, "n"_a, "ms"_a)
-      .def("__call__", &CostCurve::operator(), "n"_a);
+      .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a,
+           "Measures calls on an empty cache for about budget_ms.")
+      .def("learn", &CostCurve::learn, "n"_a, "ms"_a, "Learns from a call with n tokens.")
+      .def("__call__", &CostCurve::operator(), "n"_a,
+           "Expected milliseconds of a call with n tokens.");
+}
 
+void bind_controller(nb::module_& m) {
   nb::class_<Controller::Plan>(m, "Plan", "k of the next call, and its expected tokens and time.")
       .def_ro("nodes", &Controller::Plan::nodes)
       .def_ro("tokens", &Controller::Plan::tokens)
       .def_ro("ms", &Controller::Plan::ms);
-  nb::class_<Controller>(m, "Controller",
-                         "Chooses how many nodes to draft; here those of the optimal "
-                         "tree.")
+  nb::class_<Controller>(m, "Controller", "Chooses how many nodes of the optimal tree to draft.")
       .def(nb::init<>())
       .def(
           "plan",
@@ -152,13 +157,15 @@ void bind_learning(nb::module_& m) {
                 },
                 ranks, {target, draft}, n_missing);
           },
-          "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64)
+          "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64,
+          "The plan of the next call. ranks: P(rank = r); target, draft: cost curves; n_missing: "
+          "tokens that the draft must read before it can draft.")
       .def(
           "plan_fixed",
           [](Controller& c, const TreeShape& shape, const std::vector<double>& ranks,
              const CostCurve& target,
              const CostCurve& draft) { return c.plan_fixed(shape, ranks, {target, draft}); },
-          "shape"_a, "ranks"_a, "target"_a, "draft"_a)
+          "shape"_a, "ranks"_a, "target"_a, "draft"_a, "The plan of a given shape.")
       .def(
           "forecast",
           [](Controller& c, const std::vector<double>& ranks, const CostCurve& target,
@@ -168,19 +175,25 @@ void bind_learning(nb::module_& m) {
                 [&](int32_t k) -> const TreeShape& { return shapes.build_optimal(ranks, k, 64); },
                 ranks, {target, draft});
           },
-          "ranks"_a, "target"_a, "draft"_a)
-      .def("learn", &Controller::learn, "n_accepted"_a, "ms"_a)
-      .def("replan", &Controller::replan);
+          "ranks"_a, "target"_a, "draft"_a, "The plans of a plain call and of each k.")
+      .def("learn", &Controller::learn, "n_accepted"_a, "ms"_a,
+           "Learns from a call that followed the last plan.")
+      .def("replan", &Controller::replan, "Makes the next plan() choose anew.");
+}
 
+void bind_path_threshold(nb::module_& m) {
   nb::class_<PathThreshold>(m, "PathThreshold",
                             "How probable a node's path must be so that trees have k nodes on "
                             "average.")
       .def(nb::init<>())
       .def("set_nodes", &PathThreshold::set_nodes, "k"_a)
-      .def("learn", &PathThreshold::learn, "n_nodes"_a)
+      .def("learn", &PathThreshold::learn, "n_nodes"_a,
+           "Learns from the number of nodes of a tree that was grown with this threshold.")
       .def("reset", &PathThreshold::reset)
       .def_prop_ro("value", &PathThreshold::value);
+}
 
+void bind_profile(nb::module_& m) {
   nb::class_<Profile>(m, "Profile", "What is known about a pair of models; see ersd.profile.")
       .def(nb::init<>())
       .def_rw("target", &Profile::target)
@@ -194,4 +207,16 @@ void bind_learning(nb::module_& m) {
       .def_prop_rw(
           "correction", [](const Profile& p) { return p.knowledge.correction; },
           [](Profile& p, const Correction& correction) { p.knowledge.correction = correction; });
+}
+
+}  // namespace
+
+void bind_learning(nb::module_& m) {
+  bind_margins(m);
+  bind_correction(m);
+  bind_histogram(m);
+  bind_cost(m);
+  bind_controller(m);
+  bind_path_threshold(m);
+  bind_profile(m);
 }

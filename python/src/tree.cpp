@@ -11,7 +11,9 @@ namespace nb = nanobind;
 using namespace nb::literals;
 using namespace ersd;
 
-void bind_tree(nb::module_& m) {
+namespace {
+
+void bind_shapes(nb::module_& m) {
   nb::class_<TreeShape>(
       m, "TreeShape",
       "A draft tree of ranks instead of tokens: parent, rank and depth of each node, i32[k + 1]. "
@@ -46,7 +48,9 @@ void bind_tree(nb::module_& m) {
       },
       "shape"_a, "probabilities"_a,
       "Expected tokens per target call if ranks are i.i.d. with these probabilities.");
+}
 
+void bind_draft_tree(nb::module_& m) {
   nb::class_<DraftTree>(
       m, "DraftTree",
       "A tree of tokens as flat arrays in topological order. Node 0, the root, is the "
@@ -63,7 +67,9 @@ void bind_tree(nb::module_& m) {
       .def_prop_ro("parents", [](const DraftTree& t) {
         return std::vector<int32_t>(t.parents().begin(), t.parents().end());
       });
+}
 
+void bind_lay_out(nb::module_& m) {
   m.def(
       "lay_out",
       [](const DraftTree& tree, const std::vector<Token>& history, int32_t max_sequences) {
@@ -78,4 +84,12 @@ void bind_tree(nb::module_& m) {
       "tree"_a, "history"_a = std::vector<Token>{}, "max_sequences"_a = kMaxDraftNodes,
       "The batch of a whole tree after the history: tokens, positions, and the sequences of each "
       "row.");
+}
+
+}  // namespace
+
+void bind_tree(nb::module_& m) {
+  bind_shapes(m);
+  bind_draft_tree(m);
+  bind_lay_out(m);
 }

@@ -13,7 +13,9 @@ namespace nb = nanobind;
 using namespace nb::literals;
 using namespace ersd;
 
-void bind_verify(nb::module_& m) {
+namespace {
+
+void bind_filtered_race(nb::module_& m) {
   nb::class_<FilteredRace>(m, "FilteredRace", "Races among the tokens that a filter allows.")
       .def(nb::init<>())
       .def(
@@ -32,7 +34,9 @@ void bind_verify(nb::module_& m) {
           "logits"_a, "options"_a, "clock"_a, "allowed"_a,
           "The winner among the allowed tokens, and how many tokens were asked about. allowed: "
           "bool[n_vocab].");
+}
 
+void bind_coupling(nb::module_& m) {
   nb::class_<Coupling>(m, "Coupling",
                        "A method: in which order the draft's tokens are tried at a position, and "
                        "which token the target emits there.")
@@ -61,7 +65,9 @@ void bind_verify(nb::module_& m) {
           "The target's token at a position and its rank in the draft's order: 256 for all later "
           "tokens, -1 without a draft. target, draft: logits, f32[n_vocab] and f32[n_draft_vocab]; "
           "an empty draft is none.");
+}
 
+void bind_verification(nb::module_& m) {
   m.def(
       "verify",
       [](TableModel& model, const std::vector<Token>& history, const DraftTree& tree,
@@ -81,4 +87,12 @@ void bind_verify(nb::module_& m) {
       "model"_a, "history"_a, "tree"_a, "options"_a, "seed"_a,
       "The accepted nodes and the emitted tokens of one target call. The tree's root follows the "
       "history, i32[n].");
+}
+
+}  // namespace
+
+void bind_verify(nb::module_& m) {
+  bind_filtered_race(m);
+  bind_coupling(m);
+  bind_verification(m);
 }

@@ -74,7 +74,7 @@ std::span<const Token> Decoder::step(int32_t limit) {
     learn();
     commit();
   }
-  if (plans()) learn_cost(k, limit, ms);
+  if (plans()) learn_from_plan(k, limit, ms);
   return verified_.emitted;
 }
 
@@ -183,9 +183,9 @@ void Decoder::commit() {
   stats_.accepted += static_cast<int64_t>(n_accepted);
 }
 
-// Learns from a step that took so many milliseconds. The end of an answer may have made the tree
-// smaller than planned; then nothing is learnt.
-void Decoder::learn_cost(int32_t k, int32_t limit, double ms) {
+// Counts what was expected of a step, and learns from it. The end of an answer may have made the
+// tree smaller than planned; then nothing is learnt.
+void Decoder::learn_from_plan(int32_t k, int32_t limit, double ms) {
   stats_.expected_tokens += controller_.last_plan().tokens;
   stats_.expected_ms += controller_.last_plan().ms;
   if (limit > k) controller_.learn(static_cast<int32_t>(verified_.path.size()) - 1, ms);

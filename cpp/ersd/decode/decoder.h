@@ -70,7 +70,7 @@ class Decoder {
   // Forgets what earlier generations taught about the draft.
   void forget();
 
-  // What is known about the pair, and the way back from it. All three need a draft.
+  // The profile is what is known about the pair; restore() replaces it. All three need a draft.
   bool measured() const { return cost_.measured(); }  // whether the costs of calls are known
   Profile profile() const {
     return {cost_, drafter_->cost(), knowledge_[static_cast<size_t>(Method::kErsd)]};
@@ -118,7 +118,7 @@ class Decoder {
   void verify_tree();
   void learn();
   void commit();
-  void learn_cost(int32_t k, int32_t limit, double ms);
+  void learn_from_plan(int32_t k, int32_t limit, double ms);
 
   LanguageModel& target_;
   std::unique_ptr<Drafter> drafter_;
@@ -128,7 +128,7 @@ class Decoder {
   Stats stats_;
 
   std::array<DraftKnowledge, kMethodCount> knowledge_;  // by method
-  CostCurve cost_;                                      // of the target
+  CostCurve cost_;                                      // what the target's calls cost
   Controller controller_;
   RankHistogram::Weights ranks_{};  // P(rank = r) when the next call was planned
 

@@ -18,7 +18,7 @@ class DraftRows {
   void reserve(size_t n_nodes, size_t n_arrivals);
 
   // Adds a node's row, a copy of the first n_vocab logits, and returns it for changes in place.
-  // Both functions make earlier spans of rows invalid.
+  // Earlier spans of rows become invalid here and in add_processed().
   std::span<float> add(int32_t node, std::span<const float> logits);
 
   // Copies a node's row for logits processors, and returns the copy for changes in place.

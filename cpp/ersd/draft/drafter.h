@@ -33,7 +33,7 @@ class Drafter {
   struct Growth {
     int32_t k;          // average number of nodes; a tree has at most 4 k
     int32_t max_depth;  // no node is deeper than this
-    // A level is drafted only if it promises as many tokens per millisecond; 0 drafts every level.
+    // A level is drafted only if it promises at least this many tokens per millisecond.
     double min_tokens_per_ms;
   };
 

@@ -62,7 +62,7 @@ class Controller {
  private:
   // The fastest way to draft.
   struct Choice {
-    Plan plan, estimate;     // calibrated, and as the ranks and cost curves say
+    Plan plan, estimate;     // after and before calibration
     double speed = 0;        // tokens per millisecond of the plan; 0 if nothing can be drafted
     double speed_limit = 0;  // tokens per millisecond of a draft that is always right
   };
@@ -71,7 +71,7 @@ class Controller {
   Plan estimate(const TreeShape& shape, std::span<const double> ranks, const Costs& costs);
   Plan calibrated(const Plan& estimate) const;
 
-  Plan plan_, estimate_;          // the last plan, calibrated and not calibrated
+  Plan plan_, estimate_;          // the last plan after and before calibration
   std::vector<double> path_;      // working memory
   int32_t calls_left_ = 0;        // calls for which the plan still holds
   bool is_probing_ = false;       // whether the plan drafts although that is not expected to pay

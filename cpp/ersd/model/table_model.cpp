@@ -16,7 +16,7 @@ constexpr int kUnusedBits = 20;  // the lowest bits of the hash are the least mi
 TableModel::TableModel(std::vector<float> table, int32_t n_vocab, int32_t n_ctx)
     : table_(std::move(table)), n_vocab_(n_vocab), n_ctx_(n_ctx) {
   if (n_vocab <= 0 || table_.empty() || table_.size() % static_cast<size_t>(n_vocab) != 0)
-    throw std::invalid_argument("TableModel: expected a table of shape [n_rows, n_vocab], got " +
+    throw std::invalid_argument("TableModel: table must have the shape [n_rows, n_vocab], got " +
                                 std::to_string(table_.size()) +
                                 " numbers for n_vocab = " + std::to_string(n_vocab));
 }

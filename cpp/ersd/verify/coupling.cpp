@@ -8,8 +8,8 @@
 namespace ersd {
 namespace {
 
-// How many tokens of the draft's order a filter is asked about in one round, and in how many rounds:
-// other tokens take the places of the refused ones.
+// How many tokens of the draft's order a filter is asked about in one round, and in how many
+// rounds: other tokens take the places of the refused ones.
 constexpr size_t kFirstArrivals = 16;
 constexpr int kRounds = 3;
 
