@@ -1,8 +1,8 @@
-"""What a draft's self-correction and the model of race margins are worth: first acceptance, nats per position, calibration.
+"""What self-correction and race margins are worth: first acceptance, nats and calibration.
 
-python bench/learning.py [--prompts FILE] [--count 100] [-n 128] [--temp 1.0] [-md DRAFT] [-t THREADS]
+python bench/learning.py [--prompts FILE] [--count 100] [-n 128] [--temp 1.0] [-md DRAFT]
 
-Both models run once for each token of plain texts; every figure is that of the same positions.
+Both models run once for each token of plain texts, so all figures are those of the same positions.
 """
 
 from __future__ import annotations
@@ -36,37 +36,38 @@ M = MarginModel.n_arrivals
 
 @dataclass
 class Positions:
-    """What was seen at each position, the draft corrected or not."""
+    """What was seen at each position.
 
-    rank: list[int] = field(
-        default_factory=list
-    )  # of the target's token among the draft's arrivals, M for later
-    hits: list[Array] = field(default_factory=list)  # predicted for the arrivals
-    nats: list[float] = field(
-        default_factory=list
-    )  # -log of the probability predicted for what came
-    shipped_nats: list[float] = field(
-        default_factory=list
-    )  # the same by coefficients that do not learn
-    histogram_nats: list[float] = field(
-        default_factory=list
-    )  # the same by the learnt histogram of ranks
-    features: list[Array] = field(default_factory=list)  # f64[M + 1, n_features], see features()
+    Attributes:
+        rank: the rank of the target's token among the draft's arrivals, M for all later ranks.
+        hits: the predicted probability of each arrival, f64[n].
+        nats: -log of the probability that was predicted for the target's token.
+        shipped_nats: nats by the shipped coefficients, which do not learn.
+        histogram_nats: nats by the histogram of ranks, which learns.
+        features: f64[M + 1, n_features], see Observer.features().
+    """
+
+    rank: list[int] = field(default_factory=list)
+    hits: list[Array] = field(default_factory=list)
+    nats: list[float] = field(default_factory=list)
+    shipped_nats: list[float] = field(default_factory=list)
+    histogram_nats: list[float] = field(default_factory=list)
+    features: list[Array] = field(default_factory=list)
 
 
 @dataclass
 class Observer:
-    """Learns along the texts as a decoder does."""
+    """Learns along the texts, as a decoder does."""
 
     temperature: float
     correction: Correction | None
     positions: Positions = field(default_factory=Positions)
 
     def __post_init__(self) -> None:
-        """Begin with what ships."""
+        """Begin with the models that ship with the package."""
         self.race, self.options = Race(), SamplingOptions(self.temperature, 0, 1.0, 0.0)
         self.margins, self.shipped, self.histogram = MarginModel(), MarginModel(), RankHistogram()
-        self.recent = 0.6  # first acceptance of late
+        self.recent = 0.6  # recent share of positions whose token was the first arrival
 
     def observe(
         self,
@@ -76,7 +77,7 @@ class Observer:
         token: int,
         clock: Clock,
     ) -> None:
-        """One position: predict, see what came, learn."""
+        """Predict one position, record what came, and learn."""
         row = self.correction.apply(before, draft) if self.correction else draft
         tokens, scores = self.race.arrivals(row, self.options, clock, M)
         rank = int(np.argmax(tokens == token)) if token in tokens else M
@@ -98,7 +99,7 @@ class Observer:
     def features(
         self, scores: Array, logits: npt.NDArray[np.float32], row: npt.NDArray[np.float32]
     ) -> Array:
-        """Of each arrival and of all later ones: those of the model (margins.h), then what might be added to it."""
+        """Features of each arrival and of all later ones: the model's (margins.h) and others."""
         entropy = theory.entropy(theory.softmax(row, self.temperature))
         gap = self.temperature * (np.append(scores, scores[-1]) - scores[0])
         logit_gap = np.append(logits - logits[0], 0) / self.temperature
@@ -118,9 +119,12 @@ class Observer:
 
 
 def fitted_nats(x: Array, rank: npt.NDArray[np.int64], columns: list[int]) -> float:
-    """Nats per position of a conditional logit: each half of the positions by the fit to the other.
+    """Nats per position of a conditional logit; each half is predicted by the fit to the other.
 
-    x: f64[n, M + 1, n_features], of which some columns are used.
+    Args:
+        x: f64[n, M + 1, n_features].
+        rank: i64[n], M for all later ranks.
+        columns: the features that are used.
     """
     x, n = x[:, :, columns], len(rank)
 
@@ -141,14 +145,13 @@ def fitted_nats(x: Array, rank: npt.NDArray[np.int64], columns: list[int]) -> fl
 
 
 def report(name: str, positions: Positions) -> None:
-    """Print what was seen."""
+    """Print first acceptance, nats per position and calibration."""
     rank, half = np.array(positions.rank), len(positions.rank) // 2
     print(f"\n### {name}: {len(rank)} positions\n")
     for part, ranks in (("all", rank), ("second half", rank[half:])):
         share = np.mean(ranks == 0)
-        print(
-            f"first acceptance, {part}: {share:.4f} ± {np.sqrt(share * (1 - share) / len(ranks)):.4f}"
-        )
+        error = np.sqrt(share * (1 - share) / len(ranks))
+        print(f"first acceptance, {part}: {share:.4f} ± {error:.4f}")
     print("\n| nats per position | |\n| --- | ---: |")
     for label, nats in (
         ("histogram of ranks, learning", positions.histogram_nats),
@@ -156,8 +159,15 @@ def report(name: str, positions: Positions) -> None:
         ("margins, learning", positions.nats),
     ):
         print(f"| {label} | {np.mean(nats):.4f} |")
-    x = np.array([f for f in positions.features if len(f) == M + 1])
-    kept = rank[[len(f) == M + 1 for f in positions.features]]
+    report_fits(positions)
+    report_calibration(positions)
+
+
+def report_fits(positions: Positions) -> None:
+    """Print the nats of conditional logits with fewer and more features than the model's."""
+    whole = [len(features) == M + 1 for features in positions.features]
+    x = np.array([f for f, is_whole in zip(positions.features, whole, strict=True) if is_whole])
+    rank = np.array(positions.rank)[whole]
     model = [0, 1, 2, 3, 4]
     sets = {
         "fit: score gap, later": [0, 4],
@@ -169,24 +179,31 @@ def report(name: str, positions: Positions) -> None:
         "the model and score gap x recent acceptance": [*model, 8],
     }
     for label, columns in sets.items():
-        print(f"| {label} | {fitted_nats(x, kept, columns):.4f} |")
+        print(f"| {label} | {fitted_nats(x, rank, columns):.4f} |")
+
+
+def report_calibration(positions: Positions) -> None:
+    """Print how often arrivals won whose predicted probability was in each tenth."""
     hits = np.concatenate(positions.hits)
     came = np.concatenate(
-        [np.arange(len(h)) == r for h, r in zip(positions.hits, rank, strict=True)]
+        [np.arange(len(h)) == rank for h, rank in zip(positions.hits, positions.rank, strict=True)]
     )
-    print(
-        "\n| predicted hit | number | mean prediction | came | difference |\n| --- | ---: | ---: | ---: | ---: |"
-    )
+    print("\n| predicted hit | number | mean prediction | came | difference |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for low in np.arange(10) / 10:
         there = (hits >= low) & (hits < low + 0.1 if low < 0.9 else hits <= 1)
         mean, share = hits[there].mean(), came[there].mean()
         print(
-            f"| {low:.1f} to {low + 0.1:.1f} | {there.sum()} | {mean:.3f} | {share:.3f} | {share - mean:+.3f} |"
+            f"| {low:.1f} to {low + 0.1:.1f} | {there.sum()} | {mean:.3f} | {share:.3f} "
+            f"| {share - mean:+.3f} |"
         )
 
 
 def static_trees(ranks: dict[str, list[list[int]]], k: int) -> None:
-    """Print what chains and trees of k nodes give on texts whose positions have these ranks; the tree is the best for all of them."""
+    """Print what chains and trees of k nodes give on texts whose positions have these ranks.
+
+    The tree is the optimal one for all positions together.
+    """
     print(f"\n| tokens per target call, k = {k} | chain | tree |\n| --- | ---: | ---: |")
     for method, texts in ranks.items():
         counts = np.bincount(np.minimum(np.concatenate(texts), 256), minlength=257)[:256]
@@ -199,8 +216,45 @@ def static_trees(ranks: dict[str, list[list[int]]], k: int) -> None:
         print(f"| {method} | {' | '.join(cells)} |")
 
 
-def main() -> None:
-    """Print a report."""
+class Recorder:
+    """The ranks of each method, and what observers see, on the positions of plain texts."""
+
+    def __init__(self, temperature: float) -> None:
+        """Begin with nothing recorded."""
+        self.temperature = temperature
+        self.observers = {
+            "without self-correction": Observer(temperature, None),
+            "with self-correction": Observer(temperature, Correction()),
+        }
+        self.ranks: dict[str, list[list[int]]] = {
+            method: [] for method in ("ersd", "gsd", "gsd_iid", "match")
+        }
+
+    def record(self, generator: Generator, prompt: str, max_tokens: int, seed: int) -> None:
+        """Record the positions of one answer."""
+        tokens = generator.tokenize(generator.target.chat_prompt(prompt))
+        couplings = {
+            method: Coupling(method, SamplingOptions(self.temperature, 0, 1.0, 0.0), seed)
+            for method in self.ranks
+        }
+        for texts in self.ranks.values():
+            texts.append([])
+        for position in generator.ranks(
+            tokens, max_tokens=max_tokens, temperature=self.temperature, seed=seed, logits=True
+        ):
+            target, draft = position.target_logits, position.draft_logits
+            assert target is not None
+            assert draft is not None
+            clock = Clock(seed, len(tokens))
+            for observer in self.observers.values():
+                observer.observe(tokens[-1], target, draft, position.token, clock)
+            for method, coupling in couplings.items():
+                self.ranks[method][-1].append(coupling.sample(target, draft, len(tokens))[1])
+            tokens.append(position.token)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description="first acceptance, nats per position and calibration along plain texts"
     )
@@ -213,48 +267,24 @@ def main() -> None:
     parser.add_argument("--temp", type=float, default=1.0)
     parser.add_argument("-md", "--model-draft", type=Path, default=models.twin())
     parser.add_argument("-t", "--threads", type=int, default=None)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print a report."""
+    args = arguments()
     generator = Generator(
         models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False
     )
-    observers = {
-        "without self-correction": Observer(args.temp, None),
-        "with self-correction": Observer(args.temp, Correction()),
-    }
-    ranks: dict[str, list[list[int]]] = {
-        method: [] for method in ("ersd", "gsd", "gsd_iid", "match")
-    }
-    for i, text in enumerate(read_prompts(args.prompts)[: args.count]):
-        tokens = generator.tokenize(generator.target.chat_prompt(text))
-        couplings = {
-            method: Coupling(method, SamplingOptions(args.temp, 0, 1.0, 0.0), 100 + i)
-            for method in ranks
-        }
-        for texts in ranks.values():
-            texts.append([])
-        for position in generator.ranks(
-            tokens, max_tokens=args.max_tokens, temperature=args.temp, seed=100 + i, logits=True
-        ):
-            assert position.target_logits is not None
-            assert position.draft_logits is not None
-            for observer in observers.values():
-                observer.observe(
-                    tokens[-1],
-                    position.target_logits,
-                    position.draft_logits,
-                    position.token,
-                    Clock(100 + i, len(tokens)),
-                )
-            for method, coupling in couplings.items():
-                ranks[method][-1].append(
-                    coupling.emit(position.target_logits, position.draft_logits, len(tokens))[1]
-                )
-            tokens.append(position.token)
+    recorder = Recorder(args.temp)
+    for i, prompt in enumerate(read_prompts(args.prompts)[: args.count]):
+        recorder.record(generator, prompt, args.max_tokens, seed=100 + i)
     print(
-        f"T = {args.temp:g}, draft {args.model_draft.name}, {args.count} prompts of {args.prompts.name}, {args.max_tokens} tokens"
+        f"T = {args.temp:g}, draft {args.model_draft.name}, {args.count} prompts of "
+        f"{args.prompts.name}, {args.max_tokens} tokens"
     )
-    static_trees(ranks, args.draft_nodes)
-    for name, observer in observers.items():
+    static_trees(recorder.ranks, args.draft_nodes)
+    for name, observer in recorder.observers.items():
         report(name, observer.positions)
 
 

@@ -1,4 +1,6 @@
-"""The share of a step that is outside llama_decode: plain decoding and trees of 16 nodes, whole vocabulary, T = 1.
+"""The share of a step that is spent outside llama_decode.
+
+Measured for plain decoding and for trees of 16 nodes, with the whole vocabulary at T = 1.
 
 python bench/shares.py [--model gemma.gguf] [--tokens 96] [--threads 2]
 """
@@ -15,7 +17,7 @@ WHOLE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 def main() -> None:
-    """Print medians over the generations; drafts are the model's own, so that trees are deep."""
+    """Print medians over the generations. The model drafts for itself, so that trees are deep."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,7 +40,8 @@ def main() -> None:
             outside.append(100 * (1 - (stats.target_ms + stats.draft_ms) / step))
             races.append(100 * stats.race_ms / step)
         print(
-            f"{name}: outside llama_decode {statistics.median(outside):.2f} % of a step, races {statistics.median(races):.2f} %",
+            f"{name}: outside llama_decode {statistics.median(outside):.2f} % of a step, "
+            f"races {statistics.median(races):.2f} %",
             flush=True,
         )
 

@@ -1,5 +1,5 @@
-// Counts what a decoding step allocates over table models, whose own allocations do not count:
-// nothing, once it has run for a while.
+// Counts the allocations of decoding steps over table models. After some steps there must be none;
+// allocations of the table models themselves are not counted.
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -23,7 +23,7 @@ void* allocate(size_t size, size_t alignment) {
   return p;
 }
 
-// A table model during whose calls nothing is counted.
+// A table model whose allocations are not counted.
 class Uncounted : public LanguageModel {
  public:
   Uncounted(std::vector<float> table, int32_t n_vocab)
@@ -56,7 +56,8 @@ class Uncounted : public LanguageModel {
 
 constexpr int32_t kVocab = 700, kFew = 40, kRows = 32, kWarm = 1000, kSteps = 300;
 
-// Sums of uniform variates by a linear congruential generator, times spread.
+// A table of random logits, f32[kRows, n_vocab]: sums of four uniform variates by a linear
+// congruential generator, times spread.
 std::vector<float> noise(uint64_t state, float spread, int32_t n_vocab) {
   std::vector<float> x(static_cast<size_t>(kRows * n_vocab));
   for (float& value : x) {
@@ -70,7 +71,7 @@ std::vector<float> noise(uint64_t state, float spread, int32_t n_vocab) {
   return x;
 }
 
-// Allocations of kSteps steps.
+// Returns the number of allocations of kSteps steps, after kWarm others.
 long count(const char* name, const GenerationOptions& options, int32_t n_vocab = kVocab) {
   const auto table = noise(1, 8, n_vocab);
   auto draft_table = noise(2, 2, n_vocab);
@@ -107,7 +108,7 @@ int main() {
   GenerationOptions whole, cut;
   whole.seed = cut.seed = 7;
   whole.draft_nodes = cut.draft_nodes = 16;
-  whole.adapt_draft = cut.adapt_draft = false;  // what it learns grows
+  whole.adapt_draft = cut.adapt_draft = false;  // a correction grows
   whole.sampling = {1, 0, 1, 0};
   const auto with = [](GenerationOptions options, Method method, Strategy strategy) {
     options.method = method, options.strategy = strategy;
@@ -121,7 +122,7 @@ int main() {
   n += count("tree, truncated", with(cut, Method::kErsd, Strategy::kTree));
   n += count("adaptive", with(whole, Method::kErsd, Strategy::kAdaptive));
   n += count("adaptive, truncated", with(cut, Method::kErsd, Strategy::kAdaptive));
-  // Until there is nothing left that it does not know.
+  // A small vocabulary: after kWarm steps the correction has an entry for everything.
   whole.adapt_draft = true;
   n += count("adaptive, correcting", with(whole, Method::kErsd, Strategy::kAdaptive), kFew);
   whole.draft_nodes = kAuto;

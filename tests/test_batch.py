@@ -1,4 +1,4 @@
-"""Batch layout: within its sequence a row sees the history, its ancestors and itself, and nothing else."""
+"""Batch layout: in its sequence a row sees the history, its ancestors and itself, nothing else."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from ersd._core import DraftTree, lay_out
 
 
 def random_tree(rng, n):
-    """A tree of n nodes, its parents, and its depths; from chains to stars."""
+    """A random tree of n nodes, its parents and its depths; all kinds from chains to stars."""
     tree, parents, depths = DraftTree(0), [-1], [0]
     reach = int(rng.choice([1, 3, 300]))  # how far back a parent may lie
     for node in range(1, n):
@@ -17,12 +17,12 @@ def random_tree(rng, n):
 
 
 def n_leaves(parents):
-    """Nodes that are nobody's parent."""
+    """The number of nodes without children."""
     return len(set(range(len(parents))) - set(parents))
 
 
 def test_visible_rows_are_history_and_ancestors():
-    """What a row's first sequence holds up to its position is its path, whatever the tree."""
+    """The first sequence of a row holds exactly its path up to its position, in any tree."""
     rng = np.random.default_rng(0)
     for _ in range(2000):
         n, n_history = int(rng.integers(1, 30)), int(rng.integers(4))
@@ -46,7 +46,7 @@ def test_visible_rows_are_history_and_ancestors():
 
 
 def test_there_is_one_sequence_for_each_leaf():
-    """No more sequences than paths; each has one token at each position; history is in all of them."""
+    """Each path has a sequence with one token per position; the history is in all sequences."""
     rng = np.random.default_rng(1)
     for _ in range(1000):
         tree, parents, _ = random_tree(rng, int(rng.integers(1, 60)))
@@ -64,7 +64,7 @@ def test_there_is_one_sequence_for_each_leaf():
 
 
 def test_largest_trees():
-    """256 leaves beside one another take 256 sequences; a chain takes one."""
+    """256 children of the root take 256 sequences; a chain takes one."""
     star, chain = DraftTree(0), DraftTree(0)
     for node in range(256):
         star.add(0, node)
@@ -74,7 +74,7 @@ def test_largest_trees():
 
 
 def test_too_many_sequences():
-    """As many sequences as leaves suffice; one less is refused."""
+    """As many sequences as leaves suffice; one sequence less is refused."""
     rng = np.random.default_rng(2)
     for _ in range(200):
         tree, parents, _ = random_tree(rng, int(rng.integers(3, 60)))

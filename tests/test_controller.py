@@ -1,4 +1,4 @@
-"""How many tokens to draft: the best speed by brute force, the price of looking, and costs that drift."""
+"""The controller: the fastest k by brute force, the price of probing, and calibration."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ NODES = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
 
 
 def curve(one, per_token):
-    """A model that takes `one` ms for a token and `per_token` more for each further one."""
+    """Costs of `one` ms for a token and `per_token` ms for each further token."""
     cost = CostCurve()
     cost.set([one + per_token * (n - 1) for n in CostCurve.widths])
     return cost
 
 
 def speed(k, ranks, target, draft, depth=64):
-    """Tokens per ms of the optimal tree with k nodes: the target checks k + 1 tokens, the draft runs once per level that has children."""
+    """Tokens per ms of the optimal tree with k nodes.
+
+    The target checks k + 1 tokens, and the draft runs once per level that has children.
+    """
     tree = optimal_shape(ranks, k, depth)
     with_children = {tree.parent[i] for i in range(1, len(tree))}
     levels = [sum(tree.depth[node] == d for node in with_children) for d in range(max(tree.depth))]
@@ -37,48 +40,9 @@ def speed(k, ranks, target, draft, depth=64):
     return expected_tokens(tree, ranks) / ms
 
 
-def test_costs_between_and_beyond_what_was_measured():
-    """Linear between the widths, in proportion beyond the last."""
-    assert CostCurve()(5) == 0
-    cost = curve(10.0, 2.0)
-    for n in (1, 2, 5, 7, 20, 40, 48):
-        assert cost(n) == pytest.approx(10 + 2 * (n - 1))
-    assert cost(96) == pytest.approx(2 * cost(48))
-
-
-def test_costs_drift_and_outliers_do_not_count():
-    """A machine that has become half as fast is believed after some calls; a single stall is not."""
-    cost = curve(10.0, 2.0)
-    cost.learn(4, 1e6)
-    assert cost(4) < 1.12 * 16
-    cost = curve(10.0, 2.0)
-    for _ in range(60):
-        cost.learn(1, 20.0)
-    assert cost(1) == pytest.approx(20, rel=0.02)
-    assert 1.1 * 24 < cost(8) < 2 * 24  # other widths follow, more slowly
-    for _ in range(60):
-        cost.learn(8, 48.0)
-    assert cost(8) == pytest.approx(48, rel=0.05)
-    unmeasured = CostCurve()
-    unmeasured.learn(1, 5.0)
-    assert unmeasured(1) == 0
-
-
-def test_measuring_leaves_the_model_empty():
-    """Costs are positive, grow with the width, and the cache is as it was at first; a short context limits the widths."""
-    for n_ctx in (4096, 20, 1):
-        model = TableModel(np.zeros((1, 60), np.float32), n_ctx)
-        cost = CostCurve()
-        cost.measure(model, 50.0)
-        costs = [cost(n) for n in CostCurve.widths]
-        assert costs[0] > 0
-        assert costs == sorted(costs)
-        assert model.n_cached == 0
-
-
 @pytest.mark.parametrize("seed", range(30))
 def test_the_plan_is_the_fastest(seed):
-    """Over random costs and ranks: the k of the greatest expected speed by brute force, none where plain decoding is as fast."""
+    """The plan has the k of the greatest expected speed, or no nodes if none is faster."""
     rng = np.random.default_rng(seed)
     target = curve(10.0, rng.choice([0.05, 0.5, 2.0, 6.0]))
     draft = curve(float(rng.choice([0.2, 1.0, 4.0, 10.0])), float(rng.choice([0.01, 0.3])))
@@ -94,8 +58,8 @@ def test_the_plan_is_the_fastest(seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_is_expected_of_a_k_that_is_given(seed):
-    """Tokens and time of any tree by their definitions, corrected by what calls brought; a forecast says it of all k that plan() has."""
+def test_fixed_plans_and_forecasts(seed):
+    """Expected tokens and times are those of the definition, calibrated by what calls brought."""
     rng = np.random.default_rng(seed)
     controller, target, draft, k = (
         Controller(),
@@ -129,7 +93,11 @@ def test_what_is_expected_of_a_k_that_is_given(seed):
 
 
 def simulate(controller, target, draft, n_calls, accepted, time=1.0):
-    """Run a controller for so many calls; accepted(k): tokens accepted; time: actual over expected. Calls that drafted, tokens, ms."""
+    """Run a controller for n_calls; returns the number of drafting calls, of tokens, and of ms.
+
+    accepted(k) is the number of accepted tokens of a call with k nodes, and time the ratio of the
+    time that calls take to the expected time.
+    """
     drafted, tokens, ms, missing = 0, 0, 0.0, 0
     for _ in range(n_calls):
         plan = controller.plan(RANKS, target, draft, missing)
@@ -148,7 +116,7 @@ def simulate(controller, target, draft, n_calls, accepted, time=1.0):
 
 @pytest.mark.parametrize("draft_ms", [0.3, 1.0, 5.0])
 def test_a_draft_that_is_never_right_costs_little(draft_ms):
-    """Drafting stops after a few calls, and looking again stays within one percent of the time."""
+    """Drafting stops after a few calls, and probing costs about one percent of the time."""
     controller, target, draft = Controller(), curve(10.0, 0.5), curve(draft_ms, 0.02)
     simulate(controller, target, draft, 60, lambda _: 0)
     drafted, tokens, ms = simulate(controller, target, draft, 5000, lambda _: 0)
@@ -157,8 +125,8 @@ def test_a_draft_that_is_never_right_costs_little(draft_ms):
     assert drafted < 300
 
 
-def test_it_finds_out_that_drafting_pays_again():
-    """A cheap draft that was never right and then always is: drafted with again after a while."""
+def test_probing_finds_that_drafting_pays():
+    """A cheap draft that was never right and then always is right gets used again."""
     controller, target, draft = Controller(), curve(10.0, 0.5), curve(0.3, 0.01)
     simulate(controller, target, draft, 300, lambda _: 0)
     simulate(controller, target, draft, 4000, lambda k: min(k, 4))
@@ -167,17 +135,17 @@ def test_it_finds_out_that_drafting_pays_again():
     assert tokens > 3 * 200
 
 
-def test_no_looking_where_nothing_could_pay():
-    """A draft as slow as a target whose calls cost in proportion to their width could not pay if it were always right."""
+def test_no_probing_if_nothing_could_pay():
+    """The draft is as slow as the target and wide calls are no cheaper, so nothing is drafted."""
     controller, target, draft = Controller(), curve(10.0, 5.0), curve(10.0, 5.0)
-    for _ in range(3000):  # also where the draft has nothing to catch up with
+    for _ in range(3000):
         plan = controller.plan(RANKS, target, draft, 0)
         assert plan.nodes == 0
         controller.learn(0, plan.ms)
 
 
-def test_calls_that_take_longer_than_expected_count():
-    """Where drafting takes three times what the curves say, it is given up."""
+def test_slow_calls_stop_drafting():
+    """If drafting takes three times as long as the costs say, it stops."""
     target, draft = curve(10.0, 0.5), curve(1.0, 0.02)
     assert Controller().plan(RANKS, target, draft).nodes > 0
     controller = Controller()
@@ -188,7 +156,7 @@ def test_calls_that_take_longer_than_expected_count():
 @pytest.mark.parametrize("method", ["ersd", "match"])
 @pytest.mark.parametrize("strategy", ["simple", "sequence", "batch", "tree", "adaptive"])
 def test_auto_gives_the_plain_text(method, strategy):
-    """Whatever is chosen from call to call, the tokens are those of plain decoding, and the stats say what was chosen."""
+    """With "auto" the tokens are those of plain decoding, and the stats count the chosen nodes."""
     rng = np.random.default_rng(3)
     table = oracles.random_table(rng, 64, 70)
     draft = table + oracles.random_table(rng, 64, 70, spread=0.5)

@@ -1,4 +1,4 @@
-"""A draft that corrects itself: its steps by definition, what they are good for, and that they change no text."""
+"""A draft that corrects itself: its steps, what it gains, and that no text changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 class Reference:
-    """The steps by their definition, over dense arrays: one for any token before, one for each."""
+    """The steps by their definition over dense arrays, one array for each token before."""
 
     def __init__(self, n):
         self.bias, self.squares = {}, {}
@@ -25,7 +25,7 @@ class Reference:
         return self.bias.get(-1, zero) + self.bias.get(before, zero)
 
     def learn(self, before, target, draft, temperature):
-        """AdaGrad where the probabilities differ by more than 0.002, never beyond 4."""
+        """Take AdaGrad steps where probabilities differ by more than 0.002; no bias is beyond 4."""
         at = max(temperature, 0.5)
         p, q = (oracles.softmax(row, at) for row in (target, draft))
         d = np.where(np.abs(p - q) > 0.002, p - q, 0)
@@ -38,8 +38,8 @@ class Reference:
             )
 
 
-def disagree(correction, reference, n, steps, temperature, rng):
-    """Random rows of a few contexts, learnt by both; what is added must be the same all the time."""
+def learn_both(correction, reference, n, steps, temperature, rng):
+    """Teach both random rows of a few contexts; what they add must be the same at every step."""
     for _ in range(steps):
         before = int(rng.integers(3))
         target, draft = ((rng.normal(size=n) * 3).astype(np.float32) for _ in range(2))
@@ -52,24 +52,24 @@ def disagree(correction, reference, n, steps, temperature, rng):
 @pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("n", [30, 1000])
 def test_steps_by_definition(temperature, n):
-    """Probabilities of both rows, the draft's corrected so far, move the correction towards the target."""
+    """Every step is that of the definition."""
     correction, reference = Correction(), Reference(n)
-    disagree(correction, reference, n, 30, temperature, np.random.default_rng(n))
+    learn_both(correction, reference, n, 30, temperature, np.random.default_rng(n))
     assert np.count_nonzero(np.abs(reference(0)) > 0.05) > 5
     assert np.abs(reference(0) - reference(1)).max() > 0.05
 
 
-def test_its_state_goes_on_in_another():
-    """After state() and restore() the next steps are the same; what cannot be a state is refused."""
+def test_state_and_restore():
+    """A restored correction learns as the original does, and impossible states are refused."""
     rng, first, second, reference = (
         np.random.default_rng(0),
         Correction(),
         Correction(),
         Reference(50),
     )
-    disagree(first, reference, 50, 20, 1.0, rng)
+    learn_both(first, reference, 50, 20, 1.0, rng)
     second.restore(*first.state())
-    disagree(second, reference, 50, 20, 1.0, rng)
+    learn_both(second, reference, 50, 20, 1.0, rng)
     before, token, bias, squares = second.state()
     assert set(before) == {-1, 0, 1, 2}
     for wrong in (
@@ -87,8 +87,8 @@ def test_its_state_goes_on_in_another():
     )
 
 
-def test_it_is_bounded_and_ignores_what_says_nothing():
-    """However long the two disagree; rows without probability teach nothing; a target or a draft may have more tokens."""
+def test_bounds_and_empty_rows():
+    """Biases stay within 4, rows without probability teach nothing, vocabularies may differ."""
     correction = Correction()
     target, draft, zero = (
         np.zeros(20, np.float32),
@@ -111,8 +111,8 @@ def test_it_is_bounded_and_ignores_what_says_nothing():
     assert np.isfinite(correction.apply(7, zero)).all()
 
 
-def test_the_memory_it_takes_is_bounded():
-    """However many contexts and tokens there are, some 2**20 entries are kept, and those that are known go on learning."""
+def test_memory_is_bounded():
+    """At most 2**20 entries are kept, and they go on learning when no more are added."""
     correction, n = Correction(), 600
     flat, peaked = np.zeros(n, np.float32), np.full(n, -90, np.float32)
     peaked[::2] = 9
@@ -126,7 +126,7 @@ def test_the_memory_it_takes_is_bounded():
 
 
 def generate(decoder, seed, n=200, **more):
-    """Tokens of one text, and the share of positions at which the draft's first choice was the target's."""
+    """Tokens of one text, and the share of positions whose token was the draft's first."""
     decoder.start(
         [7, seed], GenerationOptions(**FULL, seed=seed, strategy="sequence", draft_nodes=3, **more)
     )
@@ -138,7 +138,7 @@ def generate(decoder, seed, n=200, **more):
 
 
 def test_a_biased_draft_learns_its_bias():
-    """A draft that is off by a constant for each token is right more often after some texts, and texts are those of plain decoding."""
+    """A draft with a constant error per token improves, and texts are those of plain decoding."""
     rng = np.random.default_rng(3)
     table = oracles.random_table(rng, 500, 60)
     draft = table + (rng.normal(size=60) * 1.5).astype(np.float32)
@@ -153,8 +153,8 @@ def test_a_biased_draft_learns_its_bias():
     assert all(share > 0.5 for share, _ in first[6:])
 
 
-def test_only_where_it_is_asked_for():
-    """Without adapt_draft nothing is learnt or applied; rejection sampling keeps the draft as it is."""
+def test_only_with_adapt_draft():
+    """Without adapt_draft, and for other methods than "ersd", nothing is learnt or applied."""
     rng = np.random.default_rng(3)
     table = oracles.random_table(rng, 100, 60)
     draft = table + (rng.normal(size=60) * 1.5).astype(np.float32)

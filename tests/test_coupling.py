@@ -1,4 +1,4 @@
-"""Methods position by position: rejection sampling and matching against closed forms, enumeration and sorting."""
+"""Methods: rejection sampling and matching against closed forms, enumeration and sorting."""
 
 import itertools
 
@@ -23,20 +23,23 @@ N = 40_000
 
 
 def pair(seed, n=6, spread=1.2, n_draft=None):
-    """Logits of a target and of a draft like it; f32[n], f32[n_draft]."""
+    """Logits of a target and of a similar draft; f32[n], f32[n_draft]."""
     rng = np.random.default_rng(seed)
     target = rng.normal(size=n) * spread
     return target.astype(np.float32), (target + rng.normal(size=n))[:n_draft].astype(np.float32)
 
 
-def emitted(method, target, draft, sampling, n=N, seed=11):
+def sampled(method, target, draft, sampling, n=N, seed=11):
     """Tokens and ranks at n positions; i64[n], i64[n]."""
     coupling = Coupling(method, SamplingOptions(**sampling), seed)
-    return np.array([coupling.emit(target, draft, position) for position in range(n)]).T
+    return np.array([coupling.sample(target, draft, position) for position in range(n)]).T
 
 
 def rejection_ranks(p, q, distinct, m):
-    """P(rank of the accepted sibling) for m siblings, then of none, by enumerating every order of drafts; f64[m + 1]."""
+    """P(rank = r) of the accepted sibling among m, the last entry for none; f64[m + 1].
+
+    Every order of siblings is enumerated.
+    """
 
     def walk(residual, draft, reach, depth):
         if depth == m or draft.sum() <= 0:
@@ -65,15 +68,15 @@ def rejection_ranks(p, q, distinct, m):
 @pytest.mark.parametrize("sampling", [PLAIN, CUT])
 @pytest.mark.parametrize("seed", range(4))
 def test_rejection_is_exact(method, sampling, seed):
-    """Tokens follow the target's distribution, whatever the draft; ranks follow the enumeration."""
+    """Tokens follow the target's distribution for any draft; ranks follow the enumeration."""
     target, draft = pair(seed)
     p, q = (oracles.softmax(row, **sampling) for row in (target, draft))
-    tokens, ranks = emitted(method, target, draft, sampling)
+    tokens, ranks = sampled(method, target, draft, sampling)
     assert oracles.goodness(np.bincount(tokens, minlength=6), p) > 1e-4
     m = 3
     expected = rejection_ranks(p, q, method == "gsd", m)
     assert oracles.goodness(np.bincount(np.minimum(ranks, m), minlength=m + 1), expected) > 1e-4
-    # Given its rank too, the token is what the enumeration says: here for the first sibling, min(p, q).
+    # Tokens that were accepted as the first sibling are distributed as min(p, q).
     assert (
         oracles.goodness(
             np.bincount(tokens[ranks == 0], minlength=6), np.minimum(p, q) / np.minimum(p, q).sum()
@@ -84,7 +87,10 @@ def test_rejection_is_exact(method, sampling, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_first_rank(seed):
-    """Rejection accepts the first sibling with 1 - TV; a race the first arrival with sum_j 1 / sum_i max(p_i / p_j, q_i / q_j)."""
+    """The first sibling is accepted with 1 - TV, a first arrival by the formula of races.
+
+    The formula is sum_j 1 / sum_i max(p_i / p_j, q_i / q_j).
+    """
     target, draft = pair(seed, n=20)
     p, q = oracles.softmax(target), oracles.softmax(draft)
     closed = {
@@ -93,7 +99,7 @@ def test_first_rank(seed):
     }
     closed["gsd_iid"] = closed["gsd"]
     for method, expected in closed.items():
-        hits = (emitted(method, target, draft, PLAIN)[1] == 0).mean()
+        hits = (sampled(method, target, draft, PLAIN)[1] == 0).mean()
         assert abs(hits - expected) < 4 * np.sqrt(expected * (1 - expected) / N), method
 
 
@@ -103,35 +109,38 @@ def test_a_smaller_draft_and_none(method):
     target, draft = pair(5, n=300, n_draft=200)
     p = oracles.softmax(target)
     for row, rank in ((draft, None), (np.empty(0, np.float32), -1)):
-        tokens, ranks = emitted(method, target, row, PLAIN)
+        tokens, ranks = sampled(method, target, row, PLAIN)
         assert oracles.goodness(np.bincount(tokens, minlength=300), p) > 1e-4
         assert (ranks >= 0).all() if rank is None else (ranks == rank).all()
     with pytest.raises(RuntimeError, match="no token a probability"):
-        Coupling(method, SamplingOptions(**PLAIN), 1).emit(
+        Coupling(method, SamplingOptions(**PLAIN), 1).sample(
             np.full(300, np.nan, np.float32), draft, 0
         )
 
 
 @pytest.mark.parametrize("method", GSD)
 def test_extreme_pairs(method):
-    """Equal rows accept the first sibling; rows with nothing in common none, distinct siblings then running out."""
+    """Equal rows accept the first sibling, rows without a common token none."""
     target, _ = pair(6, n=500, spread=3)
-    tokens, ranks = emitted(method, target, target, PLAIN, n=2000)
+    tokens, ranks = sampled(method, target, target, PLAIN, n=2000)
     assert (ranks == 0).mean() > 0.999
     left, right = np.full(40, -np.inf, np.float32), np.full(40, -np.inf, np.float32)
     left[:20], right[20:] = 0, 0
-    tokens, ranks = emitted(method, left, right, PLAIN, n=2000)
+    tokens, ranks = sampled(method, left, right, PLAIN, n=2000)
     assert (tokens < 20).all()
     assert (ranks == 256).all()
     spiked = np.zeros(40, np.float32)
-    spiked[7] = 90  # all other probabilities are below what a float's sum resolves
-    tokens, _ = emitted(method, target[:40], spiked, PLAIN)
+    spiked[7] = 90  # a float sum does not resolve the other probabilities
+    tokens, _ = sampled(method, target[:40], spiked, PLAIN)
     assert oracles.goodness(np.bincount(tokens, minlength=40), oracles.softmax(target[:40])) > 1e-4
 
 
 @pytest.mark.parametrize("sampling", [PLAIN, CUT])
 def test_orders_of_siblings(sampling):
-    """Distinct siblings are draws without replacement, independent ones draws with it; deeper orders begin with shallower ones."""
+    """Distinct siblings are drawn without replacement, independent ones with it.
+
+    A longer order begins with the shorter one.
+    """
     _, draft = pair(7, n=5)
     q = oracles.softmax(draft, **sampling)
     kept = np.flatnonzero(q)
@@ -139,10 +148,10 @@ def test_orders_of_siblings(sampling):
     for method in GSD:
         coupling = Coupling(method, SamplingOptions(**sampling), 3)
         for position in range(N // 2):
-            order = coupling.order(draft, position, 3)
+            order = coupling.draft_order(draft, position, 3)
             if position < 100:
-                assert order[:2] == coupling.order(draft, position, 2)
-                assert len(coupling.order(draft, position, 50)) == (
+                assert order[:2] == coupling.draft_order(draft, position, 2)
+                assert len(coupling.draft_order(draft, position, 50)) == (
                     len(kept) if method == "gsd" else 50
                 )
             firsts[method].append(order[0] * 5 + order[1])
@@ -159,7 +168,7 @@ def test_orders_of_siblings(sampling):
 
 @pytest.mark.parametrize("sampling", [PLAIN, CUT, {**PLAIN, "temperature": 0.0}])
 def test_match_and_greedy(sampling):
-    """Match tries the draft's tokens by their logits and emits the target's winner; at temperature 0 every method does."""
+    """Match tries tokens by logit and emits the target's winner, as all methods do at T = 0."""
     rng = np.random.default_rng(2)
     for position in range(200):
         target, draft = (rng.normal(size=700).astype(np.float32) * 3 for _ in range(2))
@@ -167,9 +176,9 @@ def test_match_and_greedy(sampling):
         winner = oracles.winner(target, oracles.clocks(9, position, 700), **sampling)
         for method in ["match"] if sampling["temperature"] else ["match", "ersd", *GSD]:
             coupling = Coupling(method, SamplingOptions(**sampling), 9)
-            assert coupling.order(draft, position, 20) == sorted_draft[:20].tolist()
+            assert coupling.draft_order(draft, position, 20) == sorted_draft[:20].tolist()
             place = int(np.flatnonzero(sorted_draft == winner)[0])
-            assert coupling.emit(target, draft, position) == (winner, min(place, 256))
+            assert coupling.sample(target, draft, position) == (winner, min(place, 256))
 
 
 @pytest.mark.parametrize("n", [50, 1000, 49_152])
@@ -198,7 +207,7 @@ STRATEGIES = ["simple", "sequence", "batch", "tree"]
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("k", [1, 3, 9])
 def test_texts_follow_the_target(method, strategy, k):
-    """Whole texts of four tokens over many seeds, through trees that are drafted, walked and redrafted, have the target's probability."""
+    """Over many seeds, texts of four tokens have the probabilities that the target gives them."""
     rng = np.random.default_rng(8)
     table, n, n_texts = oracles.random_table(rng, 13, 3, spread=1), 4, 6000
     draft = table + oracles.random_table(rng, 13, 3, spread=0.8)
@@ -223,7 +232,7 @@ def test_texts_follow_the_target(method, strategy, k):
 
 @pytest.mark.parametrize("method", ["match", "ersd"])
 def test_match_gives_the_plain_text(method):
-    """Races decide what is emitted, the method only what is drafted."""
+    """Races decide what is emitted; the method decides only what is drafted."""
     rng = np.random.default_rng(9)
     table = oracles.random_table(rng, 64, 90)
     draft = table + oracles.random_table(rng, 64, 90, spread=0.7)
@@ -241,7 +250,7 @@ def test_match_gives_the_plain_text(method):
 
 @pytest.mark.parametrize("method", ["ersd", "match", *GSD])
 def test_observed_ranks_foretell_trees(method):
-    """The ranks that step_with_rank() gives one by one are those that trees meet: every chain and batch takes the calls that they imply."""
+    """The ranks that step_with_rank() gives are the places in the draft's order."""
     rng = np.random.default_rng(10)
     table = oracles.random_table(rng, 64, 90)
     draft = table + oracles.random_table(rng, 64, 90, spread=0.7)
@@ -252,7 +261,7 @@ def test_observed_ranks_foretell_trees(method):
         assert list(tokens) == oracles.decode(table, [5], n, 3, temperature=1.0)
     for position, (token, rank) in enumerate(zip(tokens, ranks, strict=True)):
         row = oracles.table_row(draft, oracles.table_hash([5, *tokens[:position]]))
-        order = Coupling(method, SamplingOptions(**PLAIN), 3).order(row, position + 1, 256)
+        order = Coupling(method, SamplingOptions(**PLAIN), 3).draft_order(row, position + 1, 256)
         assert order.index(token) == rank if token in order else rank == 256
     assert (
         decoder.stats.to_dict()["rank_histogram"]
@@ -263,7 +272,10 @@ def test_observed_ranks_foretell_trees(method):
 @pytest.mark.parametrize("method", GSD)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_seed_gives_one_text(method, strategy):
-    """Rejection sampling is reproducible: nothing of other texts or of times shapes its trees, also where k is left to the engine."""
+    """Rejection sampling is reproducible: its trees depend on neither earlier texts nor times.
+
+    This holds for "auto" too.
+    """
     rng = np.random.default_rng(12)
     table = oracles.random_table(rng, 64, 90)
     decoder, texts = (

@@ -1,4 +1,4 @@
-"""The decoding step over table models: the text is that of plain decoding whatever the draft, and nothing is decoded twice."""
+"""The decoding step over table models: texts of plain decoding, and nothing decoded twice."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ import oracles
 GREEDY, COOL, PLAIN = {"temperature": 0.0}, {"temperature": 0.7}, {"temperature": 1.0}
 CUT = {"temperature": 0.8, "top_k": 20, "top_p": 0.95, "min_p": 0.02}
 STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
-SHAPED = STRATEGIES[:-1]  # those whose tree does not depend on the race
+STATIC = STRATEGIES[:-1]  # strategies whose tree does not depend on the race
 DRAFTS = ["same", "noisy", "unrelated", "smaller", "larger"]
 N_ROWS, N_VOCAB, SEED = 64, 70, 2**63 + 5
 PROMPT = [3, 1, 4, 1, 5]
@@ -28,7 +28,7 @@ TABLE = oracles.random_table(np.random.default_rng(0), N_ROWS, N_VOCAB)
 
 @cache
 def draft_table(kind):
-    """The table of a draft: the target's, one like it, an unrelated one, and ones with fewer and with more tokens."""
+    """The table of a draft; those named smaller and larger have fewer and more tokens."""
     rng = np.random.default_rng(1)
     noisy = TABLE + oracles.random_table(rng, N_ROWS, N_VOCAB, spread=0.8)
     more = oracles.random_table(rng, N_ROWS, N_VOCAB)
@@ -43,19 +43,19 @@ def draft_table(kind):
 
 @cache
 def truth(sampling, n, prompt=tuple(PROMPT), seed=SEED):
-    """Plain decoding by the oracle; sampling as items."""
+    """Plain decoding by the oracle. sampling: the items of a dict."""
     return oracles.decode(TABLE, list(prompt), n, seed, **dict(sampling))
 
 
 def options(sampling, **more):
-    """Options with nothing of sampling left to the defaults."""
+    """Generation options without the default truncation."""
     return GenerationOptions(
         **{"top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": SEED, **sampling, **more}
     )
 
 
 def generate(decoder, n, given, prompt=PROMPT, limit=1000):
-    """Tokens, n of them, and the lengths of the steps that gave them."""
+    """N tokens, and the lengths of the steps that gave them."""
     decoder.start(prompt, given)
     tokens, lengths = [], []
     while len(tokens) < n:
@@ -70,7 +70,7 @@ def generate(decoder, n, given, prompt=PROMPT, limit=1000):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("sampling", [GREEDY, COOL, PLAIN, CUT])
 def test_text_is_that_of_plain_decoding(kind, strategy, sampling):
-    """Every draft, every strategy, every temperature."""
+    """The text is that of plain decoding for every draft, strategy and temperature."""
     decoder = Decoder(TableModel(TABLE), TableModel(draft_table(kind)))
     for k in (1, 2, 5, 16, 40):
         given = options(sampling, strategy=strategy, draft_nodes=k)
@@ -80,14 +80,14 @@ def test_text_is_that_of_plain_decoding(kind, strategy, sampling):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("k", [100, 255, 256])
 def test_large_trees(strategy, k):
-    """The most nodes that are allowed, more than there are tokens."""
+    """The largest trees, with more nodes than there are tokens, change no text."""
     decoder = Decoder(TableModel(TABLE), TableModel(draft_table("noisy")))
     given = options(PLAIN, strategy=strategy, draft_nodes=k, draft_depth=256)
     assert generate(decoder, 80, given)[0] == truth(tuple(PLAIN.items()), 80)
 
 
 def expected_shape(strategy, k, depth, histogram):
-    """The tree that a step drafts where every rank arrives."""
+    """The shape of the tree that a step drafts if the draft has every rank."""
     if strategy == "tree":
         return optimal_shape(histogram.probabilities()[:64], k, depth)
     if strategy == "batch":
@@ -96,10 +96,10 @@ def expected_shape(strategy, k, depth, histogram):
 
 
 @pytest.mark.parametrize("kind", ["same", "noisy", "unrelated", "larger"])
-@pytest.mark.parametrize("strategy", SHAPED)
+@pytest.mark.parametrize("strategy", STATIC)
 @pytest.mark.parametrize("k", [1, 4, 19, 100])
 def test_nothing_is_decoded_twice(kind, strategy, k):
-    """Each call decodes the new nodes and what the last one accepted beyond its reach, in both models; committed tokens stay cached."""
+    """Each call decodes new nodes and what is not cached; committed tokens stay cached."""
     rng = np.random.default_rng(k)
     target, draft = TableModel(TABLE), TableModel(draft_table(kind))
     decoder, tokens = Decoder(target, draft), list(PROMPT)
@@ -132,7 +132,7 @@ def test_nothing_is_decoded_twice(kind, strategy, k):
 @pytest.mark.parametrize("sampling", [GREEDY, PLAIN, CUT])
 @pytest.mark.parametrize("k", [1, 7, 64])
 def test_same_draft_is_always_right(sampling, k):
-    """A chain drafted by the target itself is accepted whole, and the histogram learns it."""
+    """A chain that the target itself drafts is accepted whole, and the histogram learns it."""
     decoder = Decoder(TableModel(TABLE), TableModel(TABLE))
     _, lengths = generate(
         decoder, 4 * (k + 1), options(sampling, strategy="sequence", draft_nodes=k)
@@ -149,9 +149,9 @@ def test_same_draft_is_always_right(sampling, k):
 
 
 @pytest.mark.parametrize("kind", DRAFTS)
-@pytest.mark.parametrize("strategy", SHAPED)
+@pytest.mark.parametrize("strategy", STATIC)
 def test_stats(kind, strategy):
-    """Counts agree with one another and with the steps."""
+    """Counts agree with each other and with the steps."""
     draft, k, n = TableModel(draft_table(kind)), 12, 60
     decoder = Decoder(TableModel(TABLE), draft)
     decoder.start(PROMPT, options(COOL, strategy=strategy, draft_nodes=k))
@@ -159,7 +159,7 @@ def test_stats(kind, strategy):
     stats, total = decoder.stats.to_dict(), sum(accepted)
     assert (stats["generated"], stats["target_calls"], stats["accepted"]) == (n + total, n, total)
     assert stats["drafted"] == n * (1 if strategy == "simple" else k)
-    assert stats["draft_calls"] == draft.n_calls - 1  # the prompt's is none
+    assert stats["draft_calls"] == draft.n_calls - 1  # the call for the prompt does not count
     assert stats["acceptance_histogram"] == np.bincount(accepted).tolist()
     assert stats["tokens_per_call"] == pytest.approx((n + total) / n)
     assert stats["acceptance_rate"] == pytest.approx(total / stats["drafted"])
@@ -167,10 +167,10 @@ def test_stats(kind, strategy):
 
 
 @pytest.mark.parametrize("kind", DRAFTS)
-@pytest.mark.parametrize("strategy", SHAPED)
+@pytest.mark.parametrize("strategy", STATIC)
 @pytest.mark.parametrize("sampling", [COOL, CUT])
 def test_steps_go_as_far_as_the_races_say(kind, strategy, sampling):
-    """The draft's race orders, by the oracle from the true tokens before, foretell each step, the ranks and what the histogram learns."""
+    """Orders by the oracle predict each step, its ranks and what the histogram learns."""
     table, tokens, learnt, ranks = draft_table(kind), list(PROMPT), RankHistogram(), [0] * 65
     future = truth(tuple(sampling.items()), 400)
     decoder = Decoder(TableModel(TABLE), TableModel(table))
@@ -201,7 +201,7 @@ def test_steps_go_as_far_as_the_races_say(kind, strategy, sampling):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("limit", [1, 2, 3, 9])
 def test_limit(strategy, limit):
-    """No step gives more than was asked for, the text stays the same, and for a single token nothing is drafted."""
+    """No step exceeds the limit, the text stays the same, and a limit of 1 drafts nothing."""
     draft = TableModel(TABLE)
     decoder = Decoder(TableModel(TABLE), draft)
     tokens, lengths = generate(
@@ -219,7 +219,7 @@ def test_limit(strategy, limit):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_draft_depth(strategy, depth):
-    """No drafted token is further than this from the last committed one."""
+    """No drafted token is further than draft_depth from the last committed one."""
     draft = TableModel(TABLE)
     decoder = Decoder(TableModel(TABLE), draft)
     _, lengths = generate(
@@ -231,7 +231,7 @@ def test_draft_depth(strategy, depth):
 
 @pytest.mark.parametrize("with_draft", [False, True])
 def test_plain_method(with_draft):
-    """Method "ar", or no draft: one token a call, and the draft rests."""
+    """Method "ar", or no draft: each call gives one token, and the draft is not run."""
     target, draft = TableModel(TABLE), TableModel(TABLE)
     decoder = Decoder(target, draft if with_draft else None)
     tokens, lengths = generate(decoder, 50, options(PLAIN, method="ar" if with_draft else "ersd"))
@@ -245,7 +245,7 @@ def test_plain_method(with_draft):
 
 
 def test_generations_do_not_touch_one_another():
-    """A decoder starts anew, also in the middle of a generation: other prompts, seeds and methods leave no trace."""
+    """Generations with other prompts, seeds and methods, even broken off ones, leave no trace."""
     rng = np.random.default_rng(5)
     decoder, seen = Decoder(TableModel(TABLE), TableModel(draft_table("noisy"))), set()
     for i in range(40):
@@ -264,7 +264,7 @@ def test_generations_do_not_touch_one_another():
 
 @pytest.mark.parametrize("broken", ["target", "draft"])
 def test_a_failing_model_leaves_the_decoder_usable(broken):
-    """A target's row without any probability stops a generation with an error, the next one runs as ever; a draft's only drafts nothing."""
+    """A target row without probability ends a generation; such a draft row only drafts nothing."""
     rows = {"target": TABLE.copy(), "draft": TABLE.copy()}
     rows[broken][::7] = np.nan
     decoder = Decoder(TableModel(rows["target"]), TableModel(rows["draft"]))

@@ -1,4 +1,4 @@
-"""Races among allowed tokens: the winner is that of the masked row, and few tokens are asked about."""
+"""Races among allowed tokens: the winner is that of the masked row, and few are asked about."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,14 @@ def masked(row, allowed):
 @pytest.mark.parametrize("shape", oracles.SHAPES)
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 1.0])
 def test_winner_is_that_of_the_masked_row(shape, share):
-    """Every truncation and temperature, over filters that refuse nearly all tokens or none."""
+    """The winner is right for all options, and for filters that refuse few or nearly all tokens."""
     rng, race = np.random.default_rng(int(share * 1000)), FilteredRace()
     for position in range(60):
         n = int(rng.choice([5, 130, N]))
         row = oracles.random_row(rng, n, shape)
         allowed = rng.random(n) < share
         allowed[rng.integers(n)] = True
-        if (
-            position % 2
-        ):  # the most probable tokens are refused, as by a grammar that a model does not expect
+        if position % 2:  # like a grammar that refuses the most probable tokens
             allowed &= row < np.sort(row)[-min(3, n - 1)]
             allowed[np.argmin(row)] = True
         options = {
@@ -46,7 +44,7 @@ CUT = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 
 @pytest.mark.parametrize("options", [{"temperature": 1.0}, CUT, {"temperature": 0.0}], ids=str)
 def test_few_tokens_are_asked_about(options):
-    """Where half of the tokens are allowed, a few of 49,152 decide."""
+    """If half of the tokens are allowed, the filter is asked about few of 49,152."""
     rng, race, asked = np.random.default_rng(3), FilteredRace(), []
     for position in range(50):
         row = (rng.normal(size=49152) * 4).astype(np.float32)
@@ -60,7 +58,7 @@ def test_few_tokens_are_asked_about(options):
 
 
 def test_no_token_left():
-    """An error says so."""
+    """If no token is left, an error says so."""
     with pytest.raises(RuntimeError, match="leave no token"):
         FilteredRace().winner(
             np.zeros(10, np.float32), SamplingOptions(), Clock(0, 0), [False] * 10

@@ -1,4 +1,4 @@
-"""The rank histogram: a prior that favours early ranks, and observations that move it."""
+"""The rank histogram: a prior that favours early ranks, and counts that fade."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ N_RANKS = 64
 
 
 def test_prior():
-    """65 probabilities; earlier ranks are at least as probable."""
+    """There are 65 probabilities, and earlier ranks are at least as probable as later ones."""
     p = RankHistogram().probabilities()
     assert p.shape == (N_RANKS + 1,)
     assert p.dtype == np.float64
@@ -19,7 +19,7 @@ def test_prior():
 
 @pytest.mark.parametrize("rank", [0, 1, 5, 63, 64, 65, 1000, 2**40])
 def test_observing_moves_the_probabilities(rank):
-    """The observed rank gains, all others keep their proportions; later ranks share the last entry."""
+    """The observed rank gains, others keep their proportions, later ranks share the last entry."""
     histogram = RankHistogram()
     entry = min(rank, N_RANKS)
     for _ in range(5):
@@ -35,7 +35,7 @@ def test_observing_moves_the_probabilities(rank):
 
 
 def test_prior_weighs_as_200_observations():
-    """After 200 observations of one rank about half of the probability is its."""
+    """After 200 observations of one rank it has about half of the probability."""
     histogram = RankHistogram()
     prior = histogram.probabilities()[7]
     for _ in range(200):
@@ -44,7 +44,7 @@ def test_prior_weighs_as_200_observations():
 
 
 def test_probabilities_approach_the_frequencies():
-    """Whatever the prior, many observations outweigh it."""
+    """Many observations outweigh the prior."""
     rng, histogram = np.random.default_rng(0), RankHistogram()
     p = rng.dirichlet(np.ones(4))
     for rank in rng.choice([0, 2, 40, 80], p=p, size=20_000).tolist():

@@ -1,4 +1,4 @@
-"""Rows shaped along the paths of a tree, over table models: the text is that of plain decoding with the same shaping, by an oracle."""
+"""Logits processors and filters along the paths of a tree: the text is that of an oracle."""
 
 from functools import cache
 
@@ -14,8 +14,8 @@ CUT = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.02}
 GREEDY = {**PLAIN, "temperature": 0.0}
 
 
-def shaped(history, row):
-    """Tokens of the last eight are less probable, the more the later; what the sum of them says is more probable."""
+def processed(history, row):
+    """Lower the logits of the last eight tokens, raise that of a token given by the history."""
     out = np.array(row, dtype=np.float32)
     for distance, token in enumerate(reversed(list(history)[-8:])):
         if token < len(out):
@@ -25,7 +25,7 @@ def shaped(history, row):
 
 
 def allowed(history, tokens):
-    """A third of all tokens, by the last two."""
+    """Whether tokens may come: a third of all tokens, given by the last two tokens."""
     return [
         bool((int(token) * 7 + int(history[-1]) + 2 * int(history[-2])) % 3 == 0)
         for token in tokens
@@ -33,12 +33,12 @@ def allowed(history, tokens):
 
 
 @cache
-def truth(sampling, with_shaper, with_filter, n):
-    """Plain decoding by the oracle, every row shaped by all tokens before."""
+def truth(sampling, with_processor, with_filter, n):
+    """Plain decoding by the oracle; every row is processed by all tokens before."""
     tokens = list(PROMPT)
     for position in range(len(PROMPT), len(PROMPT) + n):
         row = oracles.table_row(TABLE, oracles.table_hash(tokens))
-        row = shaped(tokens, row) if with_shaper else row
+        row = processed(tokens, row) if with_processor else row
         row = (
             np.where(allowed(tokens, range(N_VOCAB)), row, -np.inf).astype(np.float32)
             if with_filter
@@ -54,12 +54,12 @@ def truth(sampling, with_shaper, with_filter, n):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("sampling", [PLAIN, CUT, GREEDY], ids=["plain", "cut", "greedy"])
 @pytest.mark.parametrize(
-    "what", [(True, False), (False, True), (True, True)], ids=["shaper", "filter", "both"]
+    "what", [(True, False), (False, True), (True, True)], ids=["processor", "filter", "both"]
 )
 def test_text_is_that_of_plain_decoding(kind, strategy, sampling, what):
-    """Every draft, every strategy; tokens are shaped by the path to their node."""
+    """The text is that of plain decoding for every draft and strategy."""
     decoder = Decoder(TableModel(TABLE), TableModel(draft_table(kind)))
-    processor = {"logits_processor": shaped} if what[0] else {}
+    processor = {"logits_processor": processed} if what[0] else {}
     for method, k in (("ersd", 5), ("ersd", 24), ("match", 8)):
         if method == "match" and strategy == "adaptive":
             continue
@@ -82,8 +82,8 @@ def test_text_is_that_of_plain_decoding(kind, strategy, sampling, what):
 
 
 @pytest.mark.parametrize("strategy", ["ar", *STRATEGIES])
-def test_a_position_without_tokens_fails_when_it_is_reached(strategy):
-    """Not before: a text that ends sooner is as with plain decoding."""
+def test_a_position_without_tokens_fails_late(strategy):
+    """The error comes when the position is reached, as with plain decoding."""
     decoder, tokens, end = Decoder(TableModel(TABLE), TableModel(TABLE)), [], len(PROMPT) + 23
     method = {"method": "ar"} if strategy == "ar" else {"strategy": strategy}
     given = GenerationOptions(**PLAIN, seed=SEED, draft_nodes=16, **method)
@@ -96,34 +96,34 @@ def test_a_position_without_tokens_fails_when_it_is_reached(strategy):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_shaped_draft_is_right(strategy):
-    """The draft's rows are shaped as the target's: a draft that is the target is accepted whole, and its tokens are allowed."""
+def test_a_processed_draft_is_right(strategy):
+    """The draft's rows are processed as the target's: a draft that is the target is right."""
     decoder = Decoder(TableModel(TABLE), TableModel(TABLE))
     given = GenerationOptions(
         **PLAIN,
         seed=SEED,
         strategy=strategy,
         draft_nodes=16,
-        logits_processor=shaped,
+        logits_processor=processed,
         adapt_draft=False,
     )
     decoder.start(PROMPT, given, allowed)
     tokens = []
     while len(tokens) < 100:
         tokens += decoder.step(100 - len(tokens))
-    # An allowed token that is not among the first arrivals is not found: few.
+    # Few times no allowed token is among the first arrivals.
     assert decoder.stats.to_dict()["rank_histogram"][0] > 0.95 * sum(
         decoder.stats.to_dict()["rank_histogram"]
     )
 
 
 def test_logprobs_are_of_the_raw_row():
-    """Log-softmax before shaping and truncation, of tokens and of the most probable ones."""
+    """Log-probabilities are those before processors and truncation."""
     decoder, tokens = Decoder(TableModel(TABLE), TableModel(TABLE)), list(PROMPT)
     decoder.start(
         PROMPT,
         GenerationOptions(
-            **CUT, seed=3, strategy="tree", draft_nodes=8, logprobs=4, logits_processor=shaped
+            **CUT, seed=3, strategy="tree", draft_nodes=8, logprobs=4, logits_processor=processed
         ),
     )
     while len(tokens) < 60:

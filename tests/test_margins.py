@@ -1,4 +1,4 @@
-"""Race margins: the conditional logit by its definition, coefficients that find the truth, and the trees that grow from it."""
+"""Race margins: predictions by definition, coefficients that learn, and trees that grow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ FULL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 def features(row, clock, temperature):
-    """Of each of the first M arrivals and of all later ones: score gap times T, logit gap over T, log rank, first, later; f64[n + 1, 5]."""
+    """Features of the first M arrivals and of all later ones together; f64[n + 1, 5].
+
+    They are: score gap times T, logit gap over T, log rank, whether first, whether later.
+    """
     order, scores = oracles.arrivals(row, clock, M, temperature=temperature)
     scale = float(np.float32(temperature)) or 1.0
     logits = row[order].astype(np.float64) / scale
@@ -47,7 +50,7 @@ def logit(x, coefficients):
 @pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("n", [5, 300])
 def test_prediction_is_the_conditional_logit(temperature, n):
-    """For fewer and for more tokens than are looked at."""
+    """Predictions are those of the definition, with fewer and with more than M tokens."""
     rng, race, model = np.random.default_rng(n), Race(), MarginModel()
     for position in range(20):
         row = (rng.normal(size=n) * 3).astype(np.float32)
@@ -58,8 +61,8 @@ def test_prediction_is_the_conditional_logit(temperature, n):
         np.testing.assert_allclose(hits, logit(x, model.coefficients)[:-1], rtol=1e-6)
 
 
-def test_nothing_arrives():
-    """A row without probability promises nothing and teaches nothing."""
+def test_row_without_probability():
+    """A row without probability has no predictions and teaches nothing."""
     model, row = MarginModel(), np.full(10, -np.inf, np.float32)
     before = model.coefficients
     assert len(model.predict(Race(), row, SamplingOptions(), Clock(1, 1))) == 0
@@ -68,7 +71,7 @@ def test_nothing_arrives():
 
 
 def test_coefficients_find_the_truth():
-    """Ranks drawn from another logit are told almost as well as by its maximum likelihood, and nonsense does not throw the model."""
+    """Coefficients come near to the maximum likelihood, and nonsense does not spoil the model."""
     rng, race, model = np.random.default_rng(0), Race(), MarginModel()
     truth = [0.4, 0.6, -1.0, 0.5, 1.0]
     seen, losses, count = [], [], 4000
@@ -88,7 +91,7 @@ def test_coefficients_find_the_truth():
     best = minimize(loss, truth, method="Nelder-Mead", options={"maxiter": 300}).fun
     assert np.mean(losses[count // 2 :]) < best + 0.02
     assert loss(MarginModel().coefficients) > best + 0.1
-    for position in range(2000):  # ranks that have nothing to do with the race
+    for position in range(2000):  # ranks that are independent of the race
         model.learn(race, row, SamplingOptions(), Clock(6, position), int(rng.integers(M + 1)))
     hits = model.predict(race, row, SamplingOptions(), Clock(7, 0))
     assert np.isfinite(model.coefficients).all()
@@ -96,14 +99,14 @@ def test_coefficients_find_the_truth():
 
 
 def pair(spread=0.7, n_rows=600, n_vocab=150):
-    """Tables of a target and of a draft like it."""
+    """Tables of a target and of a similar draft."""
     rng = np.random.default_rng(4)
     table = oracles.random_table(rng, n_rows, n_vocab)
     return table, table + oracles.random_table(rng, n_rows, n_vocab, spread=spread)
 
 
 def run(strategy, k, steps, **more):
-    """A decoder after so many steps, with the lengths of its steps and the nodes drafted in each."""
+    """A decoder after some steps, their numbers of tokens and their numbers of drafted nodes."""
     table, draft = pair()
     decoder = Decoder(TableModel(table), TableModel(draft))
     decoder.start(
@@ -127,7 +130,7 @@ def run(strategy, k, steps, **more):
 
 @pytest.mark.parametrize("k", [1, 4, 16, 60])
 def test_trees_have_k_nodes_on_average(k):
-    """Some more, some fewer, none above four times as many."""
+    """Trees have k nodes on average and at most 4 k."""
     _, _, drafted = run("adaptive", k, 700)
     assert drafted[200:].mean() == pytest.approx(k, rel=0.12)
     assert drafted.min() >= 1
@@ -135,7 +138,7 @@ def test_trees_have_k_nodes_on_average(k):
 
 
 def test_margins_beat_the_static_tree():
-    """More tokens per call with no more nodes, and calibrated predictions: what every race here teaches is what the next one does."""
+    """Grown trees give more tokens per call with as many nodes, and predictions are calibrated."""
     _, static, _ = run("tree", 8, 1500)
     decoder, adaptive, drafted = run("adaptive", 8, 1500)
     assert drafted.mean() < 8.3
@@ -156,7 +159,7 @@ def test_margins_beat_the_static_tree():
 
 
 def test_depth_and_cache():
-    """No node is deeper than allowed, committed tokens stay cached, and each drafted node goes through the target once."""
+    """No node is too deep, committed tokens stay cached, the target decodes each node once."""
     table, draft = pair()
     target, drafter = TableModel(table), TableModel(draft)
     decoder = Decoder(target, drafter)
@@ -186,8 +189,8 @@ def test_depth_and_cache():
 
 
 @pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
-def test_rejection_cannot_look(method):
-    """A tree chosen after the draws would bias it."""
+def test_rejection_is_refused(method):
+    """Rejection sampling would be biased by a tree that was chosen after the draws."""
     with pytest.raises(
         ValueError, match="strategy 'adaptive' needs a method of races, 'ersd' or 'match', got 'gsd"
     ):

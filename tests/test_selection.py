@@ -64,7 +64,7 @@ def test_coin_of_xtc():
     )
     acted, n_top = [], 0
     for position in range(400):
-        token = coupling.emit(row, np.array([], np.float32), position)[0]
+        token = coupling.sample(row, np.array([], np.float32), position)[0]
         words = oracles.philox((0, position, 4, 0), (77, 0))
         coin = (((int(words[0]) << 32 | int(words[1])) >> 12) + 0.5) * 2.0**-52
         assert uniform(77, position, 4) == coin

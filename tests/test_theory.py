@@ -133,7 +133,7 @@ def test_rank_distributions(seed):
     for name, expected in exact.items():
         assert expected.sum() == pytest.approx(1)
         coupling = Coupling(name, SamplingOptions(), seed)
-        ranks = [min(coupling.emit(target, draft, position)[1], m) for position in range(n)]
+        ranks = [min(coupling.sample(target, draft, position)[1], m) for position in range(n)]
         assert oracles.goodness(np.bincount(ranks, minlength=m + 1), expected) > 1e-4, name
 
 

@@ -1,4 +1,4 @@
-"""Verification: whatever the tree, the emitted tokens are those of plain decoding, as many as the tree foresaw and one more."""
+"""Verification: for any tree, the emitted tokens are those of plain decoding."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ OPTIONS = [
 
 
 def grow(rng, root, truth, n_vocab):
-    """A random tree of up to 16 nodes; some of its tokens are those that will win, also below wrong parents."""
+    """A random tree of up to 16 nodes; some tokens are true ones, also below wrong parents."""
     tree, depths = DraftTree(root), [0]
     for node in range(1, int(rng.integers(1, 17))):
         parent = node - 1 if rng.random() < 0.4 else int(rng.integers(node))
@@ -27,7 +27,7 @@ def grow(rng, root, truth, n_vocab):
 
 
 def matched_path(tree, truth):
-    """The nodes whose tokens are the true ones, from the root on; the first of equal siblings."""
+    """The nodes whose tokens are the true ones, the root first; the first of equal siblings."""
     nodes, path = list(zip(tree.parents, tree.tokens, strict=True)), [0]
     while (child := (path[-1], truth[len(path) - 1])) in nodes:
         path.append(nodes.index(child))
@@ -36,7 +36,7 @@ def matched_path(tree, truth):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_emitted_tokens_equal_plain_decoding(options):
-    """Random trees over random tables; paths of all lengths occur."""
+    """Random trees over random tables are accepted as far as they are right, and one token more."""
     rng = np.random.default_rng(len(str(options)))
     lengths = []
     for _ in range(24):
@@ -59,7 +59,7 @@ def test_emitted_tokens_equal_plain_decoding(options):
 
 
 def test_true_chain_is_accepted_whole():
-    """A chain of what will win comes through, whatever its length and what stands beside it."""
+    """A chain of the true tokens is accepted, of any length and with wrong siblings beside it."""
     rng = np.random.default_rng(9)
     table = oracles.random_table(rng, 32, 50)
     model = TableModel(table)
@@ -76,7 +76,7 @@ def test_true_chain_is_accepted_whole():
 
 
 def test_row_without_probability():
-    """A target that gives no token a probability is an error, not a token."""
+    """If the target gives no token a probability, an error says so."""
     model = TableModel(np.full((1, 4), -np.inf, np.float32))
     with pytest.raises(RuntimeError, match="no token a probability"):
         verify(model, [1], DraftTree(2), SamplingOptions(), 0)

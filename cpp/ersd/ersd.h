@@ -33,8 +33,10 @@
 #include "ersd/learning/correction.h"      // a draft that corrects itself
 #include "ersd/learning/cost.h"            // the time of a call by its number of tokens
 #include "ersd/learning/controller.h"      // the number of tokens to draft
+#include "ersd/learning/path_threshold.h"  // how probable the paths of grown trees must be
 #include "ersd/learning/profile.h"         // what is learnt about a pair of models
 
+#include "ersd/draft/draft_rows.h"         // the draft's logits at the nodes of a tree
 #include "ersd/draft/drafter.h"            // from the draft model to a draft tree
 
 #include "ersd/decode/options.h"           // the options of a generation

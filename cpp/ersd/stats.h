@@ -8,25 +8,31 @@
 
 namespace ersd {
 
-constexpr size_t kRanks =
-    64;  // ranks in the draft's order that are told apart; later ones count together
+// How many ranks of the draft's order histograms tell apart; later ranks are counted together.
+constexpr size_t kHistogramRanks = 64;
 
-// Counts of one generation. Times in milliseconds.
+// Counts of one generation, and times in milliseconds.
 struct Stats {
   int64_t generated = 0;     // tokens of the answer
-  int64_t target_calls = 0;  // after the prompt
-  int64_t draft_calls = 0;
-  int64_t drafted = 0;                        // tree nodes without the root
-  int64_t accepted = 0;                       // drafted tokens that became tokens of the answer
-  std::vector<int64_t> acceptance_histogram;  // [n]: target calls that accepted n drafted tokens
-  std::array<int64_t, kRanks + 1> rank_histogram{};  // [r]: verified positions where the token was
-                                                     // (r + 1)-th in the draft's order
-  std::vector<int64_t> nodes_histogram;  // [k]: target calls that checked k drafted tokens
-  double expected_tokens = 0,
-         expected_ms = 0;  // what the controller expected of all calls; 0 where costs are not known
-  int64_t target_tokens = 0,
-          draft_tokens = 0;   // tokens that went through each model, the prompt included
-  int64_t cached_tokens = 0;  // prompt tokens that the target's cache held already
+  int64_t target_calls = 0;  // calls after the prompt
+  int64_t draft_calls = 0;   // calls after the prompt
+  int64_t drafted = 0;       // tree nodes without the roots
+  int64_t accepted = 0;      // drafted tokens that became tokens of the answer
+
+  // [n]: target calls that accepted n drafted tokens
+  std::vector<int64_t> acceptance_histogram;
+  // [r]: verified positions whose token was the (r + 1)-th of the draft's order
+  std::array<int64_t, kHistogramRanks + 1> rank_histogram{};
+  // [k]: target calls that checked k drafted tokens
+  std::vector<int64_t> nodes_histogram;
+
+  // Sums over all target calls of what the controller expected; 0 if the costs are not known.
+  double expected_tokens = 0, expected_ms = 0;
+
+  // Tokens that each model decoded, those of the prompt included.
+  int64_t target_tokens = 0, draft_tokens = 0;
+  int64_t cached_tokens = 0;  // prompt tokens that the target's cache already held
+
   double prefill_ms = 0, draft_ms = 0, target_ms = 0, race_ms = 0, total_ms = 0;
 
   double tokens_per_call() const {
@@ -35,7 +41,7 @@ struct Stats {
   double acceptance_rate() const {
     return drafted ? static_cast<double>(accepted) / static_cast<double>(drafted) : 0;
   }
-  // Without the prompt.
+  // The time of the prompt is left out.
   double tokens_per_second() const {
     const double seconds = (total_ms - prefill_ms) / 1000;
     return seconds > 0 ? static_cast<double>(generated) / seconds : 0;

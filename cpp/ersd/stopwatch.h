@@ -1,4 +1,4 @@
-// Adds the time of a scope to a counter of milliseconds.
+// Adds the time that a scope takes to a counter of milliseconds.
 #pragma once
 
 #include <chrono>

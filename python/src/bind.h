@@ -1,4 +1,4 @@
-// The parts of the extension module, and arrays between NumPy and C++.
+// The parts of the extension module, and conversions between NumPy and C++ arrays.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -36,13 +36,14 @@ auto array_of(std::vector<T> values, Sizes... shape) {
       owner->data(), {shape...}, capsule);
 }
 
+// A NumPy array of one dimension that owns the values.
 template <class T>
 auto array(std::vector<T> values) {
   const size_t n = values.size();
   return array_of(std::move(values), n);
 }
 
-// The same with a copy of them.
+// A NumPy array with a copy of the values.
 template <class T>
 auto to_numpy(std::span<const T> values) {
   return array(std::vector<T>(values.begin(), values.end()));

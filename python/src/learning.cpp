@@ -1,4 +1,4 @@
-// Bindings of what is learnt of a pair of models.
+// Bindings of the room learning: what verified positions and calls teach.
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -10,6 +10,7 @@
 
 #include "bind.h"
 #include "ersd/learning/controller.h"
+#include "ersd/learning/path_threshold.h"
 #include "ersd/learning/profile.h"
 
 namespace nb = nanobind;
@@ -20,12 +21,10 @@ namespace {
 
 using Tokens = nb::ndarray<const Token, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-}  // namespace
-
-void bind_learning(nb::module_& m) {
-  nb::class_<MarginModel>(m, "MarginModel",
-                          "The probability that the target's token is the r-th of the draft's "
-                          "arrivals, from the race's margins.")
+void bind_margins(nb::module_& m) {
+  nb::class_<MarginModel>(
+      m, "MarginModel",
+      "Race margins: the probability that the target's token is the r-th of the draft's arrivals.")
       .def(nb::init<>())
       .def_prop_ro_static("n_arrivals", [](nb::handle) { return MarginModel::kArrivals; })
       .def(nb::init<const MarginModel::Coefficients&, const MarginModel::Matrix&>(),
@@ -43,7 +42,8 @@ void bind_learning(nb::module_& m) {
             return array(std::move(hits));
           },
           "race"_a, "logits"_a, "options"_a, "clock"_a,
-          "The probabilities of the first arrivals; f64[<= 32].")
+          "The probability that the target's token is arrival r; f64[n], one for each of the first "
+          "32 arrivals.")
       .def(
           "learn",
           [](MarginModel& model, Race& race, const Floats& logits, const SamplingOptions& options,
@@ -52,17 +52,20 @@ void bind_learning(nb::module_& m) {
                         view(logits), options.temperature, rank);
           },
           "race"_a, "logits"_a, "options"_a, "clock"_a, "rank"_a,
-          "The target's token was the arrival of this rank.");
+          "Learns that the target's token was the arrival of this rank.");
+}
 
-  nb::class_<Correction>(m, "Correction", "What is added to the draft's logits.")
+void bind_correction(nb::module_& m) {
+  nb::class_<Correction>(m, "Correction",
+                         "Biases that a draft adds to its logits to correct itself.")
       .def(nb::init<>())
       .def(
           "learn",
           [](Correction& c, Token before, const Floats& target, const Floats& draft,
              float temperature) { c.learn(before, view(target), view(draft), temperature); },
           "before"_a, "target"_a, "draft"_a, "temperature"_a,
-          "A verified position: logits of both, the draft's with the correction in them; "
-          "f32[n_vocab].")
+          "Learns from a verified position. target, draft: logits, f32[n_vocab] and "
+          "f32[n_draft_vocab], the draft's with the correction in them.")
       .def(
           "apply",
           [](const Correction& c, Token before, const Floats& row) {
@@ -71,7 +74,8 @@ void bind_learning(nb::module_& m) {
             return array(std::move(out));
           },
           "before"_a, "row"_a,
-          "The row of the token after `before` with the correction added; f32[n_vocab].")
+          "The draft's logits for the token after `before` with the correction added; "
+          "f32[n_vocab].")
       .def(
           "state",
           [](const Correction& c) {
@@ -84,8 +88,9 @@ void bind_learning(nb::module_& m) {
             return std::tuple(array(std::move(before)), array(std::move(token)),
                               array(std::move(bias)), array(std::move(squares)));
           },
-          "Its entries, by the token before and the token: (before, token, bias, squares), i32 and "
-          "f32[n_entries]; before is -1 for any.")
+          "All entries as arrays (before, token, bias, squares), i32 and f32[n_entries], by the "
+          "token "
+          "before and the token; before is -1 for any token.")
       .def(
           "restore",
           [](Correction& c, const Tokens& before, const Tokens& token, const Floats& bias,
@@ -100,32 +105,42 @@ void bind_learning(nb::module_& m) {
             for (auto& [context, mine] : entries) restored.set(context, std::move(mine));
             c = std::move(restored);
           },
-          "before"_a, "token"_a, "bias"_a, "squares"_a, "Goes on from the state() of another.");
+          "before"_a, "token"_a, "bias"_a, "squares"_a,
+          "Replaces all entries by those of a state().");
+}
 
+void bind_histogram(nb::module_& m) {
   nb::class_<RankHistogram>(m, "RankHistogram",
-                            "How often the emitted token was the r-th of the draft's race order.")
+                            "How often the target's token was the r-th of the draft's order.")
       .def(nb::init<>())
       .def(nb::init<const RankHistogram::Weights&>(), "weights"_a)
       .def_prop_ro("weights", &RankHistogram::weights)
-      .def("learn", &RankHistogram::learn, "rank"_a)
+      .def("learn", &RankHistogram::learn, "rank"_a, "Counts one verified position.")
       .def(
           "probabilities",
           [](const RankHistogram& h) {
             const auto p = h.probabilities();
             return array(std::vector<double>(p.begin(), p.end()));
           },
-          "f64[65]; the last entry is that of all later ranks.");
+          "P(rank = r), f64[65]; the last entry is that of all later ranks.");
+}
 
-  nb::class_<CostCurve>(m, "CostCurve", "Milliseconds of a call by its width.")
+void bind_cost(nb::module_& m) {
+  nb::class_<CostCurve>(m, "CostCurve",
+                        "Milliseconds of a call by its width, the number of tokens.")
       .def(nb::init<>())
       .def_prop_ro_static("widths", [](nb::handle) { return CostCurve::kWidths; })
       .def_prop_ro("points", &CostCurve::points)
       .def("set", &CostCurve::set, "ms"_a)
-      .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a)
-      .def("learn", &CostCurve::learn, "n"_a, "ms"_a)
-      .def("__call__", &CostCurve::operator(), "n"_a);
+      .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a,
+           "Measures calls on an empty cache for about budget_ms.")
+      .def("learn", &CostCurve::learn, "n"_a, "ms"_a, "Learns from a call with n tokens.")
+      .def("__call__", &CostCurve::operator(), "n"_a,
+           "Expected milliseconds of a call with n tokens.");
+}
 
-  nb::class_<Controller::Plan>(m, "Plan", "k of the next call, and what is expected of it.")
+void bind_controller(nb::module_& m) {
+  nb::class_<Controller::Plan>(m, "Plan", "k of the next call, and its expected tokens and time.")
       .def_ro("nodes", &Controller::Plan::nodes)
       .def_ro("tokens", &Controller::Plan::tokens)
       .def_ro("ms", &Controller::Plan::ms);
@@ -137,40 +152,71 @@ void bind_learning(nb::module_& m) {
              const CostCurve& draft, int32_t n_missing, int32_t max_depth) {
             TreeShapeBuilder shapes;
             return c.plan(
-                [&](int32_t k) -> const TreeShape& { return shapes.optimal(ranks, k, max_depth); },
-                ranks, target, draft, n_missing);
+                [&](int32_t k) -> const TreeShape& {
+                  return shapes.build_optimal(ranks, k, max_depth);
+                },
+                ranks, {target, draft}, n_missing);
           },
-          "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64)
+          "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64,
+          "The plan of the next call. ranks: P(rank = r); target, draft: cost curves; n_missing: "
+          "tokens that the draft must read before it can draft.")
       .def(
           "plan_fixed",
           [](Controller& c, const TreeShape& shape, const std::vector<double>& ranks,
              const CostCurve& target,
-             const CostCurve& draft) { return c.plan_fixed(shape, ranks, target, draft); },
-          "shape"_a, "ranks"_a, "target"_a, "draft"_a)
+             const CostCurve& draft) { return c.plan_fixed(shape, ranks, {target, draft}); },
+          "shape"_a, "ranks"_a, "target"_a, "draft"_a, "The plan of a given shape.")
       .def(
           "forecast",
           [](Controller& c, const std::vector<double>& ranks, const CostCurve& target,
              const CostCurve& draft) {
             TreeShapeBuilder shapes;
             return c.forecast(
-                [&](int32_t k) -> const TreeShape& { return shapes.optimal(ranks, k, 64); }, ranks,
-                target, draft);
+                [&](int32_t k) -> const TreeShape& { return shapes.build_optimal(ranks, k, 64); },
+                ranks, {target, draft});
           },
-          "ranks"_a, "target"_a, "draft"_a)
-      .def("learn", &Controller::learn, "n_accepted"_a, "ms"_a)
-      .def("replan", &Controller::replan);
+          "ranks"_a, "target"_a, "draft"_a, "The plans of a plain call and of each k.")
+      .def("learn", &Controller::learn, "n_accepted"_a, "ms"_a,
+           "Learns from a call that followed the last plan.")
+      .def("replan", &Controller::replan, "Makes the next plan() choose anew.");
+}
 
-  nb::class_<Profile>(m, "Profile", "What is known of a pair: see ersd.profile.")
+void bind_path_threshold(nb::module_& m) {
+  nb::class_<PathThreshold>(m, "PathThreshold",
+                            "How probable a node's path must be so that trees have k nodes on "
+                            "average.")
+      .def(nb::init<>())
+      .def("set_nodes", &PathThreshold::set_nodes, "k"_a)
+      .def("learn", &PathThreshold::learn, "n_nodes"_a,
+           "Learns from the number of nodes of a tree that was grown with this threshold.")
+      .def("reset", &PathThreshold::reset)
+      .def_prop_ro("value", &PathThreshold::value);
+}
+
+void bind_profile(nb::module_& m) {
+  nb::class_<Profile>(m, "Profile", "What is known about a pair of models; see ersd.profile.")
       .def(nb::init<>())
       .def_rw("target", &Profile::target)
       .def_rw("draft", &Profile::draft)
       .def_prop_rw(
-          "ranks", [](const Profile& p) { return p.learnt.ranks; },
-          [](Profile& p, const RankHistogram& ranks) { p.learnt.ranks = ranks; })
+          "ranks", [](const Profile& p) { return p.knowledge.ranks; },
+          [](Profile& p, const RankHistogram& ranks) { p.knowledge.ranks = ranks; })
       .def_prop_rw(
-          "margins", [](const Profile& p) { return p.learnt.margins; },
-          [](Profile& p, const MarginModel& margins) { p.learnt.margins = margins; })
+          "margins", [](const Profile& p) { return p.knowledge.margins; },
+          [](Profile& p, const MarginModel& margins) { p.knowledge.margins = margins; })
       .def_prop_rw(
-          "correction", [](const Profile& p) { return p.learnt.correction; },
-          [](Profile& p, const Correction& correction) { p.learnt.correction = correction; });
+          "correction", [](const Profile& p) { return p.knowledge.correction; },
+          [](Profile& p, const Correction& correction) { p.knowledge.correction = correction; });
+}
+
+}  // namespace
+
+void bind_learning(nb::module_& m) {
+  bind_margins(m);
+  bind_correction(m);
+  bind_histogram(m);
+  bind_cost(m);
+  bind_controller(m);
+  bind_path_threshold(m);
+  bind_profile(m);
 }

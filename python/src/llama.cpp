@@ -42,7 +42,7 @@ auto process_logits(const llama::Model& model, const GenerationOptions& options,
       model, options.processors, n_prompt, static_cast<int32_t>(history.size()));
   const DraftTree tree(history.back());
   const std::span<const Token> committed(history.data(), history.size() - 1);
-  auto processed = processors.target(committed, tree, 0, view(row));
+  auto processed = processors.process_target(committed, tree, 0, view(row));
   FilteredRace race;
   if (const Allowed allowed = processors.allowed(committed, tree, 0))
     processed = race.mask(processed, allowed);

@@ -1,4 +1,4 @@
-// Bindings of the room tree: draft trees, their shapes and batches.
+// Bindings of the room tree: draft trees, their shapes and their batches.
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -11,10 +11,14 @@ namespace nb = nanobind;
 using namespace nb::literals;
 using namespace ersd;
 
-void bind_tree(nb::module_& m) {
+namespace {
+
+void bind_shapes(nb::module_& m) {
   nb::class_<TreeShape>(
       m, "TreeShape",
-      "Parent and rank of each node of a drafting strategy's tree; node 0 is the root.")
+      "A draft tree of ranks instead of tokens: parent, rank and depth of each node, i32[k + 1]. "
+      "Node "
+      "0 is the root; a node of rank r is the r-th token of the draft's order at its parent.")
       .def_ro("parent", &TreeShape::parent)
       .def_ro("rank", &TreeShape::rank)
       .def_ro("depth", &TreeShape::depth)
@@ -22,30 +26,39 @@ void bind_tree(nb::module_& m) {
   m.def(
       "sequence_shape",
       [](int32_t k, int32_t max_depth) {
-        return TreeShape(TreeShapeBuilder().sequence(k, max_depth));
+        return TreeShape(TreeShapeBuilder().build_sequence(k, max_depth));
       },
-      "k"_a, "max_depth"_a);
-  m.def("batch_shape", [](int32_t k) { return TreeShape(TreeShapeBuilder().batch(k)); }, "k"_a);
+      "k"_a, "max_depth"_a, "A chain of k nodes; none is deeper than max_depth.");
+  m.def(
+      "batch_shape", [](int32_t k) { return TreeShape(TreeShapeBuilder().build_batch(k)); }, "k"_a,
+      "k children of the root.");
   m.def(
       "optimal_shape",
       [](const std::vector<double>& p, int32_t k, int32_t max_depth) {
-        return TreeShape(TreeShapeBuilder().optimal(p, k, max_depth));
+        return TreeShape(TreeShapeBuilder().build_optimal(p, k, max_depth));
       },
       "probabilities"_a, "k"_a, "max_depth"_a,
-      "The k nodes of the most probable paths for i.i.d. ranks.");
+      "The shape of k nodes with the most expected tokens if ranks are i.i.d. with these "
+      "probabilities.");
   m.def(
       "expected_tokens",
       [](const TreeShape& shape, const std::vector<double>& p) {
         std::vector<double> path;
         return expected_tokens(shape, p, path);
       },
-      "shape"_a, "probabilities"_a, "Expected tokens per target call for i.i.d. ranks.");
+      "shape"_a, "probabilities"_a,
+      "Expected tokens per target call if ranks are i.i.d. with these probabilities.");
+}
 
-  nb::class_<DraftTree>(m, "DraftTree",
-                        "A tree of tokens as flat arrays; node 0 is the last committed token.")
+void bind_draft_tree(nb::module_& m) {
+  nb::class_<DraftTree>(
+      m, "DraftTree",
+      "A tree of tokens as flat arrays in topological order. Node 0, the root, is the "
+      "last committed token.")
       .def(nb::init<Token>(), "root"_a)
-      .def("add", &DraftTree::add, "parent"_a, "token"_a)
-      .def("child", &DraftTree::child, "node"_a, "token"_a)
+      .def("add", &DraftTree::add, "parent"_a, "token"_a, "Appends a child and returns its index.")
+      .def("child", &DraftTree::child, "node"_a, "token"_a,
+           "The first child of a node with this token, or -1.")
       .def("__len__", &DraftTree::size)
       .def_prop_ro("tokens",
                    [](const DraftTree& t) {
@@ -54,7 +67,9 @@ void bind_tree(nb::module_& m) {
       .def_prop_ro("parents", [](const DraftTree& t) {
         return std::vector<int32_t>(t.parents().begin(), t.parents().end());
       });
+}
 
+void bind_lay_out(nb::module_& m) {
   m.def(
       "lay_out",
       [](const DraftTree& tree, const std::vector<Token>& history, int32_t max_sequences) {
@@ -67,5 +82,14 @@ void bind_tree(nb::module_& m) {
         return std::tuple(b.token, b.position, sequences);
       },
       "tree"_a, "history"_a = std::vector<Token>{}, "max_sequences"_a = kMaxDraftNodes,
-      "The batch of a whole tree: tokens, positions, and the sequences of each row.");
+      "The batch of a whole tree after the history: tokens, positions, and the sequences of each "
+      "row.");
+}
+
+}  // namespace
+
+void bind_tree(nb::module_& m) {
+  bind_shapes(m);
+  bind_draft_tree(m);
+  bind_lay_out(m);
 }

@@ -13,7 +13,9 @@ namespace nb = nanobind;
 using namespace nb::literals;
 using namespace ersd;
 
-void bind_verify(nb::module_& m) {
+namespace {
+
+void bind_filtered_race(nb::module_& m) {
   nb::class_<FilteredRace>(m, "FilteredRace", "Races among the tokens that a filter allows.")
       .def(nb::init<>())
       .def(
@@ -30,36 +32,42 @@ void bind_verify(nb::module_& m) {
             return std::pair(winner, n_asked);
           },
           "logits"_a, "options"_a, "clock"_a, "allowed"_a,
-          "The winner among allowed tokens, bool[n_vocab], and how many were asked about.");
+          "The winner among the allowed tokens, and how many tokens were asked about. allowed: "
+          "bool[n_vocab].");
+}
 
+void bind_coupling(nb::module_& m) {
   nb::class_<Coupling>(m, "Coupling",
-                       "A method: the order in which a draft's tokens are tried at a position, and "
-                       "the target's token there.")
+                       "A method: in which order the draft's tokens are tried at a position, and "
+                       "which token the target emits there.")
       .def(
           "__init__",
           [](Coupling* self, const std::string& method, const SamplingOptions& options,
              uint64_t seed) { (new (self) Coupling)->reset(method_from(method), options, seed); },
           "method"_a, "options"_a, "seed"_a)
       .def(
-          "order",
-          [](Coupling& c, const Floats& draft, uint32_t position, size_t m) {
+          "draft_order",
+          [](Coupling& c, const Floats& logits, uint32_t position, size_t m) {
             std::vector<Token> tokens;
-            for (const Arrival& arrival : c.order(view(draft), position, m))
+            for (const Arrival& arrival : c.draft_order(view(logits), position, m))
               tokens.push_back(arrival.token);
             return tokens;
           },
-          "draft"_a, "position"_a, "m"_a,
-          "The first m tokens to try, by the draft's logits, f32[n_draft_vocab].")
+          "logits"_a, "position"_a, "m"_a,
+          "The first m tokens to try at a position. logits: the draft's, f32[n_draft_vocab].")
       .def(
-          "emit",
+          "sample",
           [](Coupling& c, const Floats& target, const Floats& draft, uint32_t position) {
-            const RankedToken token = c.emit(view(target), {view(draft), {}}, position);
+            const RankedToken token = c.sample(view(target), {view(draft), {}}, position);
             return std::pair(token.token, token.rank);
           },
           "target"_a, "draft"_a, "position"_a,
-          "The target's token and its rank in the draft's order, 256 for all later ones, -1 for an "
-          "empty draft; logits as f32[n_vocab].");
+          "The target's token at a position and its rank in the draft's order: 256 for all later "
+          "tokens, -1 without a draft. target, draft: logits, f32[n_vocab] and f32[n_draft_vocab]; "
+          "an empty draft is none.");
+}
 
+void bind_verification(nb::module_& m) {
   m.def(
       "verify",
       [](TableModel& model, const std::vector<Token>& history, const DraftTree& tree,
@@ -70,13 +78,21 @@ void bind_verify(nb::module_& m) {
         Coupling coupling;
         coupling.reset(Method::kErsd, options, seed);
         Verified verified;
-        verify(
-            tree, [&](int32_t node) { return model.logits(node); },
-            [](int32_t) { return Drafted(); }, [](int32_t) { return Allowed(); },
-            static_cast<uint32_t>(history.size()), coupling, verified);
+        const NodeInputs inputs{[&](int32_t node) { return model.logits(node); },
+                                [](int32_t) { return DraftRow(); },
+                                [](int32_t) { return Allowed(); }};
+        verify(tree, inputs, static_cast<uint32_t>(history.size()), coupling, verified);
         return std::pair(verified.path, verified.emitted);
       },
       "model"_a, "history"_a, "tree"_a, "options"_a, "seed"_a,
-      "Accepted nodes and emitted tokens of one target call over a tree whose root follows "
-      "history.");
+      "The accepted nodes and the emitted tokens of one target call. The tree's root follows the "
+      "history, i32[n].");
+}
+
+}  // namespace
+
+void bind_verify(nb::module_& m) {
+  bind_filtered_race(m);
+  bind_coupling(m);
+  bind_verification(m);
 }

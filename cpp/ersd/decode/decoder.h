@@ -1,4 +1,4 @@
-// The decoding step: draft a tree, check it in one target call, keep what won.
+// The decoding step: draft a tree, check it in one target call, keep what was accepted.
 #pragma once
 
 #include <array>
@@ -19,107 +19,131 @@
 
 namespace ersd {
 
+// One generation at a time, one thread at a time.
 class Decoder {
  public:
-  // draft may be null: then every method is plain sampling by the same races. Both models must
+  // draft: may be null; then every method is plain decoding by the same races. Both models must
   // outlive the decoder.
   Decoder(LanguageModel& target, LanguageModel* draft);
 
-  // Forgets the last generation and decodes the prompt but its last token, and of that only what
-  // the caches do not hold. Rejection sampling, whose text depends on every bit of both models,
-  // reads the whole prompt. prompt: i32[1 or more]. shaping: what options.processors asks for.
+  // Begins a generation and ends the last one. Decodes the prompt but for its last token, as far as
+  // the caches do not hold it. Rejection sampling decodes it all, because its text depends on every
+  // bit of both models.
+  // prompt: i32[n], at least one token.
+  // processors: those that options.processors asks for.
   void start(std::span<const Token> prompt, const GenerationOptions& options,
              LogitsProcessorList processors = {});
 
-  // One target call; the tokens it gave, at least one and at most `limit` (1 or more). Valid until
-  // the next step. If a model throws, the tokens so far stand and the next start() sets everything
-  // right.
+  // Makes one target call and returns its tokens: at least one, and at most `limit`, which is 1 or
+  // more. Valid until the next step. If a model throws, the tokens so far stand, and start() begins
+  // a new generation.
   std::span<const Token> step(int32_t limit);
 
-  // Of each token of the last step, where options.logprobs asks for them. Valid until the next
-  // step.
+  // The log-probabilities of the tokens of the last step if options.logprobs asks for them, else
+  // none. Valid until the next step.
   std::span<const TokenLogprob> logprobs() const { return logprobs_; }
 
-  // One target call without a tree, and one of the draft: a token and its rank in the draft's
-  // order, from which follows what any tree of ranks would have done here. target_row() and
-  // draft_row() give the logits behind it until the next call. Needs a draft and room for the
+  // Makes one call of each model without a tree, and returns the token and its rank in the draft's
+  // order. From such ranks follows what any tree would have given. Needs a draft and room for the
   // token.
   RankedToken step_with_rank();
-  std::span<const float> target_row() const { return target_row_; }
-  std::span<const float> draft_row() const { return drafter_->row(0); }
 
-  // Makes room in a full context: of the tokens after the first `keep` the older half is dropped,
-  // and the others are decoded anew where they now stand, as if they had been the prompt. Clocks go
-  // on counting.
+  // The logits of the last step_with_rank(), f32[n_vocab] and f32[least of both vocabularies].
+  // Valid until the next call.
+  std::span<const float> target_row() const { return target_row_; }
+  std::span<const float> draft_row() const { return drafter_->at(0).logits; }
+
+  // Makes room in a full context: drops the older half of the tokens after the first `keep`, and
+  // decodes the others anew at their new positions. Clocks keep counting, so no clock is used
+  // twice.
   void shift(int32_t keep);
 
-  // Lets go of what shapes the generation; it must not go on.
+  // Ends the generation and releases its logits processors. step() must not follow.
   void end() { processors_ = {}, options_.processors = {}, verified_.failure = nullptr; }
 
-  // How many of the next tokens the context can still take.
+  // How many more tokens the context can take.
   int32_t room() const { return target_.n_ctx() - static_cast<int32_t>(tokens_.size()); }
 
   const Stats& stats() const { return stats_; }
   Stats& stats() { return stats_; }
-  // Forgets what earlier generations taught of the draft.
+
+  // Forgets what earlier generations taught about the draft.
   void forget();
 
-  // What is known of the pair, and going on from it. Need a draft.
-  bool measured() const { return cost_.measured(); }  // what calls cost
+  // The profile is what is known about the pair; restore() replaces it. All three need a draft.
+  bool measured() const { return cost_.measured(); }  // whether the costs of calls are known
   Profile profile() const {
-    return {cost_, drafter_->cost(), learnt_[static_cast<size_t>(Method::kErsd)]};
+    return {cost_, drafter_->cost(), knowledge_[static_cast<size_t>(Method::kErsd)]};
   }
   void restore(const Profile& profile);
 
-  // What is expected of a plain call and of calls with each k that "auto" chooses from, as things
-  // stand in this generation. Measures what calls cost if that has not been done; needs a draft,
-  // and the generation is over then.
+  // Returns what is expected of a plain call, and of calls with each k that "auto" chooses from, by
+  // the options of this generation. Measures the costs of calls if they are not known. Needs a
+  // draft, and ends the generation.
   std::vector<Controller::Plan> forecast();
 
-  // Of the method in use: each has its own.
-  const RankHistogram& histogram() const { return learnt().ranks; }
-  const MarginModel& margins() const { return learnt().margins; }
+  // What is known about the draft for the method in use.
+  const RankHistogram& histogram() const { return knowledge().ranks; }
+  const MarginModel& margins() const { return knowledge().margins; }
 
  private:
-  bool drafting() const { return drafter_ && options_.method != Method::kAr; }
-  bool adapting() const { return options_.adapt_draft && options_.method == Method::kErsd; }
-  // Rejection sampling's text depends on the tree, so that must depend on the seed alone: not on
-  // times, nor on earlier texts.
-  bool automatic() const { return options_.draft_nodes == kAuto && is_race(options_.method); }
-  void measure();
-  bool expecting() const {
-    return is_race(options_.method) && cost_.measured();
-  }  // whether the controller follows what calls bring
-  int32_t plan_nodes();
-  const TreeShape& tree_shape(int32_t k, int32_t max_depth);
+  bool drafts() const { return drafter_ && options_.method != Method::kAr; }
+  bool corrects_draft() const { return options_.adapt_draft && options_.method == Method::kErsd; }
+
+  // Whether the controller chooses k. The text of rejection sampling depends on the tree, so there
+  // the tree must depend on the seed alone: not on times and not on earlier texts.
+  bool chooses_nodes() const { return options_.draft_nodes == kAuto && is_race(options_.method); }
+
+  // Whether the controller plans calls and learns from them.
+  bool plans() const { return drafts() && is_race(options_.method) && cost_.measured(); }
+
+  // Each method has its own knowledge, because the draft's order differs.
+  const DraftKnowledge& knowledge() const {
+    return knowledge_[static_cast<size_t>(options_.method)];
+  }
+  DraftKnowledge& knowledge() { return knowledge_[static_cast<size_t>(options_.method)]; }
+
+  std::span<const double> ranks() const { return std::span(ranks_).first(RankHistogram::kRanks); }
+  Controller::Costs costs() { return {cost_, drafter_->cost()}; }
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
+  Drafter::Request request() { return {history(), coupling_, tree_, stats_}; }
+
+  void measure();
   void prefill();
-  void draft(int32_t k, int32_t max_depth);
-  void check();
+  void keep_prefix(LanguageModel& model);
+  int32_t plan_nodes();
+  const TreeShape& make_shape(int32_t k, int32_t max_depth);
+  void draft_tree(int32_t k, int32_t max_depth);
+  void call_target();
+  void verify_tree();
   void learn();
   void commit();
+  void learn_from_plan(int32_t k, int32_t limit, double ms);
 
   LanguageModel& target_;
   std::unique_ptr<Drafter> drafter_;
   GenerationOptions options_;
-  CostCurve cost_;  // of the target
-  Controller controller_;
-  Coupling coupling_;
   LogitsProcessorList processors_;
+  Coupling coupling_;
+  Stats stats_;
+
+  std::array<DraftKnowledge, kMethodCount> knowledge_;  // by method
+  CostCurve cost_;                                      // what the target's calls cost
+  Controller controller_;
+  RankHistogram::Weights ranks_{};  // P(rank = r) when the next call was planned
+
+  TreeShapeBuilder shapes_;
+  // The last shape, and the k and depth that it was made for; null after ranks_ has changed.
+  const TreeShape* shape_ = nullptr;
+  int32_t shape_nodes_ = 0, shape_depth_ = 0;
+
+  std::vector<Token> tokens_;  // prompt and answer; the last one is the next root
+  DraftTree tree_;
+  std::vector<int32_t> nodes_;  // 0, 1, 2, ..., at least as many as the tree has
+  Verified verified_;
   Logprobs logprobs_of_;
   std::vector<TokenLogprob> logprobs_;
-  const Learnt& learnt() const { return learnt_[static_cast<size_t>(options_.method)]; }
-  Learnt& learnt() { return learnt_[static_cast<size_t>(options_.method)]; }
-  std::array<Learnt, kMethods> learnt_;
-  TreeShapeBuilder shape_builder_;
-  const TreeShape* shape_ = nullptr;  // the last one made, while it is what these ask for
-  int32_t shape_nodes_ = 0, shape_depth_ = 0;
-  DraftTree tree_;
-  Verified verified_;
-  std::vector<Token> tokens_;   // prompt and answer; the last one is the next root
-  std::vector<int32_t> nodes_;  // 0, 1, 2, ...
-  std::vector<float> target_row_;
-  Stats stats_;
+  std::vector<float> target_row_;  // f32[n_vocab]
 };
 
 }  // namespace ersd

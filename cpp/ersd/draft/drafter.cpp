@@ -1,99 +1,110 @@
-// Level by level drafting.
+// Drafting level by level.
 #include "ersd/draft/drafter.h"
-
-#include <cmath>
 
 #include "ersd/stopwatch.h"
 
 namespace ersd {
+namespace {
 
-void Drafter::draft(std::span<const Token> history, const TreeShape& shape, Coupling& coupling,
-                    DraftTree& tree, Stats& stats) {
-  const auto n_shape = static_cast<size_t>(shape.size());
-  node_of_.assign(n_shape, -1);
+constexpr int32_t kMostTimesNodes = 4;  // a grown tree has at most this many times k nodes
+
+// Before the race at a node is seen, its best child is expected to win with at most this
+// probability.
+constexpr double kFirstHit = 0.8;
+
+uint32_t child_position(std::span<const Token> history, const DraftTree& tree, int32_t node) {
+  return static_cast<uint32_t>(history.size()) + static_cast<uint32_t>(tree.depth(node)) + 1;
+}
+
+}  // namespace
+
+void Drafter::draft(const Request& request, const TreeShape& shape) {
+  rows_.clear();
+  begin_shape(shape);
+  for (int32_t begin = 0, end = 0; begin < shape.size(); begin = end) {
+    level_.clear();
+    for (; end < shape.size() && shape.depth[end] == shape.depth[begin]; ++end)
+      if (node_of_[end] >= 0 && first_child_[end] >= 0) level_.push_back(node_of_[end]);
+    if (level_.empty()) break;
+    run(request, level_, correction_);
+    const Stopwatch watch(request.stats.race_ms);
+    for (int32_t i = begin; i < end; ++i)
+      if (node_of_[i] >= 0 && first_child_[i] >= 0) add_children(request, shape, i);
+  }
+  request.stats.drafted += request.tree.n_drafted();
+}
+
+void Drafter::begin_shape(const TreeShape& shape) {
+  node_of_.assign(static_cast<size_t>(shape.size()), -1);
   node_of_[0] = 0;
-  first_child_.assign(n_shape, -1);
+  first_child_.assign(static_cast<size_t>(shape.size()), -1);
   for (int32_t i = shape.size() - 1; i > 0; --i) first_child_[shape.parent[i]] = i;
-  clear();
-
-  int32_t level_begin = 0;
-  while (level_begin < shape.size()) {
-    int32_t level_end = level_begin;
-    expanded_.clear();
-    for (; level_end < shape.size() && shape.depth[level_end] == shape.depth[level_begin];
-         ++level_end)
-      if (node_of_[level_end] >= 0 && first_child_[level_end] >= 0)
-        expanded_.push_back(node_of_[level_end]);
-    if (expanded_.empty()) break;
-    run(history, tree, expanded_, correction_, coupling, stats);
-    const Stopwatch watch(stats.race_ms);
-    for (int32_t i = level_begin; i < level_end; ++i) {
-      const int32_t node = node_of_[i];
-      if (node < 0 || first_child_[i] < 0) continue;
-      int32_t most = 0;
-      for (int32_t c = first_child_[i]; c < shape.size() && shape.parent[c] == i; ++c)
-        most = std::max(most, shape.rank[c] + 1);
-      const auto order = take_order(history, tree, node, static_cast<size_t>(most), coupling);
-      for (int32_t c = first_child_[i]; c < shape.size() && shape.parent[c] == i; ++c)
-        if (static_cast<size_t>(shape.rank[c]) < order.size())
-          node_of_[c] = tree.add(node, order[shape.rank[c]].token);
-    }
-    level_begin = level_end;
-  }
-  stats.drafted += tree.n_drafted();
 }
 
-void Drafter::grow(std::span<const Token> history, int32_t k, int32_t max_depth, double worth,
-                   Coupling& coupling, MarginModel& margins, DraftTree& tree, Stats& stats) {
-  constexpr double kFirst =
-      0.8;  // what the best child of a node may be expected to hit at most, before its race is seen
-  const int32_t most = std::min(4 * k, kMaxDraftNodes);
-  if (threshold_nodes_ != k) {
-    threshold_nodes_ = k, threshold_ = 0.6 / k;
-    rows_.reserve(static_cast<size_t>(most + 1) * static_cast<size_t>(n_vocab_));
-    order_.reserve(static_cast<size_t>(most + 1) * MarginModel::kArrivals);
-  }
-  clear();
+// Siblings stand side by side and by rank, so the last one has the greatest rank.
+void Drafter::add_children(const Request& request, const TreeShape& shape, int32_t shape_node) {
+  const int32_t begin = first_child_[shape_node], node = node_of_[shape_node];
+  int32_t end = begin;
+  while (end < shape.size() && shape.parent[end] == shape_node) ++end;
+  const auto order = keep_order(request, node, static_cast<size_t>(shape.rank[end - 1]) + 1);
+  for (int32_t child = begin; child < end; ++child)
+    if (static_cast<size_t>(shape.rank[child]) < order.size())
+      node_of_[child] = request.tree.add(node, order[shape.rank[child]].token);
+}
+
+void Drafter::grow(const Request& request, const Growth& growth, MarginModel& margins) {
+  const int32_t most = std::min(kMostTimesNodes * growth.k, kMaxDraftNodes);
+  const auto most_rows = static_cast<size_t>(most) + 1;
+  threshold_.set_nodes(growth.k);
+  rows_.reserve(most_rows, most_rows * MarginModel::kArrivals);
+  rows_.clear();
   path_.assign(1, 1.0);
-  expanded_.assign(1, 0);
-  for (int32_t depth = 0; depth < max_depth && !expanded_.empty(); ++depth) {
-    double promise = 0;
-    for (const int32_t node : expanded_) promise += kFirst * path_[node];
-    if (depth > 0 && promise < worth * cost_(static_cast<int32_t>(expanded_.size()))) break;
-    run(history, tree, expanded_, correction_, coupling, stats);
-    const Stopwatch watch(stats.race_ms);
-    next_.clear();
-    for (const int32_t node : expanded_) {
-      const auto arrivals = take_order(history, tree, node, MarginModel::kArrivals, coupling);
-      margins.predict(arrivals, row(node), coupling.temperature(), hits_);
-      for (size_t r = 0; r < hits_.size() && tree.n_drafted() < most; ++r) {
-        const double path = path_[node] * hits_[r];
-        if (path < threshold_ && tree.n_drafted() > 0) continue;
-        const int32_t child = tree.add(node, arrivals[r].token);
-        path_.push_back(path);
-        if (kFirst * path >= threshold_) next_.push_back(child);
-      }
-    }
-    std::swap(expanded_, next_);
+  level_.assign(1, 0);
+  for (int32_t depth = 0; depth < growth.max_depth && !level_.empty(); ++depth) {
+    const double ms = cost_(static_cast<int32_t>(level_.size()));
+    if (depth > 0 && promised_tokens() < growth.min_tokens_per_ms * ms) break;
+    run(request, level_, correction_);
+    const Stopwatch watch(request.stats.race_ms);
+    next_level_.clear();
+    for (const int32_t node : level_) add_probable_children(request, node, most, margins);
+    std::swap(level_, next_level_);
   }
-  stats.drafted += tree.n_drafted();
-  // Trees of k nodes on average: a larger one raises the threshold, a smaller one lowers it.
-  threshold_ = std::clamp(
-      threshold_ *
-          std::exp(0.05 * std::clamp((tree.n_drafted() - k) / static_cast<double>(k), -1.0, 2.0)),
-      1e-4, 0.9);
+  request.stats.drafted += request.tree.n_drafted();
+  threshold_.learn(request.tree.n_drafted());
 }
 
-void Drafter::draft_root(std::span<const Token> history, const DraftTree& tree, Coupling& coupling,
-                         Stats& stats) {
-  clear();
-  const int32_t root = 0;
-  run(history, tree, {&root, 1}, nullptr, coupling, stats);
+// The expected number of accepted tokens among the best children of the level.
+double Drafter::promised_tokens() const {
+  double tokens = 0;
+  for (const int32_t node : level_) tokens += kFirstHit * path_[node];
+  return tokens;
 }
 
-void Drafter::run(std::span<const Token> history, const DraftTree& tree,
-                  std::span<const int32_t> nodes, const Correction* correction, Coupling& coupling,
-                  Stats& stats) {
+// Every tree has at least one drafted node, the root's first arrival.
+void Drafter::add_probable_children(const Request& request, int32_t node, int32_t most,
+                                    MarginModel& margins) {
+  DraftTree& tree = request.tree;
+  const auto arrivals = keep_order(request, node, MarginModel::kArrivals);
+  margins.predict(arrivals, at(node).logits, request.coupling.temperature(), hits_);
+  for (size_t r = 0; r < hits_.size() && tree.n_drafted() < most; ++r) {
+    const double path = path_[node] * hits_[r];
+    if (path < threshold_.value() && tree.n_drafted() > 0) continue;
+    const int32_t child = tree.add(node, arrivals[r].token);
+    path_.push_back(path);
+    if (kFirstHit * path >= threshold_.value()) next_level_.push_back(child);
+  }
+}
+
+void Drafter::run_root(const Request& request) {
+  rows_.clear();
+  level_.assign(1, 0);
+  run(request, level_, nullptr);
+}
+
+// One call of the model; keeps its rows.
+void Drafter::run(const Request& request, std::span<const int32_t> nodes,
+                  const Correction* correction) {
+  const auto& [history, coupling, tree, stats] = request;
   const auto width = static_cast<int32_t>(history.size() + nodes.size()) - model_.n_cached();
   double ms = 0;
   {
@@ -103,62 +114,28 @@ void Drafter::run(std::span<const Token> history, const DraftTree& tree,
   cost_.learn(width, ms);
   stats.draft_ms += ms;
   ++stats.draft_calls;
-  row_of_.resize(static_cast<size_t>(tree.size()), -1);
   const Stopwatch watch(stats.race_ms);
-  const auto n_vocab = static_cast<size_t>(n_vocab_);
-  rows_.resize(std::max(rows_.size(), (n_rows_ + nodes.size()) * n_vocab));
   for (const int32_t node : nodes) {
-    row_of_[node] = static_cast<int32_t>(n_rows_);
-    const auto kept = std::span(rows_).subspan(n_rows_++ * n_vocab, n_vocab);
-    std::copy_n(model_.logits(node).begin(), n_vocab, kept.begin());
-    if (correction) correction->apply(tree.token(node), kept);
-  }
-  if (processing()) process_rows(history, tree, nodes, coupling);
-}
-
-void Drafter::process_rows(std::span<const Token> history, const DraftTree& tree,
-                           std::span<const int32_t> nodes, Coupling& coupling) {
-  const auto n_vocab = static_cast<size_t>(n_vocab_);
-  processed_.resize(rows_.size());
-  for (const int32_t node : nodes) {
-    const auto processed =
-        std::span(processed_).subspan(static_cast<size_t>(row_of_[node]) * n_vocab, n_vocab);
-    std::ranges::copy(raw_row(node), processed.begin());
-    processors_->draft(history, tree, node, processed);
-    if (const Allowed allowed = processors_->allowed(history, tree, node))
-      coupling.restrict_draft(processed, child_position(history, tree, node), allowed);
+    const auto logits = rows_.add(node, model_.logits(node));
+    if (correction) correction->apply(tree.token(node), logits);
+    if (has_processors()) process(request, node);
   }
 }
 
-void Drafter::clear() {
-  row_of_.clear();
-  n_rows_ = 0;
-  order_.clear();
-  begin_.clear();
-  end_.clear();
+void Drafter::process(const Request& request, int32_t node) {
+  const auto& [history, coupling, tree, stats] = request;
+  const auto logits = rows_.add_processed(node);
+  processors_->process_draft(history, tree, node, logits);
+  if (const Allowed allowed = processors_->allowed(history, tree, node))
+    coupling.restrict_draft(logits, child_position(history, tree, node), allowed);
 }
 
-// Valid until the next; kept for order().
-std::span<const Arrival> Drafter::take_order(std::span<const Token> history, const DraftTree& tree,
-                                             int32_t node, size_t m, Coupling& coupling) {
-  const auto order = coupling.order(row(node), child_position(history, tree, node), m);
-  begin_.resize(static_cast<size_t>(node) + 1, order_.size());
-  end_.resize(static_cast<size_t>(node) + 1, order_.size());
-  begin_[node] = order_.size();
-  order_.insert(order_.end(), order.begin(), order.end());
-  end_[node] = order_.size();
+// The first m tokens of the draft's order at a node. They are kept for verification and learning.
+std::span<const Arrival> Drafter::keep_order(const Request& request, int32_t node, size_t m) {
+  const auto order = request.coupling.draft_order(
+      at(node).logits, child_position(request.history, request.tree, node), m);
+  rows_.add_order(node, order);
   return order;
-}
-
-std::span<const Arrival> Drafter::order(int32_t node) const {
-  if (static_cast<size_t>(node) >= begin_.size()) return {};
-  return std::span(order_).subspan(begin_[node], end_[node] - begin_[node]);
-}
-
-std::span<const float> Drafter::kept_row(const std::vector<float>& rows, int32_t node) const {
-  if (static_cast<size_t>(node) >= row_of_.size() || row_of_[node] < 0) return {};
-  const auto n_vocab = static_cast<size_t>(n_vocab_);
-  return std::span(rows).subspan(static_cast<size_t>(row_of_[node]) * n_vocab, n_vocab);
 }
 
 }  // namespace ersd

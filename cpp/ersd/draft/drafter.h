@@ -1,14 +1,16 @@
-// Grows a draft tree: the draft model runs once per level, and each node's children are the tokens
-// that the method tries first.
+// Drafts a tree: the draft model runs once per level, and the children of a node are the first
+// tokens of the draft's order there.
 #pragma once
 
 #include <algorithm>
 #include <span>
 #include <vector>
 
+#include "ersd/draft/draft_rows.h"
 #include "ersd/learning/correction.h"
 #include "ersd/learning/cost.h"
 #include "ersd/learning/margins.h"
+#include "ersd/learning/path_threshold.h"
 #include "ersd/model/language_model.h"
 #include "ersd/stats.h"
 #include "ersd/tree/tree_shape.h"
@@ -19,84 +21,80 @@ namespace ersd {
 
 class Drafter {
  public:
-  // The model must outlive the drafter. Tokens from n_target_vocab on are never drafted: the target
-  // has no such token.
+  // The step that a tree is drafted for.
+  struct Request {
+    std::span<const Token> history;  // committed tokens before the root, i32[n]
+    Coupling& coupling;              // whose order is followed
+    DraftTree& tree;                 // holds the root; drafted nodes are added to it
+    Stats& stats;                    // calls, nodes and times are added to it
+  };
+
+  // How a tree grows by race margins.
+  struct Growth {
+    int32_t k;          // average number of nodes; a tree has at most 4 k
+    int32_t max_depth;  // no node is deeper than this
+    // A level is drafted only if it promises at least this many tokens per millisecond.
+    double min_tokens_per_ms;
+  };
+
+  // The model must outlive the drafter. Tokens from n_target_vocab on are never drafted, because
+  // the target does not have them.
   Drafter(LanguageModel& model, int32_t n_target_vocab)
-      : model_(model), n_vocab_(std::min(model.n_vocab(), n_target_vocab)) {}
+      : model_(model), n_vocab_(std::min(model.n_vocab(), n_target_vocab)), rows_(n_vocab_) {}
 
-  // Adds to the tree, which has only its root, the nodes of the shape whose ranks the draft has.
-  // Times and calls go to stats.
-  void draft(std::span<const Token> history, const TreeShape& shape, Coupling& coupling,
-             DraftTree& tree, Stats& stats);
+  // Drafts a shape. Ranks that the draft's order does not have are left out.
+  void draft(const Request& request, const TreeShape& shape);
 
-  // Adds the nodes whose paths are probable enough by the margins of the realised race: about k on
-  // average over many calls, at most 4 k, none deeper than max_depth. Deeper levels are drafted as
-  // long as the tokens they promise are worth their time: worth is in tokens per millisecond, 0 for
-  // levels without regard to time. For races only.
-  void grow(std::span<const Token> history, int32_t k, int32_t max_depth, double worth,
-            Coupling& coupling, MarginModel& margins, DraftTree& tree, Stats& stats);
+  // Grows the tree of the nodes whose paths are probable enough by the margins of the draft's
+  // races. For methods of races only.
+  void grow(const Request& request, const Growth& growth, MarginModel& margins);
 
-  // Forgets how probable paths had to be for trees of k nodes.
-  void forget() { threshold_nodes_ = 0; }
+  // Runs the model at the root alone, without the correction.
+  void run_root(const Request& request);
 
-  // Runs the model at the root alone.
-  void draft_root(std::span<const Token> history, const DraftTree& tree, Coupling& coupling,
-                  Stats& stats);
+  // Forgets which path probability trees of k nodes needed.
+  void reset_threshold() { threshold_.reset(); }
 
-  // The draft's logits at a node of the last tree, processed, f32[least of both vocabularies];
-  // empty where the model was not run.
-  std::span<const float> row(int32_t node) const {
-    return kept_row(processing() ? processed_ : rows_, node);
+  // The draft at a node of the last tree: its logits after correction and processors,
+  // f32[least of both vocabularies], and the beginning of its order.
+  DraftRow at(int32_t node) const {
+    return {has_processors() ? rows_.processed(node) : rows_.raw(node), rows_.order(node)};
   }
-  // The same before processors.
-  std::span<const float> raw_row(int32_t node) const { return kept_row(rows_, node); }
 
-  // A correction for all rows but those of look(); null for none. It must outlive its use.
+  // The same logits before processors; empty if the model was not run at the node.
+  std::span<const float> raw_logits(int32_t node) const { return rows_.raw(node); }
+
+  // What is added to and what processes the draft's logits; null for nothing. Both must outlive
+  // their use.
   void set_correction(const Correction* correction) { correction_ = correction; }
-
-  // What shapes the rows; null for nothing. It must outlive its use.
   void set_processors(LogitsProcessorList* processors) { processors_ = processors; }
-
-  // The order of the last tree's tokens at a node, as far as it was asked for.
-  std::span<const Arrival> order(int32_t node) const;
 
   LanguageModel& model() { return model_; }
   CostCurve& cost() { return cost_; }
 
  private:
-  void clear();
-  static uint32_t child_position(std::span<const Token> history, const DraftTree& tree,
-                                 int32_t node) {
-    return static_cast<uint32_t>(history.size()) + static_cast<uint32_t>(tree.depth(node)) + 1;
-  }
-  void run(std::span<const Token> history, const DraftTree& tree, std::span<const int32_t> nodes,
-           const Correction* correction, Coupling& coupling, Stats& stats);
-  bool processing() const { return processors_ && processors_->processes_drafts(); }
-  std::span<const Arrival> take_order(std::span<const Token> history, const DraftTree& tree,
-                                      int32_t node, size_t m, Coupling& coupling);
-  void process_rows(std::span<const Token> history, const DraftTree& tree,
-                    std::span<const int32_t> nodes, Coupling& coupling);
-  std::span<const float> kept_row(const std::vector<float>& rows, int32_t node) const;
+  bool has_processors() const { return processors_ && processors_->processes_drafts(); }
+  void begin_shape(const TreeShape& shape);
+  void add_children(const Request& request, const TreeShape& shape, int32_t shape_node);
+  void add_probable_children(const Request& request, int32_t node, int32_t most,
+                             MarginModel& margins);
+  double promised_tokens() const;
+  void run(const Request& request, std::span<const int32_t> nodes, const Correction* correction);
+  void process(const Request& request, int32_t node);
+  std::span<const Arrival> keep_order(const Request& request, int32_t node, size_t m);
 
   LanguageModel& model_;
-  int32_t n_vocab_;
+  int32_t n_vocab_;  // tokens that both models have
   CostCurve cost_;
   const Correction* correction_ = nullptr;
   LogitsProcessorList* processors_ = nullptr;
-  std::vector<float> rows_;       // f32[n_rows, n_vocab], kept over the levels
-  std::vector<float> processed_;  // the same, processed; unused where nothing shapes them
-  std::vector<int32_t> row_of_;   // by tree node, -1 for none
-  std::vector<int32_t> node_of_,
-      expanded_;  // by shape node: its tree node or -1; the nodes of a level that have children
-  std::vector<int32_t> first_child_;  // by shape node, into the shape; -1 for none
-  size_t n_rows_ = 0;
-  std::vector<Arrival> order_;       // of each node that was expanded, one after another,
-  std::vector<size_t> begin_, end_;  // by tree node
-  std::vector<double> path_,
-      hits_;  // by tree node: the probability of its path; of the children of one node
-  std::vector<int32_t> next_;    // nodes to expand at the next level
-  double threshold_ = 0;         // path probability that a node of a grown tree needs,
-  int32_t threshold_nodes_ = 0;  // for this k
+  DraftRows rows_;
+  PathThreshold threshold_;
+  std::vector<int32_t> level_, next_level_;  // tree nodes that the model runs at
+  // By shape node: its tree node, and its first child in the shape; -1 for none.
+  std::vector<int32_t> node_of_, first_child_;
+  std::vector<double> path_;  // by tree node: the probability of its path
+  std::vector<double> hits_;  // by arrival at one node: the probability that it wins
 };
 
 }  // namespace ersd

@@ -1,4 +1,4 @@
-// Sparse gradient steps.
+// Gradient steps on the few tokens whose probabilities differ.
 #include "ersd/learning/correction.h"
 
 #include <algorithm>
@@ -12,11 +12,16 @@
 namespace ersd {
 namespace {
 
-constexpr float kLeast = 0.002f, kMost = 4.0f, kRate = 0.7f, kSquares = 0.03f,
-                kLeastTemperature = 0.5f;
+constexpr float kLeastDifference = 0.002f;  // smaller differences of probability are ignored
+constexpr float kMostBias = 4;
+constexpr float kRate = 0.7f, kFirstSquares = 0.03f;  // of AdaGrad
+
+// Near temperature 0 probabilities say little about logits, so they are compared at this one.
+constexpr float kLeastTemperature = 0.5f;
+
 constexpr size_t kMostEntries = 1 << 20;
 
-// out = |a scale_a - b scale_b|
+// out = |a scale_a - b scale_b|; f32[n] each
 ERSD_VECTORISED void differences(const float* a, float scale_a, const float* b, float scale_b,
                                  size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = std::abs(a[i] * scale_a - b[i] * scale_b);
@@ -33,16 +38,16 @@ void Correction::apply(Token before, std::span<float> row) const {
 
 void Correction::learn(Token before, std::span<const float> target, std::span<const float> draft,
                        float temperature) {
-  const float at = std::max(temperature, kLeastTemperature);
-  difference(target, draft, at);
-  if (places_.empty()) return;
-  move(entries_[kAny], kRate * at);
-  move(entries_[before], kRate * at);
+  temperature = std::max(temperature, kLeastTemperature);
+  find_differences(target, draft, temperature);
+  if (differing_.empty()) return;
+  step(entries_[kAny], kRate * temperature);
+  step(entries_[before], kRate * temperature);
 }
 
-// places_ and difference_: where the two distributions differ.
-void Correction::difference(std::span<const float> target, std::span<const float> draft,
-                            float temperature) {
+// Writes differing_ and difference_; neither has elements if a row has no finite logit.
+void Correction::find_differences(std::span<const float> target, std::span<const float> draft,
+                                  float temperature) {
   const SamplingOptions options{temperature, 0, 1, 0};
   const auto read = [&](std::span<const float> logits, std::vector<float>& weights) {
     row_.read(logits);
@@ -53,7 +58,7 @@ void Correction::difference(std::span<const float> target, std::span<const float
                : 0.0;
   };
   const double target_sum = read(target, target_), draft_sum = read(draft, draft_);
-  places_.clear();
+  differing_.clear();
   if (target_sum <= 0 || draft_sum <= 0) return;
   const size_t n = std::min(target.size(), draft.size());
   const auto scale = static_cast<float>(1 / target_sum),
@@ -62,32 +67,33 @@ void Correction::difference(std::span<const float> target, std::span<const float
   found_.resize(std::max(found_.size(), n + kIndexSlack));
   differences(target_.data(), scale, draft_.data(), draft_scale, n, difference_.data());
   const size_t n_found = indices_at_least(std::span(difference_).first(n),
-                                          std::nextafter(kLeast, 1.0f), 0, found_.data());
-  places_.assign(found_.begin(), found_.begin() + static_cast<ptrdiff_t>(n_found));
+                                          std::nextafter(kLeastDifference, 1.0f), 0, found_.data());
+  differing_.assign(found_.begin(), found_.begin() + static_cast<ptrdiff_t>(n_found));
   for (size_t i = 0; i < n_found; ++i) {
-    const auto token = static_cast<size_t>(places_[i]);
+    const auto token = static_cast<size_t>(differing_[i]);
     difference_[i] = target_[token] * scale - draft_[token] * draft_scale;
   }
 }
 
-// Merges the differences into the entries, both in order of their tokens.
-void Correction::move(std::vector<Entry>& entries, float rate) {
+// Moves the biases of the tokens that differ. Entries and differences are both in the order of
+// their tokens, so they are merged. If there is no more room, tokens without an entry are left out.
+void Correction::step(std::vector<Entry>& entries, float rate) {
   merged_.clear();
   auto next = entries.begin();
-  for (size_t i = 0; i < places_.size(); ++i) {
-    while (next != entries.end() && next->token < places_[i]) merged_.push_back(*next++);
-    const bool known = next != entries.end() && next->token == places_[i];
+  for (size_t i = 0; i < differing_.size(); ++i) {
+    while (next != entries.end() && next->token < differing_[i]) merged_.push_back(*next++);
+    const bool known = next != entries.end() && next->token == differing_[i];
     if (!known && n_entries_ == kMostEntries) continue;
-    Entry entry = known ? *next++ : Entry{places_[i], 0, 0};
+    Entry entry = known ? *next++ : Entry{differing_[i], 0, 0};
     n_entries_ += !known;
     entry.squares += difference_[i] * difference_[i];
-    entry.bias = std::clamp(
-        entry.bias + rate * difference_[i] / std::sqrt(kSquares + entry.squares), -kMost, kMost);
+    entry.bias =
+        std::clamp(entry.bias + rate * difference_[i] / std::sqrt(kFirstSquares + entry.squares),
+                   -kMostBias, kMostBias);
     merged_.push_back(entry);
   }
   merged_.insert(merged_.end(), next, entries.end());
-  if (merged_.size() > entries.capacity())
-    entries.reserve(2 * merged_.size());  // they come one by one
+  if (merged_.size() > entries.capacity()) entries.reserve(2 * merged_.size());
   entries.assign(merged_.begin(), merged_.end());
 }
 
@@ -106,7 +112,7 @@ std::vector<Token> Correction::contexts() const {
 void Correction::set(Token before, std::vector<Entry> entries) {
   Token last = -1;
   for (const Entry& entry : entries) {
-    if (entry.token <= last || !(std::abs(entry.bias) <= kMost) ||
+    if (entry.token <= last || !(std::abs(entry.bias) <= kMostBias) ||
         !(entry.squares >= 0 && std::isfinite(entry.squares)))
       throw std::invalid_argument(
           "a correction needs ascending tokens, biases between -4 and 4 and finite squares");

@@ -1,6 +1,6 @@
-// A draft that corrects itself: where the target's distribution was found to differ from the
-// draft's, the draft's logits are moved towards it from then on. Races allow it: the draft changes
-// what is proposed, never what is emitted.
+// A draft that corrects itself: if the target's probabilities at a verified position differ from
+// the draft's, later logits of the draft are moved towards the target. Races allow this, because
+// the draft changes what is proposed, never what is emitted.
 #pragma once
 
 #include <cstddef>
@@ -13,49 +13,57 @@
 
 namespace ersd {
 
-// Two numbers for a token are added to its logit in every row of the draft: one whatever stands
-// before it, one for the token just before it. Both are gradient steps on the divergence of the two
-// distributions, shorter where there have been many (AdaGrad: Duchi, Hazan and Singer, 2011).
+// Two biases are added to the logit of a token in every row of the draft: one that is the same
+// everywhere, and one for the token just before. Both are gradient steps on the divergence of the
+// two distributions; steps get shorter the more of them there were (AdaGrad: Duchi, Hazan and
+// Singer, 2011).
 class Correction {
  public:
-  static constexpr Token kAny = -1;  // as `before`: whatever stands there
+  // Stands for any token as the token before.
+  static constexpr Token kAny = -1;
 
-  // One of these numbers, and the sum of the squared differences of probability that it came from.
+  // The bias of a token, and the sum of the squared differences of probability behind it.
   struct Entry {
     Token token;
     float bias, squares;
   };
 
-  // Adds itself to the logits of the token after `before`; f32[n_vocab].
+  // Adds the biases for the token after `before` to a row of the draft's logits; f32[n_vocab].
   void apply(Token before, std::span<float> row) const;
 
-  // A verified position: bias += 0.7 * T * d / sqrt(0.03 + squares), for the tokens whose
-  // probabilities under target and draft differ by more than 0.002, and never beyond 4; d is the
-  // difference. target, draft: logits, f32[n_vocab] each, the draft's with the correction in them.
-  // Probabilities are those at the temperature T, or at 0.5 where that is less. Tokens that the
-  // draft does not have are left out.
+  // Learns from a verified position. With d = target's probability - draft's probability of a
+  // token,
+  //   squares += d^2 and bias += 0.7 * T * d / sqrt(0.03 + squares)
+  // for tokens with |d| > 0.002, and no bias goes beyond 4. T is the temperature, at least 0.5, and
+  // probabilities are those at T. Tokens that only one of the models has are left out.
+  // target: logits, f32[n_vocab]. draft: logits with the correction in them, f32[n_draft_vocab].
   void learn(Token before, std::span<const float> target, std::span<const float> draft,
              float temperature);
 
-  // The entries for a token before, kAny for those of every row, by token.
+  // The entries for a token before, in ascending order of their tokens.
   std::span<const Entry> entries(Token before) const;
-  std::vector<Token> contexts() const;  // the tokens that have some, in order, kAny among them
 
-  // Sets them; at most 2^20 are kept in all. Throws std::invalid_argument unless tokens ascend from
-  // 0 on, no bias is beyond 4, and squares are finite and not negative.
+  // The tokens before that have entries, in ascending order; kAny may be among them.
+  std::vector<Token> contexts() const;
+
+  // Replaces the entries for a token before. At most 2^20 entries are kept in all. Throws
+  // std::invalid_argument unless tokens ascend from 0, biases are between -4 and 4, and squares are
+  // finite and not negative.
   void set(Token before, std::vector<Entry> entries);
 
  private:
-  void difference(std::span<const float> target, std::span<const float> draft, float temperature);
-  void move(std::vector<Entry>& entries, float rate);
+  void find_differences(std::span<const float> target, std::span<const float> draft,
+                        float temperature);
+  void step(std::vector<Entry>& entries, float rate);
 
   std::unordered_map<Token, std::vector<Entry>> entries_;  // by the token before
   size_t n_entries_ = 0;
   Row row_;
-  std::vector<float> target_, draft_;  // weights of probabilities
-  std::vector<Token> found_, places_;  // where the probabilities differ,
-  std::vector<float> difference_;      // and how much
-  std::vector<Entry> merged_;
+  std::vector<float> target_, draft_;  // f32[n_vocab], weights of the probabilities
+  std::vector<Token> differing_;       // tokens whose probabilities differ,
+  std::vector<float> difference_;      // and their differences
+  std::vector<Token> found_;           // working memory of find_differences(),
+  std::vector<Entry> merged_;          // and of step()
 };
 
 }  // namespace ersd

@@ -1,4 +1,4 @@
-// Measuring and following call times.
+// Measuring call times and learning from them.
 #include "ersd/learning/cost.h"
 
 #include <algorithm>
@@ -12,8 +12,15 @@
 namespace ersd {
 namespace {
 
-constexpr double kTogether = 0.03, kAlone = 0.1;  // how far one call moves all widths, and its own
+// How far one call moves all widths, and how far it moves its own width in addition: exponents of
+// the ratio of its time to the expected one. A ratio beyond 2 counts as 2, one below 1/2 as 1/2.
+constexpr double kAllWidths = 0.03, kOwnWidth = 0.1, kGreatestRatio = 2;
 
+// Each width is measured so often, and so many widths are measured whatever the budget.
+constexpr int kRepetitions = 3;
+constexpr size_t kLeastWidths = 3;
+
+// The time of one call on an empty cache.
 double call_ms(LanguageModel& model, const DraftTree& tree, std::span<const int32_t> nodes) {
   double ms = 0;
   {
@@ -32,18 +39,19 @@ void CostCurve::measure(LanguageModel& model, double budget_ms) {
   for (int32_t i = 1; i < kWidths.back(); ++i) tree.add(0, i % model.n_vocab());
   std::vector<int32_t> nodes(static_cast<size_t>(kWidths.back()));
   std::iota(nodes.begin(), nodes.end(), 0);
+  const auto call = [&](int32_t width) {
+    return call_ms(model, tree, std::span(nodes).first(static_cast<size_t>(width)));
+  };
   model.rollback(0);
-  double spent =
-      call_ms(model, tree,
-              std::span(nodes).first(1));  // the first call of a model is slower than any other
-  std::array<double, kWidths.size()> least{};
+  double spent = call(1);  // not counted: the first call of a model is slower than any other
+  Points least{};
   size_t n = 0;
-  for (; n < kWidths.size() && kWidths[n] <= model.n_ctx() && (n < 3 || spent < budget_ms); ++n)
-    for (int repetition = 0; repetition < 3 && (repetition == 0 || spent < budget_ms);
-         ++repetition) {
-      const double ms =
-          call_ms(model, tree, std::span(nodes).first(static_cast<size_t>(kWidths[n])));
-      least[n] = repetition == 0 ? ms : std::min(least[n], ms);
+  for (;
+       n < kWidths.size() && kWidths[n] <= model.n_ctx() && (n < kLeastWidths || spent < budget_ms);
+       ++n)
+    for (int r = 0; r < kRepetitions && (r == 0 || spent < budget_ms); ++r) {
+      const double ms = call(kWidths[n]);
+      least[n] = r == 0 ? ms : std::min(least[n], ms);
       spent += ms;
     }
   for (; n < kWidths.size(); ++n) least[n] = least[n - 1] * kWidths[n] / kWidths[n - 1];
@@ -52,9 +60,9 @@ void CostCurve::measure(LanguageModel& model, double budget_ms) {
 }
 
 void CostCurve::set(const Points& ms) {
-  const auto is = [&](auto test) { return std::all_of(ms.begin(), ms.end(), test); };
-  if (!is([](double x) { return x == 0; }) &&
-      !is([](double x) { return x > 0 && std::isfinite(x); }))
+  const bool is_unknown = std::ranges::all_of(ms, [](double x) { return x == 0; });
+  const bool is_curve = std::ranges::all_of(ms, [](double x) { return x > 0 && std::isfinite(x); });
+  if (!is_unknown && !is_curve)
     throw std::invalid_argument(
         "costs must be positive milliseconds for each width, or all 0 where they are not known");
   ms_ = ms;
@@ -72,13 +80,13 @@ double CostCurve::operator()(int32_t n) const {
 
 void CostCurve::learn(int32_t n, double ms) {
   if (!measured() || n > kWidths.back() || ms <= 0) return;
-  const double ratio = std::clamp(ms / (*this)(n), 0.5, 2.0);
+  const double ratio = std::clamp(ms / (*this)(n), 1 / kGreatestRatio, kGreatestRatio);
   const auto nearest = static_cast<size_t>(
       std::min_element(kWidths.begin(), kWidths.end(),
                        [n](int32_t a, int32_t b) { return std::abs(a - n) < std::abs(b - n); }) -
       kWidths.begin());
-  for (double& cost : ms_) cost *= std::pow(ratio, kTogether);
-  ms_[nearest] *= std::pow(ratio, kAlone);
+  for (double& cost : ms_) cost *= std::pow(ratio, kAllWidths);
+  ms_[nearest] *= std::pow(ratio, kOwnWidth);
 }
 
 }  // namespace ersd

@@ -1,5 +1,4 @@
-// How often the target's token was the r-th of the draft's race order: the statistic that shapes
-// the optimal tree.
+// How often the target's token was the r-th of the draft's order. The optimal tree follows from it.
 #pragma once
 
 #include <array>
@@ -10,31 +9,31 @@
 
 namespace ersd {
 
-// Ranks 0 to 63 are told apart; the last entry counts all later ones.
+// Counts of ranks 0 to 63, and one count for all later ranks. Older counts fade.
 class RankHistogram {
  public:
-  static constexpr size_t kRanks = ersd::kRanks;
+  static constexpr size_t kRanks = kHistogramRanks;
+  using Weights = std::array<double, kRanks + 1>;
 
-  // Starts from the histogram that ships with the package, weighted like 200 observations.
+  // Starts with the histogram that ships with the package, which weighs as much as 200 positions.
   RankHistogram();
 
-  // Goes on from weights() of another. Throws std::invalid_argument unless they are finite, not
-  // negative and some are positive.
-  using Weights = std::array<double, kRanks + 1>;
+  // Starts with the weights of another histogram. Throws std::invalid_argument unless they are
+  // finite and not negative, and some are positive.
   explicit RankHistogram(const Weights& weights);
 
-  // Counts one verified position. Older ones fade with a half-life of 2,000 positions, so that the
-  // tree follows the text.
+  // Counts one verified position. Older positions fade with a half-life of 2,000 positions, so that
+  // the tree follows the text.
   void learn(size_t rank);
 
-  // Probability of each rank, later ones last; f64[65], sums to 1.
+  // P(rank = r), f64[65], sums to 1; the last entry is that of all later ranks.
   Weights probabilities() const;
 
-  // Faded counts of each rank, later ones last; f64[65].
-  const Weights& weights() const { return weight_; }
+  // The faded counts, f64[65].
+  const Weights& weights() const { return weights_; }
 
  private:
-  Weights weight_;
+  Weights weights_;
 };
 
 }  // namespace ersd

@@ -1,19 +1,27 @@
-// The conditional logit and its online Newton steps.
+// The conditional logit and its Newton steps.
 #include "ersd/learning/margins.h"
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 namespace ersd {
 namespace {
 
-constexpr double kFade = 1 - 1.0 / 1000;
-constexpr double kMost = 10;  // of a coefficient
+constexpr double kFade = 1 - 1.0 / 1000;  // of the information, per position
+constexpr double kMost = 10;              // no coefficient is beyond this
+constexpr double kShippedWeight = 100;  // positions that the shipped coefficients weigh as much as
 
-// Fitted on SmolLM2-135M-Instruct Q4_1 and its Q2_K twin, some 2,450 positions of 24 chat, 8 prose
-// and 8 code prompts at each of T = 0.3, 0.6 and 1: between the three fits. The information of a
-// position is that at T = 1.
+// Small terms on the diagonal keep the information positive definite: for the shipped matrix, and
+// for each position that is learnt.
+constexpr double kShippedRidge = 1e-3, kRidge = 1e-4;
+
+constexpr double kAsymmetry = 1e-9;  // relative difference that a symmetric matrix may have
+
+// Fitted on SmolLM2-135M-Instruct Q4_1 and its Q2_K twin: about 2,450 positions of 24 chat, 8 prose
+// and 8 code prompts at each of T = 0.3, 0.6 and 1. The coefficients lie between the three fits.
+// The information of one position is that at T = 1.
 constexpr MarginModel::Coefficients kShipped{1.08, 0.13, -0.56, -0.45, 1.8};
 constexpr MarginModel::Matrix kInformation{{{0.802, 0.286, -0.530, 0.262, -0.020},
                                             {0.286, 3.248, -0.186, 0.067, 0.001},
@@ -46,7 +54,7 @@ std::array<double, N> solve(std::array<std::array<double, N>, N> a, std::array<d
 MarginModel::MarginModel() : coefficients_(kShipped) {
   for (size_t i = 0; i < kFeatures; ++i)
     for (size_t j = 0; j < kFeatures; ++j)
-      information_[i][j] = 100 * (kInformation[i][j] + (i == j ? 1e-3 : 0));
+      information_[i][j] = kShippedWeight * (kInformation[i][j] + (i == j ? kShippedRidge : 0));
 }
 
 MarginModel::MarginModel(const Coefficients& coefficients, const Matrix& information)
@@ -55,10 +63,10 @@ MarginModel::MarginModel(const Coefficients& coefficients, const Matrix& informa
   for (size_t i = 0; i < kFeatures; ++i) {
     sound = sound && coefficients[i] >= -kMost && coefficients[i] <= kMost;
     for (size_t j = 0; j < i; ++j)
-      sound = sound &&
-              std::abs(information[i][j] - information[j][i]) <= 1e-9 * std::abs(information[i][j]);
+      sound = sound && std::abs(information[i][j] - information[j][i]) <=
+                           kAsymmetry * std::abs(information[i][j]);
   }
-  // The root of a pivot that is not positive is NaN, and what follows from it.
+  // If a pivot is not positive, its root is NaN, and so is the solution.
   for (const double x : solve(information, coefficients)) sound = sound && std::isfinite(x);
   if (!sound)
     throw std::invalid_argument(
@@ -66,12 +74,13 @@ MarginModel::MarginModel(const Coefficients& coefficients, const Matrix& informa
         "information matrix");
 }
 
+// Writes features_ and probabilities_.
 void MarginModel::evaluate(std::span<const Arrival> arrivals, std::span<const float> row,
                            float temperature) {
   const size_t n = arrivals.size();
   features_.resize(n + 1);
   probabilities_.resize(n + 1);
-  // Score gaps times the temperature are what the target's logits would have to differ by: on that
+  // A score gap times the temperature is the difference of logits that would close it. On this
   // scale one fit serves all temperatures.
   const double scale = temperature > 0 ? temperature : 1.0;
   const double first = row[static_cast<size_t>(arrivals[0].token)] / scale;
@@ -82,7 +91,7 @@ void MarginModel::evaluate(std::span<const Arrival> arrivals, std::span<const fl
     features_[r] = {gap(arrivals[r]), row[static_cast<size_t>(arrivals[r].token)] / scale - first,
                     std::log(static_cast<double>(r + 1)), r == 0 ? 1.0 : 0.0, 0.0};
   features_[n] = {gap(arrivals[n - 1]), 0.0, std::log(static_cast<double>(n + 1)), 0.0, 1.0};
-  double greatest = -1e300, total = 0;
+  double greatest = -std::numeric_limits<double>::infinity(), total = 0;
   for (size_t r = 0; r <= n; ++r) {
     double utility = 0;
     for (size_t f = 0; f < kFeatures; ++f) utility += coefficients_[f] * features_[r][f];
@@ -101,20 +110,25 @@ void MarginModel::predict(std::span<const Arrival> arrivals, std::span<const flo
   hits.assign(probabilities_.begin(), probabilities_.end() - 1);
 }
 
+MarginModel::Features MarginModel::mean_features() const {
+  Features mean{};
+  for (size_t r = 0; r < features_.size(); ++r)
+    for (size_t f = 0; f < kFeatures; ++f) mean[f] += probabilities_[r] * features_[r][f];
+  return mean;
+}
+
 void MarginModel::learn(std::span<const Arrival> arrivals, std::span<const float> row,
                         float temperature, int32_t rank) {
   if (arrivals.empty()) return;
   evaluate(arrivals, row, temperature);
   const size_t n = arrivals.size(), hit = std::min(static_cast<size_t>(rank), n);
-  Features mean{};
-  for (size_t r = 0; r <= n; ++r)
-    for (size_t f = 0; f < kFeatures; ++f) mean[f] += probabilities_[r] * features_[r][f];
+  const Features mean = mean_features();
   for (size_t i = 0; i < kFeatures; ++i)
     for (size_t j = 0; j < kFeatures; ++j) {
       double moment = 0;
       for (size_t r = 0; r <= n; ++r)
         moment += probabilities_[r] * (features_[r][i] - mean[i]) * (features_[r][j] - mean[j]);
-      information_[i][j] = kFade * information_[i][j] + moment + (i == j ? 1e-4 : 0);
+      information_[i][j] = kFade * information_[i][j] + moment + (i == j ? kRidge : 0);
     }
   Features gradient{};
   for (size_t f = 0; f < kFeatures; ++f) gradient[f] = features_[hit][f] - mean[f];

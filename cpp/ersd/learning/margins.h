@@ -1,6 +1,5 @@
-// Race margins: how safe the places of a realised race are. A draft may look at the clocks it
-// shares with the target, so that a tree can be wide where the race was close and deep where it was
-// not.
+// Race margins: how safe the places of a race are. The draft knows the clocks that it shares with
+// the target. So a tree can be wide where the draft's race was close, and deep where it was not.
 #pragma once
 
 #include <array>
@@ -12,50 +11,54 @@
 
 namespace ersd {
 
-// The probability that the target's token is a given one of the draft's first arrivals: a
-// conditional logit over their score gaps, their logit gaps and their ranks, with one more
-// alternative for all later arrivals. Its coefficients follow what the target accepts.
+// Predicts the probability that the target's token is the r-th of the draft's first arrivals. It is
+// a conditional logit over the score gaps, logit gaps and ranks of these arrivals, with one more
+// alternative for all later arrivals. Its coefficients learn from verified positions.
 class MarginModel {
  public:
   static constexpr int32_t kArrivals = 32;
   static constexpr size_t kFeatures = 5;
-  using Coefficients =
-      std::array<double, kFeatures>;  // score gap times temperature, logit gap over it, log rank,
-                                      // first, later than kArrivals
 
+  // The coefficients of, in this order: score gap times temperature, logit gap over temperature,
+  // log rank, being the first arrival, being later than kArrivals. Gaps are those to the first
+  // arrival.
+  using Coefficients = std::array<double, kFeatures>;
   using Matrix = std::array<Coefficients, kFeatures>;
 
+  // Starts with the coefficients that ship with the package, which weigh as much as 100 positions.
   MarginModel();
 
-  // Goes on from the coefficients and the information of another. Throws std::invalid_argument
+  // Starts with the coefficients and the information of another model. Throws std::invalid_argument
   // unless the coefficients are between -10 and 10 and the matrix is symmetric and positive
   // definite.
   MarginModel(const Coefficients& coefficients, const Matrix& information);
 
-  // hits[r]: probability of arrival r; f64[arrivals.size()], what is missing to 1 being that of
-  // later ones. arrivals: up to kArrivals in order; row: the draft's logits, f32[n_vocab].
+  // Sets hits[r] to the probability that the target's token is arrival r; f64[arrivals.size()].
+  // Later arrivals have the rest. arrivals: the first ones in order, kArrivals at most. row: the
+  // draft's logits, f32[n_vocab].
   void predict(std::span<const Arrival> arrivals, std::span<const float> row, float temperature,
                std::vector<double>& hits);
 
-  // The target's token was arrival `rank`, or none of them. Newton's step on the likelihood with
-  // the information of the last 1,000 positions or so, beginning as if the shipped coefficients had
-  // come of 100.
+  // Learns that the target's token was arrival `rank`, or a later one if there is no such arrival:
+  // one Newton step on the likelihood, with the information of about the last 1,000 positions.
   void learn(std::span<const Arrival> arrivals, std::span<const float> row, float temperature,
              int32_t rank);
 
   const Coefficients& coefficients() const { return coefficients_; }
-  const Matrix& information() const {
-    return information_;
-  }  // of the positions that they come from, faded
+
+  // The faded sum of the Fisher information of the positions that it learnt from.
+  const Matrix& information() const { return information_; }
 
  private:
   using Features = Coefficients;
   void evaluate(std::span<const Arrival> arrivals, std::span<const float> row, float temperature);
+  Features mean_features() const;
 
   Coefficients coefficients_;
   Matrix information_;
-  std::vector<Features> features_;     // of each arrival, and of all later ones
-  std::vector<double> probabilities_;  // of the same
+  // By alternative: each arrival, then all later ones.
+  std::vector<Features> features_;
+  std::vector<double> probabilities_;
 };
 
 }  // namespace ersd

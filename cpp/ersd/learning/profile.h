@@ -1,5 +1,5 @@
-// What is known of a pair of models: what its calls cost on this machine, and what its texts taught
-// of the draft.
+// What is known about a pair of models: what their calls cost on this machine, and what verified
+// positions taught about the draft.
 #pragma once
 
 #include "ersd/learning/correction.h"
@@ -9,18 +9,18 @@
 
 namespace ersd {
 
-// What verified positions teach of a draft. It changes how soon a text comes, never the text.
-struct Learnt {
+// What verified positions taught about a draft. It changes how fast a text comes, never the text.
+struct DraftKnowledge {
   RankHistogram ranks;
   MarginModel margins;
   Correction correction;
 };
 
-// To be kept from one process to the next. The costs are those of a machine; the rest is the pair's
-// wherever it runs.
+// Kept from one process to the next. The costs belong to a machine; the knowledge belongs to the
+// pair and is right on every machine.
 struct Profile {
   CostCurve target, draft;
-  Learnt learnt;  // of method kErsd
+  DraftKnowledge knowledge;  // of method kErsd
 };
 
 }  // namespace ersd

@@ -1,5 +1,5 @@
-// What the decoder needs of a language model: tokens in, a row of logits out, and a cache that
-// keeps what was accepted.
+// What the decoder needs of a language model: it takes tokens, gives rows of logits, and caches the
+// tokens that were accepted.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace ersd {
 
-// Thrown from decode() when the caller asked to stop; the model stays usable after rollback().
+// decode() throws it if the caller asked to stop. After rollback() the model is usable again.
 struct Interrupted : std::runtime_error {
   Interrupted() : std::runtime_error("generation was interrupted") {}
 };
@@ -21,29 +21,29 @@ class LanguageModel {
   virtual ~LanguageModel() = default;
 
   virtual int32_t n_vocab() const = 0;
-  virtual int32_t n_ctx() const = 0;  // positions, 0 to n_ctx - 1
+  virtual int32_t n_ctx() const = 0;  // number of positions
 
-  // The committed tokens, which need no decoding any more; valid until the next call that changes
-  // them.
+  // The committed tokens, which need no decoding any more; i32[n_cached]. Valid until the next call
+  // that changes them.
   virtual std::span<const Token> cached() const = 0;
   int32_t n_cached() const { return static_cast<int32_t>(cached().size()); }
 
-  // One call: the part of history that is not cached (the cached tokens are its beginning), then
-  // the given nodes of the tree, whose root stands at position history.size(). Nodes come in
-  // topological order; a node's parent is decoded in this call or an earlier one since the last
-  // commit or rollback.
+  // Runs one call: it decodes the part of history that is not cached, then some nodes of the tree.
+  // history: i32[n]; it begins with the cached tokens, and the root's position is n.
+  // nodes: i32[m], in topological order. A node's parent must be decoded in this call or in an
+  //   earlier one since the last commit or rollback.
   virtual void decode(std::span<const Token> history, const DraftTree& tree,
                       std::span<const int32_t> nodes) = 0;
 
-  // Logits of a node of the last decode(), valid until the next; f32[n_vocab].
+  // The logits of a node of the last decode(); f32[n_vocab]. Valid until the next decode().
   virtual std::span<const float> logits(int32_t node) const = 0;
 
-  // Keeps the path from the root to this node, as far as it is decoded, and forgets the rest of the
+  // Keeps the path from the root to a node, as far as it is decoded, and drops the rest of the
   // tree.
   virtual void commit(const DraftTree& tree, int32_t node) = 0;
 
-  // Keeps the first n cached tokens, fewer or none where the model cannot cut its cache there, and
-  // forgets the rest, an uncommitted tree included. Right also after a call that threw.
+  // Keeps the first n cached tokens and drops the rest, an uncommitted tree included. A model that
+  // cannot cut its cache there keeps fewer tokens or none. It may also follow a call that threw.
   virtual void rollback(int32_t n) = 0;
 };
 

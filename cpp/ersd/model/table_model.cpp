@@ -1,54 +1,65 @@
-// The table model: a cache of cells with sequence members, as llama.cpp keeps it, in the plainest
-// form.
+// The table model: its cache is a list of cells that belong to sequences, as in llama.cpp.
 #include "ersd/model/table_model.h"
 
 #include <algorithm>
 #include <stdexcept>
 
 namespace ersd {
+namespace {
+
+// FNV-1a over whole tokens.
+constexpr uint64_t kFnvOffset = 1469598103934665603u, kFnvPrime = 1099511628211u;
+constexpr int kUnusedBits = 20;  // the lowest bits of the hash are the least mixed ones
+
+}  // namespace
 
 TableModel::TableModel(std::vector<float> table, int32_t n_vocab, int32_t n_ctx)
     : table_(std::move(table)), n_vocab_(n_vocab), n_ctx_(n_ctx) {
   if (n_vocab <= 0 || table_.empty() || table_.size() % static_cast<size_t>(n_vocab) != 0)
-    throw std::invalid_argument("TableModel: expected a table of shape [n_rows, n_vocab], got " +
+    throw std::invalid_argument("TableModel: table must have the shape [n_rows, n_vocab], got " +
                                 std::to_string(table_.size()) +
                                 " numbers for n_vocab = " + std::to_string(n_vocab));
 }
 
 std::span<const float> TableModel::row(std::span<const Token> tokens) const {
-  uint64_t hash = 1469598103934665603u;
-  for (Token token : tokens) hash = (hash ^ static_cast<uint64_t>(token + 1)) * 1099511628211u;
+  uint64_t hash = kFnvOffset;
+  for (Token token : tokens) hash = (hash ^ static_cast<uint64_t>(token + 1)) * kFnvPrime;
   const size_t n_rows = table_.size() / static_cast<size_t>(n_vocab_);
-  return std::span(table_).subspan((hash >> 20) % n_rows * static_cast<size_t>(n_vocab_),
+  return std::span(table_).subspan((hash >> kUnusedBits) % n_rows * static_cast<size_t>(n_vocab_),
                                    static_cast<size_t>(n_vocab_));
 }
 
+bool TableModel::Cell::is_in(int32_t sequence) const {
+  return std::ranges::find(sequences, sequence) != sequences.end();
+}
+
+// The tokens that a sequence holds up to a position.
 std::vector<Token> TableModel::visible(int32_t sequence, int32_t position) const {
   std::vector<const Cell*> seen;
   for (const Cell& cell : cells_)
-    if (cell.position <= position &&
-        std::find(cell.sequences.begin(), cell.sequences.end(), sequence) != cell.sequences.end())
-      seen.push_back(&cell);
-  std::sort(seen.begin(), seen.end(),
-            [](const Cell* a, const Cell* b) { return a->position < b->position; });
+    if (cell.position <= position && cell.is_in(sequence)) seen.push_back(&cell);
+  std::ranges::sort(seen, {}, &Cell::position);
   std::vector<Token> tokens;
   for (const Cell* cell : seen) tokens.push_back(cell->token);
   return tokens;
+}
+
+// Adds the committed cells to every sequence.
+void TableModel::share_prefix(int32_t n_sequences) {
+  for (Cell& cell : cells_)
+    if (cell.position < n_cached())
+      for (auto s = static_cast<int32_t>(cell.sequences.size()); s < n_sequences; ++s)
+        cell.sequences.push_back(s);
 }
 
 void TableModel::decode(std::span<const Token> history, const DraftTree& tree,
                         std::span<const int32_t> nodes) {
   const Batch& batch =
       layout_.lay_out(history.subspan(cached_.size()), n_cached(), tree, nodes, kMaxDraftNodes);
-  for (Cell& cell : cells_)  // what is committed is in every sequence
-    if (cell.position < n_cached())
-      for (int32_t s = static_cast<int32_t>(cell.sequences.size()); s < batch.n_sequences; ++s)
-        cell.sequences.push_back(s);
+  share_prefix(batch.n_sequences);
   for (const auto& copy : batch.copies)
     for (Cell& cell : cells_)
-      if (cell.position >= copy.begin && cell.position < copy.end &&
-          std::find(cell.sequences.begin(), cell.sequences.end(), copy.from) !=
-              cell.sequences.end())
+      if (cell.position >= copy.begin && cell.position < copy.end && cell.is_in(copy.from))
         cell.sequences.push_back(copy.to);
   for (int32_t i = 0; i < batch.size(); ++i)
     cells_.push_back(
@@ -72,9 +83,7 @@ void TableModel::commit(const DraftTree& tree, int32_t node) {
   if (node >= 0) {
     const int32_t sequence = layout_.sequence(node), end = n_cached() + tree.depth(node) + 1;
     std::erase_if(cells_, [&](const Cell& cell) {
-      return cell.position >= n_cached() &&
-             (cell.position >= end || std::find(cell.sequences.begin(), cell.sequences.end(),
-                                                sequence) == cell.sequences.end());
+      return cell.position >= n_cached() && (cell.position >= end || !cell.is_in(sequence));
     });
     std::vector<int32_t> path;
     tree.path(node, path);

@@ -1,5 +1,5 @@
-// A language model whose logits are a table: the row of a node is chosen by hashing the tokens
-// before it. An oracle for tests.
+// A language model for tests. Its logits are rows of a table; a hash of all tokens so far chooses
+// the row.
 #pragma once
 
 #include <vector>
@@ -9,11 +9,12 @@
 
 namespace ersd {
 
-// It decodes through the same batch layout as a real model and attends by sequence membership, so a
-// wrong layout, commit or rollback gives wrong tokens. Counts what it decodes.
+// It uses the same batch layout as a real model, and a node sees the cells of its sequence. So a
+// wrong layout, commit or rollback gives wrong tokens. It counts what it decodes.
 class TableModel : public LanguageModel {
  public:
-  // table: f32[n_rows, n_vocab], row-major. Throws std::invalid_argument on an empty table.
+  // table: f32[n_rows, n_vocab], row-major. Throws std::invalid_argument if it is empty or its size
+  // is no multiple of n_vocab.
   TableModel(std::vector<float> table, int32_t n_vocab, int32_t n_ctx);
 
   int32_t n_vocab() const override { return n_vocab_; }
@@ -25,25 +26,28 @@ class TableModel : public LanguageModel {
   void commit(const DraftTree& tree, int32_t node) override;
   void rollback(int32_t n) override;
 
-  // The row that follows these tokens; f32[n_vocab].
+  // The logits that follow these tokens; f32[n_vocab].
   std::span<const float> row(std::span<const Token> tokens) const;
 
-  int64_t n_decoded() const { return n_decoded_; }  // tokens, history included
+  int64_t n_decoded() const { return n_decoded_; }  // tokens of all calls, history included
   int64_t n_calls() const { return n_calls_; }
 
  private:
+  // One token in the cache.
   struct Cell {
     Token token;
     int32_t position;
     std::vector<int32_t> sequences;
+    bool is_in(int32_t sequence) const;
   };
+  void share_prefix(int32_t n_sequences);
   std::vector<Token> visible(int32_t sequence, int32_t position) const;
 
   std::vector<float> table_;
   int32_t n_vocab_, n_ctx_;
   std::vector<Token> cached_;
   std::vector<Cell> cells_;
-  std::vector<std::span<const float>> rows_;  // by node
+  std::vector<std::span<const float>> rows_;  // by tree node, of the last call
   BatchLayout layout_;
   int64_t n_decoded_ = 0, n_calls_ = 0;
 };

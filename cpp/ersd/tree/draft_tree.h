@@ -11,26 +11,26 @@ namespace ersd {
 
 constexpr int32_t kMaxDraftNodes = 256;
 
-// Flat arrays in topological order; node 0 is the last committed token, whose successors the tree
-// guesses.
+// A tree as flat arrays in topological order. Node 0, the root, is the last committed token; the
+// other nodes are drafted tokens that may follow it.
 class DraftTree {
  public:
   explicit DraftTree(Token root = 0) { reset(root); }
   void reset(Token root);
 
-  // Appends a child; returns its index. Throws std::out_of_range if there is no such parent.
+  // Appends a child and returns its index. Throws std::out_of_range if there is no such parent.
   int32_t add(int32_t parent, Token token);
 
   int32_t size() const { return static_cast<int32_t>(token_.size()); }
   int32_t n_drafted() const { return size() - 1; }
   Token token(int32_t node) const { return token_[node]; }
   int32_t parent(int32_t node) const { return parent_[node]; }  // -1 for the root
-  int32_t depth(int32_t node) const { return depth_[node]; }
+  int32_t depth(int32_t node) const { return depth_[node]; }    // 0 for the root
 
-  // The child of a node with this token, or -1.
+  // The first child of a node with this token, or -1.
   int32_t child(int32_t node, Token token) const;
 
-  // The nodes from the root to a node, both included; replaces path.
+  // Writes the nodes from the root to a node, both included, into `path`.
   void path(int32_t node, std::vector<int32_t>& path) const;
 
   std::span<const Token> tokens() const { return token_; }      // i32[size]
@@ -38,7 +38,7 @@ class DraftTree {
 
  private:
   std::vector<Token> token_;
-  std::vector<int32_t> parent_, depth_, first_child_, next_sibling_, last_child_;
+  std::vector<int32_t> parent_, depth_, first_child_, last_child_, next_sibling_;  // -1 for none
 };
 
 }  // namespace ersd

@@ -1,4 +1,4 @@
-// The shapes of the drafting strategies, and the tokens to expect of them.
+// The shapes of the drafting strategies and their expected tokens.
 #include "ersd/tree/tree_shape.h"
 
 #include <algorithm>
@@ -19,34 +19,35 @@ int32_t TreeShape::add(int32_t parent_node, int32_t child_rank) {
   return size() - 1;
 }
 
-const TreeShape& TreeShapeBuilder::sequence(int32_t k, int32_t max_depth) {
+const TreeShape& TreeShapeBuilder::build_sequence(int32_t k, int32_t max_depth) {
   shape_.reset();
   for (int32_t i = 0; i < std::min(k, max_depth); ++i) shape_.add(i, 0);
   return shape_;
 }
 
-const TreeShape& TreeShapeBuilder::batch(int32_t k) {
+const TreeShape& TreeShapeBuilder::build_batch(int32_t k) {
   shape_.reset();
   for (int32_t i = 0; i < k; ++i) shape_.add(0, i);
   return shape_;
 }
 
-const TreeShape& TreeShapeBuilder::optimal(std::span<const double> probabilities, int32_t k,
-                                           int32_t max_depth) {
-  grown_.reset();
+const TreeShape& TreeShapeBuilder::build_optimal(std::span<const double> probabilities, int32_t k,
+                                                 int32_t max_depth) {
+  by_probability_.reset();
   heap_.clear();
   const auto push = [&](double parent_path, int32_t parent, int32_t rank) {
-    if (static_cast<size_t>(rank) >= probabilities.size() || grown_.depth[parent] >= max_depth)
+    if (static_cast<size_t>(rank) >= probabilities.size() ||
+        by_probability_.depth[parent] >= max_depth)
       return;
     heap_.push_back({parent_path * probabilities[rank], parent_path, parent, rank});
     std::push_heap(heap_.begin(), heap_.end());
   };
   push(1, 0, 0);
-  while (grown_.size() <= k && !heap_.empty()) {
+  while (by_probability_.size() <= k && !heap_.empty()) {
     std::pop_heap(heap_.begin(), heap_.end());
     const Candidate best = heap_.back();
     heap_.pop_back();
-    const int32_t node = grown_.add(best.parent, best.rank);
+    const int32_t node = by_probability_.add(best.parent, best.rank);
     push(best.path, node, 0);
     push(best.parent_path, best.parent, best.rank + 1);
   }
@@ -54,20 +55,22 @@ const TreeShape& TreeShapeBuilder::optimal(std::span<const double> probabilities
   return shape_;
 }
 
-// Level by level, siblings side by side and by rank: the order in which they are drafted.
+// Copies by_probability_ into shape_ level by level, siblings side by side and by rank: this is the
+// order in which nodes are drafted.
 void TreeShapeBuilder::order_by_level() {
-  by_parent_.resize(grown_.size());
-  first_.assign(grown_.size() + 1, 0);
-  for (int32_t i = 1; i < grown_.size(); ++i) ++first_[grown_.parent[i] + 1];
-  std::partial_sum(first_.begin(), first_.end(), first_.begin());
-  for (int32_t i = 1; i < grown_.size(); ++i)
-    by_parent_[first_[grown_.parent[i]] + grown_.rank[i]] = i;
+  const TreeShape& from = by_probability_;
+  first_child_.assign(from.size() + 1, 0);  // by node of `from`: its first child in children_
+  for (int32_t i = 1; i < from.size(); ++i) ++first_child_[from.parent[i] + 1];
+  std::partial_sum(first_child_.begin(), first_child_.end(), first_child_.begin());
+  children_.resize(from.size());  // nodes of `from`, grouped by parent
+  for (int32_t i = 1; i < from.size(); ++i)
+    children_[first_child_[from.parent[i]] + from.rank[i]] = i;
   shape_.reset();
-  source_.assign(1, 0);  // by node of the shape: its node in grown_
+  source_.assign(1, 0);  // by node of shape_: its node of `from`
   for (int32_t i = 0; i < shape_.size(); ++i)
-    for (int32_t c = first_[source_[i]]; c < first_[source_[i] + 1]; ++c) {
-      source_.push_back(by_parent_[c]);
-      shape_.add(i, grown_.rank[by_parent_[c]]);
+    for (int32_t c = first_child_[source_[i]]; c < first_child_[source_[i] + 1]; ++c) {
+      source_.push_back(children_[c]);
+      shape_.add(i, from.rank[children_[c]]);
     }
 }
 

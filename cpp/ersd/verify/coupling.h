@@ -1,5 +1,6 @@
-// What sets the methods apart: in which order the draft's tokens are tried at a position, and which
-// token the target emits there.
+// Methods as couplings. A coupling says how the draft's choices at a position and the target's
+// depend on each other: in which order the draft's tokens are tried, and which token the target
+// emits.
 #pragma once
 
 #include <cstddef>
@@ -14,85 +15,94 @@
 namespace ersd {
 
 enum class Method {
-  kErsd,    // races with shared clocks: the draft's arrivals, the target's winner
-  kAr,      // the target's winner alone
+  kErsd,    // the draft's arrivals are tried; the target's winner by the same clocks is emitted
+  kAr,      // plain decoding: the target's winner, without a draft
   kGsd,     // greedy rejection sampling with distinct siblings
-  kGsdIid,  // the same with independent siblings
-  kMatch,   // the draft's most probable tokens, accepted if the target's winner is among them:
-            // llama.cpp's rule
+  kGsdIid,  // greedy rejection sampling with independent siblings
+  kMatch,   // llama.cpp's rule: the draft's most probable tokens are tried; the target's winner is
+            // emitted
 };
 
-constexpr size_t kMethods = 5;
+constexpr size_t kMethodCount = 5;
 
-// The text of kErsd, kAr and kMatch is one and the same; that of kGsd and kGsdIid is as exact a
-// sample, but depends on draft and tree.
+// Whether the target's token is the winner of a race. All these methods give the same text for a
+// seed. Rejection sampling is as exact, but its text depends on draft and tree.
 constexpr bool is_race(Method method) {
   return method != Method::kGsd && method != Method::kGsdIid;
 }
 
-// What is known of a draft at a position.
-struct Drafted {
-  std::span<const float> row;      // its logits, f32[n_draft_vocab]; empty where it was not run
-  std::span<const Arrival> order;  // the beginning of its order, as far as it was asked for
+// The draft at a node.
+struct DraftRow {
+  std::span<const float> logits;   // f32[n_draft_vocab]; empty if the draft was not run there
+  std::span<const Arrival> order;  // the beginning of the draft's order, as far as it is known
 };
 
+// Positions count from the beginning of the text. One thread at a time.
 class Coupling {
  public:
-  static constexpr int32_t kRanks = Rejection::kMaxSiblings;  // later ranks are not told apart
+  static constexpr int32_t kRanks = Rejection::kMaxSiblings;  // the rank of all later tokens
 
   void reset(Method method, const SamplingOptions& options, uint64_t seed) {
     method_ = method, options_ = options, seed_ = seed, shift_ = 0;
   }
 
-  // Positions given from now on count n tokens less than were generated: clocks of a text that lost
-  // its beginning do not come again.
+  // Follows a context shift that dropped n tokens: positions that are given from now on are n less
+  // than before. Clocks keep counting, so no clock is used twice.
   void shift(int32_t n) { shift_ += static_cast<uint32_t>(n); }
 
-  // The first m tokens to try at a position, by a row of the draft's logits; fewer where it has no
-  // more. Scores are those of races, else 0. Valid until the next call.
-  std::span<const Arrival> order(std::span<const float> draft, uint32_t position, size_t m);
+  // The draft's order: the first m tokens to try at a position; fewer if the draft has no more.
+  // Scores are those of the race, or 0 for rejection sampling. Valid until the next call.
+  // logits: the draft's, f32[n_draft_vocab].
+  std::span<const Arrival> draft_order(std::span<const float> logits, uint32_t position, size_t m);
 
-  // The target's token at a position, and its rank in order(draft.row): kRanks for all later ones,
-  // -1 for an empty draft. allowed: the tokens that may come, empty for all; asked about as few as
-  // possible, but for rejection sampling and Selection about all. Throws std::runtime_error where
-  // no token is left that has a probability.
-  RankedToken emit(std::span<const float> target, const Drafted& draft, uint32_t position,
-                   const Allowed& allowed = {});
+  // Samples the target's token at a position. Its rank is that in the draft's order, kRanks for all
+  // later tokens, -1 without a draft.
+  // target: logits, f32[n_vocab].
+  // allowed: which tokens may come. Races ask about few tokens; rejection sampling, typical-p and
+  //   XTC ask about all.
+  // Throws std::runtime_error if no token is left that has a probability.
+  RankedToken sample(std::span<const float> target, const DraftRow& draft, uint32_t position,
+                     const Allowed& allowed = {});
 
-  // Takes from a row of the draft's logits tokens that are not allowed: those among the first
-  // arrivals, or for rejection sampling, where the row must not depend on the draws, among the most
-  // probable ones.
-  void restrict_draft(std::span<float> draft, uint32_t position, const Allowed& allowed);
+  // Sets the logits of some tokens that are not allowed to -infinity in a row of the draft. Races
+  // look at the first arrivals. Rejection sampling looks at the most probable tokens, because there
+  // the row must not depend on the random numbers.
+  void restrict_draft(std::span<float> logits, uint32_t position, const Allowed& allowed);
 
   float temperature() const { return draft_options().temperature; }
 
  private:
-  bool rejects() const { return !is_race(method_) && options_.temperature > 0; }
-  Siblings siblings() const {
-    return method_ == Method::kGsd ? Siblings::kDistinct : Siblings::kIndependent;
-  }
-  // A row after truncation that takes a Selection, and the options that are left then.
+  // A row after typical-p and XTC, and the options that are left to apply.
   struct Selected {
     std::span<const float> logits;
     SamplingOptions options;
   };
-  Selected select(std::span<const float> logits, const SamplingOptions& options, uint32_t position,
-                  Selection& selection) const;
+
+  bool rejects() const { return !is_race(method_) && options_.temperature > 0; }
+  Siblings siblings() const {
+    return method_ == Method::kGsd ? Siblings::kDistinct : Siblings::kIndependent;
+  }
   SamplingOptions draft_options() const {
     return method_ == Method::kMatch ? SamplingOptions{0, 0, 1, 0} : options_;
   }
+  Clock clock(uint32_t position) const { return {seed_, position + shift_}; }
+  Selected select(std::span<const float> logits, const SamplingOptions& options, uint32_t position,
+                  Selection& selection) const;
+  int32_t rank(Token token, const DraftRow& draft, uint32_t position);
+  bool refuse_tokens(std::span<float> logits, std::span<const Arrival> arrivals,
+                     const Allowed& allowed);
 
   Method method_ = Method::kErsd;
   SamplingOptions options_;
   uint64_t seed_ = 0;
-  uint32_t shift_ = 0;
+  uint32_t shift_ = 0;  // tokens that context shifts dropped
   Race race_;
   FilteredRace filtered_race_;
   Rejection rejection_;
   Selection target_selection_, draft_selection_;
-  std::vector<Arrival> order_;
-  std::vector<Token> asked_;
-  std::vector<uint8_t> answers_;
+  std::vector<Arrival> order_;    // the siblings of rejection sampling
+  std::vector<Token> asked_;      // tokens that a filter is asked about,
+  std::vector<uint8_t> replies_;  // and its replies
 };
 
 }  // namespace ersd

@@ -1,6 +1,6 @@
-// Races among the tokens that a filter allows. A grammar takes its time over a vocabulary, so it is
-// asked about few tokens: the first arrival that it allows wins, whatever it says of later ones,
-// unless truncation, which comes after it, removes that token.
+// Races among the tokens that a filter allows. A grammar needs much time for a whole vocabulary, so
+// it is asked about few tokens: the first arrival that it allows wins, whatever it says about later
+// ones. Truncation comes after the filter; it may remove that token, and then more are asked about.
 #pragma once
 
 #include <cstdint>
@@ -14,37 +14,40 @@ namespace ersd {
 
 class FilteredRace {
  public:
-  // The winner of the race over mask(logits), found without asking about every token where that can
-  // be. Throws std::runtime_error where no token that has a probability is allowed.
+  // Returns the winner of the race over mask(logits). Asks about few tokens if that suffices.
+  // Throws std::runtime_error if no allowed token has a probability.
   Token winner(std::span<const float> logits, const SamplingOptions& options, const Clock& clock,
                const Allowed& allowed);
 
-  // A copy with -infinity for every token that is not allowed; f32[n_vocab]. Valid until the next
-  // call. Throws as winner().
+  // Returns a copy of the row with -infinity for every token that is not allowed; f32[n_vocab].
+  // Valid until the next call. Throws as winner() does.
   std::span<const float> mask(std::span<const float> logits, const Allowed& allowed);
 
  private:
-  enum Known : uint8_t { kUnknown, kAllowed, kRefused };
-  enum class Kept { kYes, kNo, kUnknown };
+  enum Answer : uint8_t { kNotAsked, kAllowed, kRefused };
+  enum class Kept { kYes, kNo, kUncertain };
 
-  Token race_all(const SamplingOptions& options, const Clock& clock);
-  void mask_rest();
-  void start(std::span<const float> logits, const Allowed& allowed);
+  void begin(std::span<const float> logits, const Allowed& allowed);
   void ask();
   void ask_down_to(float least);
+  void mask_all();
+  Token race_all(const SamplingOptions& options, const Clock& clock);
+  Kept check_kept(float logit, const SamplingOptions& options);
+  Kept check_kept(float logit, float least, const SamplingOptions& options);
+  Kept check_top_p(size_t n_above, float least, size_t top_k, double top_p);
   void find_allowed(float least);
-  Kept kept(float logit, const SamplingOptions& options);
-  Kept verdict(float logit, float least, const SamplingOptions& options);
+  double asked_sum(float least) const;
 
   Race race_;
   Row row_;
   Truncation truncation_;
   const Allowed* allowed_ = nullptr;
-  double total_ = 0;                      // exp_sum of the row
-  std::vector<uint8_t> known_, answers_;  // Known of each token; of the tokens that are asked about
-  std::vector<Token> asked_;
-  std::vector<float> allowed_logits_;  // of allowed tokens, the greatest first
-  std::vector<float> masked_;
+  double total_ = 0;                   // exp_sum of the row; -1 if it has not been computed
+  std::vector<uint8_t> answers_;       // Answer of each token of the vocabulary
+  std::vector<Token> asked_;           // the tokens of the next question,
+  std::vector<uint8_t> replies_;       // and what the filter replies to it
+  std::vector<float> allowed_logits_;  // logits of allowed tokens, the greatest first
+  std::vector<float> masked_;          // f32[n_vocab]
 };
 
 }  // namespace ersd

@@ -1,5 +1,5 @@
-// What shapes the logits of a position by the tokens before it, before its race: interfaces, and
-// the order in which a generation applies them.
+// Logits processors and token filters: what changes the logits of a position, given the tokens
+// before it, and the order in which a generation applies them.
 #pragma once
 
 #include <cstdint>
@@ -12,45 +12,49 @@
 
 namespace ersd {
 
-// Changes a row in place. A pure function of history and row, so that a row of a tree, whose
-// history is the path to its node, is shaped as plain decoding shapes it. One thread at a time.
+// Changes a row of logits in place. It must be a pure function of history and row. Then a row of a
+// tree, whose history is the path to its node, is processed as in plain decoding. One thread at a
+// time.
 class LogitsProcessor {
  public:
   virtual ~LogitsProcessor() = default;
 
-  // history: all tokens before the position, i32[n]; logits: f32[n_vocab], for a draft perhaps
-  // fewer.
+  // history: all tokens before the position, i32[n].
+  // logits: f32[n_vocab]; a draft's row may be shorter.
   virtual void process(std::span<const Token> history, std::span<float> logits) = 0;
 };
 
-// Says which tokens may come next. A pure function of history and token. One thread at a time.
+// Says which tokens may come next, for example by a grammar. It must be a pure function of history
+// and token. One thread at a time.
 class TokenFilter {
  public:
   virtual ~TokenFilter() = default;
 
-  // allowed[i]: 1 where tokens[i] may follow the history, else 0; u8[tokens.size()]. Tokens that it
-  // refused never stand in a history.
+  // Sets allowed[i] to 1 if tokens[i] may follow the history, else to 0; u8[tokens.size()]. A
+  // history never holds tokens that the filter refused.
   virtual void filter(std::span<const Token> history, std::span<const Token> tokens,
                       std::span<uint8_t> allowed) = 0;
 
-  // Every history to come begins with this one.
+  // Tells the filter that every later history begins with this one.
   virtual void commit(std::span<const Token> /*history*/) {}
 
-  // Histories to come lack n tokens of what was committed.
+  // Tells the filter that a context shift removed n committed tokens from all later histories.
   virtual void shift(size_t /*n*/) {}
 };
 
-// A filter at one position; empty where all tokens may come.
+// The filter at one position: sets allowed[i] to 1 if tokens[i] may come, else to 0. If it is
+// empty, all tokens may come.
 using Allowed = std::function<void(std::span<const Token> tokens, std::span<uint8_t> allowed)>;
 
-// The processors of a generation, in order, then its filter.
+// The logits processors of a generation, in the order in which they are applied, and its filter,
+// which comes after them.
 class LogitsProcessorList {
  public:
   void add(std::shared_ptr<LogitsProcessor> processor) {
     processors_.push_back(std::move(processor));
   }
-  // Not for draft rows: it is called once for each position of the text that is verified, in order,
-  // and before all others.
+  // Adds a processor that comes before those of add() and does not see the draft's rows. It is
+  // called once for each verified position, in the order of the text.
   void add_for_target(std::shared_ptr<LogitsProcessor> processor) {
     target_processors_.push_back(std::move(processor));
   }
@@ -58,16 +62,17 @@ class LogitsProcessorList {
 
   bool processes_drafts() const { return !processors_.empty() || filter_; }
 
-  // The target's logits at a node, shaped by the path to it: the row itself where nothing shapes
-  // it, else a copy, valid until the next call. committed: the tokens before the tree's root.
-  std::span<const float> target(std::span<const Token> committed, const DraftTree& tree,
-                                int32_t node, std::span<const float> logits);
+  // Returns the target's processed logits at a node; f32[n_vocab]. Without processors they are the
+  // given row, else a copy that is valid until the next call.
+  // committed: the tokens before the tree's root, i32[n].
+  std::span<const float> process_target(std::span<const Token> committed, const DraftTree& tree,
+                                        int32_t node, std::span<const float> logits);
 
-  // The same for a row of the draft, in place.
-  void draft(std::span<const Token> committed, const DraftTree& tree, int32_t node,
-             std::span<float> logits);
+  // Processes the draft's logits at a node in place.
+  void process_draft(std::span<const Token> committed, const DraftTree& tree, int32_t node,
+                     std::span<float> logits);
 
-  // Which tokens may follow a node. Must not outlive the next call of any member.
+  // The filter at a node. It must not be used after the next call of any member function.
   Allowed allowed(std::span<const Token> committed, const DraftTree& tree, int32_t node);
 
   void commit(std::span<const Token> history) {
@@ -79,16 +84,15 @@ class LogitsProcessorList {
   }
 
  private:
-  std::span<const Token> history(std::span<const Token> committed, const DraftTree& tree,
-                                 int32_t node);
+  std::span<const Token> write_history(std::span<const Token> committed, const DraftTree& tree,
+                                       int32_t node);
 
   std::vector<std::shared_ptr<LogitsProcessor>> target_processors_, processors_;
   std::shared_ptr<TokenFilter> filter_;
   std::vector<int32_t> path_;
-  std::vector<Token>
-      history_;  // of the last node asked about; the first n_committed_ stay for the next
-  size_t n_committed_ = 0;
-  std::vector<float> row_;
+  std::vector<Token> history_;  // the committed tokens and the path to the last node
+  size_t n_committed_ = 0;      // how many of history_ are committed and need no new copy
+  std::vector<float> row_;      // f32[n_vocab], the target's processed logits
 };
 
 }  // namespace ersd

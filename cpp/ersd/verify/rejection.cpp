@@ -1,4 +1,4 @@
-// The walk over siblings with its residual.
+// Rejection sampling over siblings.
 #include "ersd/verify/rejection.h"
 
 #include <algorithm>
@@ -12,14 +12,22 @@ namespace ersd {
 namespace {
 
 constexpr size_t kBlock = Clock::kBlock;
+constexpr size_t kChunk = 4096;  // weights that are summed in float before a double takes the sum
 
-// residual = max(residual / sum - draft / draft_sum, 0); returns the sum of what is left.
+// Siblings are drawn in rounds: so many at first, then so many times more.
+constexpr size_t kFirstDrawn = 4, kMoreDrawn = 8;
+
+// A draft with less probability left than float resolves has no more siblings.
+constexpr double kLeastDraft = 1e-30;
+
+// Computes residual = max(residual / sum - draft / draft_sum, 0) and returns its sum.
+// residual: f32[n_vocab]; draft: f32[n_draft_vocab], where n_draft_vocab <= n_vocab.
 ERSD_VECTORISED double subtract(std::span<float> residual, double sum, std::span<const float> draft,
                                 double draft_sum) {
   const auto scale = static_cast<float>(1 / sum), draft_scale = static_cast<float>(1 / draft_sum);
   double total = 0;
-  for (size_t start = 0; start < draft.size(); start += 4096) {
-    const size_t end = std::min(draft.size(), start + 4096);
+  for (size_t start = 0; start < draft.size(); start += kChunk) {
+    const size_t end = std::min(draft.size(), start + kChunk);
     float partial[kSums] = {};
     size_t j = start;
     for (; j + kSums <= end; j += kSums)
@@ -40,7 +48,7 @@ ERSD_VECTORISED double subtract(std::span<float> residual, double sum, std::span
   return total;
 }
 
-// cumulative[b]: the sum of the weights before block b; one entry more than there are blocks.
+// Sets cumulative[b] to the sum of the weights before block b; f64[n_blocks + 1].
 void accumulate(std::span<const float> weights, std::vector<double>& cumulative) {
   cumulative.assign(1, 0);
   for (size_t start = 0; start < weights.size(); start += kBlock)
@@ -48,20 +56,21 @@ void accumulate(std::span<const float> weights, std::vector<double>& cumulative)
                          sum(weights.subspan(start, std::min(kBlock, weights.size() - start))));
 }
 
-// The token at which the weights' running sum passes a share u of their total.
+// Returns the token at which the running sum of the weights passes the share u of their total.
 Token invert(std::span<const float> weights, std::span<const double> cumulative, double u) {
   const double wanted = u * cumulative.back();
   const auto block = std::upper_bound(cumulative.begin() + 1, cumulative.end() - 1, wanted) -
                      cumulative.begin() - 1;
   double sum = cumulative[static_cast<size_t>(block)];
-  size_t last = weights.size();  // of the tokens with a weight
+  size_t last = weights.size();  // the last token with a weight that was seen
   const size_t end = std::min(weights.size(), (static_cast<size_t>(block) + 1) * kBlock);
   for (size_t j = static_cast<size_t>(block) * kBlock; j < end; ++j) {
     if (weights[j] <= 0) continue;
     last = j;
     if ((sum += weights[j]) > wanted) break;
   }
-  if (last == weights.size())  // rounding led past the last weight
+  // If rounding led past the last weight of the block, an earlier block has the token.
+  if (last == weights.size())
     while (last > 0 && weights[--last] <= 0) {
     }
   return static_cast<Token>(last);
@@ -69,8 +78,9 @@ Token invert(std::span<const float> weights, std::span<const double> cumulative,
 
 }  // namespace
 
-double Rejection::read(std::span<const float> logits, const SamplingOptions& options,
-                       std::vector<float>& weights) {
+// Writes the weights of the probabilities and returns their sum; 0 if no logit is finite.
+double Rejection::read_weights(std::span<const float> logits, const SamplingOptions& options,
+                               std::vector<float>& weights) {
   row_.read(logits);
   if (!std::isfinite(row_.maximum())) return 0;
   weights.resize(logits.size());
@@ -86,11 +96,11 @@ void Rejection::draw_independent(double total, uint64_t seed, uint32_t position,
         draft_, cumulative_, uniform(seed, position, Domain::kSiblings, static_cast<uint32_t>(i))));
 }
 
-std::span<const Token> Rejection::siblings(std::span<const float> draft,
-                                           const SamplingOptions& options, Siblings kind,
-                                           uint64_t seed, uint32_t position, size_t m) {
+std::span<const Token> Rejection::draw_siblings(std::span<const float> draft,
+                                                const SamplingOptions& options, Siblings kind,
+                                                uint64_t seed, uint32_t position, size_t m) {
   if (kind == Siblings::kIndependent) {
-    draw_independent(read(draft, options, draft_), seed, position, m);
+    draw_independent(read_weights(draft, options, draft_), seed, position, m);
     return siblings_;
   }
   siblings_.clear();
@@ -103,28 +113,26 @@ std::span<const Token> Rejection::siblings(std::span<const float> draft,
 RankedToken Rejection::sample(std::span<const float> target, std::span<const float> draft,
                               const SamplingOptions& options, Siblings kind, uint64_t seed,
                               uint32_t position) {
-  double rest = read(target, options, target_);
+  double rest = read_weights(target, options, target_);
   if (rest <= 0)
     throw std::runtime_error("the model gave no token a probability: all " +
                              std::to_string(target.size()) + " logits are NaN or -infinity");
-  double draft_rest = draft.empty() ? 0 : read(draft, options, draft_);
+  double draft_rest = draft.empty() ? 0 : read_weights(draft, options, draft_);
   int32_t tried = 0;
-  // Distinct siblings are an order of arrivals, drawn deeper as it is needed. What float resolves
-  // is 1e-30 of the draft's probability.
-  for (size_t drawn = 4; draft_rest > 1e-30 && tried < kMaxSiblings;
-       drawn = std::min<size_t>(drawn * 8, kMaxSiblings)) {
+  for (size_t drawn = kFirstDrawn; draft_rest > kLeastDraft && tried < kMaxSiblings;
+       drawn = std::min<size_t>(drawn * kMoreDrawn, kMaxSiblings)) {
     if (kind == Siblings::kDistinct)
-      siblings(draft, options, kind, seed, position, drawn);
+      draw_siblings(draft, options, kind, seed, position, drawn);
     else
       draw_independent(draft_rest, seed, position, drawn);
     const auto n = static_cast<int32_t>(siblings_.size());
-    for (; tried < n && draft_rest > 1e-30; ++tried) {
+    for (; tried < n && draft_rest > kLeastDraft; ++tried) {
       const auto x = static_cast<size_t>(siblings_[static_cast<size_t>(tried)]);
       const double u = uniform(seed, position, Domain::kAcceptance, static_cast<uint32_t>(tried));
       if (u * (draft_[x] / draft_rest) < target_[x] / rest) return {static_cast<Token>(x), tried};
       rest = subtract(target_, rest, draft_, draft_rest);
-      if (rest <= 0)
-        return {static_cast<Token>(x), tried};  // the two are equal: rejected by rounding
+      // Nothing is left if target and draft are equal; then rounding alone rejected the sibling.
+      if (rest <= 0) return {static_cast<Token>(x), tried};
       if (kind == Siblings::kIndependent) continue;
       draft_[x] = 0;
       draft_rest = sum(draft_);

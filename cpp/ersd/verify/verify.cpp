@@ -3,8 +3,8 @@
 
 namespace ersd {
 
-void verify(const DraftTree& tree, const Rows& target, const Drafts& draft, const Filters& filters,
-            uint32_t position, Coupling& coupling, Verified& verified) {
+void verify(const DraftTree& tree, const NodeInputs& inputs, uint32_t position, Coupling& coupling,
+            Verified& verified) {
   verified.path.clear();
   verified.emitted.clear();
   verified.rank.clear();
@@ -12,13 +12,13 @@ void verify(const DraftTree& tree, const Rows& target, const Drafts& draft, cons
   for (int32_t node = 0; node >= 0; node = tree.child(node, verified.emitted.back())) {
     RankedToken token;
     try {
-      const auto row = target(node);
-      const Allowed allowed = filters(node);
-      token = coupling.emit(row, draft(node), ++position, allowed);
+      const auto target = inputs.target(node);
+      const Allowed allowed = inputs.allowed(node);
+      token = coupling.sample(target, inputs.draft(node), ++position, allowed);
     } catch (...) {
+      // The tokens before this node are right, and the answer may end with them.
       if (node == 0) throw;
-      verified.failure =
-          std::current_exception();  // an answer that ends before it is none the worse
+      verified.failure = std::current_exception();
       break;
     }
     verified.path.push_back(node);

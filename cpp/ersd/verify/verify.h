@@ -1,4 +1,4 @@
-// Verification: walk from the root to the target's token for as long as it was drafted.
+// Verification: follow the target's tokens from the root for as long as they were drafted.
 #pragma once
 
 #include <exception>
@@ -11,29 +11,28 @@
 
 namespace ersd {
 
-struct Verified {
-  std::vector<int32_t> path;   // the accepted nodes from the root on: [0, ...]
-  std::vector<Token> emitted;  // the target's token at each of them: path.size() tokens, the last
-                               // of them not drafted
-  std::exception_ptr failure;  // why the walk broke off at a drafted node, which plain decoding
-                               // would meet in its next step; else null
-  std::vector<int32_t> rank;  // its rank in the draft's order there; -1 where the draft was not run
+// What verification needs to know of a node. It asks for accepted nodes only, once each.
+struct NodeInputs {
+  std::function<std::span<const float>(int32_t node)> target;  // f32[n_vocab], processed logits
+  std::function<DraftRow(int32_t node)> draft;                 // empty if the draft was not run
+  std::function<Allowed(int32_t node)> allowed;                // which tokens may follow the node
 };
 
-// The target's logits of a node, f32[n_vocab], and what is known of the draft there, as the options
-// shape them.
-using Rows = std::function<std::span<const float>(int32_t)>;
-using Drafts = std::function<Drafted(int32_t)>;
+// The outcome of a target call.
+struct Verified {
+  std::vector<int32_t> path;   // the accepted nodes, the root first
+  std::vector<Token> emitted;  // the target's token at each of them; the last one was not drafted
+  std::vector<int32_t> rank;   // its rank in the draft's order; -1 if the draft was not run there
+  // Why verification stopped at a drafted node although its token was accepted; null without an
+  // error. Plain decoding would meet this error in its next step.
+  std::exception_ptr failure;
+};
 
-// The tokens that may follow a node.
-using Filters = std::function<Allowed(int32_t)>;
-
-// position: the root's. Reuses the vectors of `verified`. Exact for any tree whose siblings stand
-// in the coupling's order; with races for any tree at all: the tokens are those that the same races
-// give one by one (Kobus and Gündüz, arXiv 2504.15475). Rows and filters are asked for at accepted
-// nodes alone, once each. Where no token is left the walk ends before, at the root by
-// std::runtime_error.
-void verify(const DraftTree& tree, const Rows& target, const Drafts& draft, const Filters& filters,
-            uint32_t position, Coupling& coupling, Verified& verified);
+// Verifies a tree whose root stands at a position, and replaces the contents of `verified`.
+// With races this is exact for any tree: the tokens are those that the same races give one by one
+// (Kobus and Gündüz, arXiv 2504.15475). With rejection sampling, siblings must be drafted in the
+// coupling's order. Throws std::runtime_error if no token is left at the root.
+void verify(const DraftTree& tree, const NodeInputs& inputs, uint32_t position, Coupling& coupling,
+            Verified& verified);
 
 }  // namespace ersd
