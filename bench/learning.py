@@ -64,7 +64,7 @@ class Observer:
 
     def __post_init__(self) -> None:
         """Begin with what ships."""
-        self.race, self.options = Race(), SamplingOptions(self.temperature, 0, 1.0, 0.0)
+        self.race, self.options = Race(), SamplingOptions(temperature=self.temperature)
         self.margins, self.shipped, self.histogram = MarginModel(), MarginModel(), RankHistogram()
         self.recent = 0.6  # first acceptance of late
 
@@ -227,7 +227,7 @@ def main() -> None:
     for i, text in enumerate(read_prompts(args.prompts)[: args.count]):
         tokens = generator.tokenize(generator.target.chat_prompt(text))
         couplings = {
-            method: Coupling(method, SamplingOptions(args.temp, 0, 1.0, 0.0), 100 + i)
+            method: Coupling(method, SamplingOptions(temperature=args.temp), 100 + i)
             for method in ranks
         }
         for texts in ranks.values():
