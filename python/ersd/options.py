@@ -185,13 +185,14 @@ def _processor(
 
 
 _FORMS: Mapping[str, _Form] = {
-    "max_tokens": _Form("None means -1.", check_max_tokens),
+    "max_tokens": _Form("None is the same as -1.", check_max_tokens),
+    "penalty_last_n": _Form("llama-cpp-python's constructor calls it last_n_tokens_size."),
     "dry_sequence_breakers": _Form(to_core=list),
-    "logit_bias": _Form("Biases are a mapping by token.", _pairs, default=None),
+    "logit_bias": _Form("It is a mapping from tokens to biases.", _pairs, default=None),
     "grammar": _Form("A llama_cpp.LlamaGrammar may stand for the text.", default=None),
     "logits_processor": _Form(
         "Several callables are applied in turn. They get i32[n] and f32[n_vocab], only at verified "
-        "positions, once at each and in order.",
+        "positions, once at each and in order. They are much slower than the other options.",
         _processor,
     ),
     "logprobs": _Form("None gives no log-probabilities.", _check_logprobs),
