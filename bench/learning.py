@@ -65,7 +65,7 @@ class Observer:
 
     def __post_init__(self) -> None:
         """Begin with the models that ship with the package."""
-        self.race, self.options = Race(), SamplingOptions(self.temperature, 0, 1.0, 0.0)
+        self.race, self.options = Race(), SamplingOptions(temperature=self.temperature)
         self.margins, self.shipped, self.histogram = MarginModel(), MarginModel(), RankHistogram()
         self.recent = 0.6  # recent share of positions whose token was the first arrival
 
@@ -234,7 +234,7 @@ class Recorder:
         """Record the positions of one answer."""
         tokens = generator.tokenize(generator.target.chat_prompt(prompt))
         couplings = {
-            method: Coupling(method, SamplingOptions(self.temperature, 0, 1.0, 0.0), seed)
+            method: Coupling(method, SamplingOptions(temperature=self.temperature), seed)
             for method in self.ranks
         }
         for texts in self.ranks.values():

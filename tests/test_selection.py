@@ -48,7 +48,10 @@ def test_kept_tokens_by_definition(shape, n):
         truncation = oracles.random_truncation(rng, n)
         typical_p, xtc = float(rng.choice([1.0, 0.2, 0.9])), [None, 0.05, 0.3][rng.integers(3)]
         options = SamplingOptions(
-            1.0, *truncation.values(), typical_p, 0.5, 0.1 if xtc is None else xtc
+            **truncation,
+            typical_p=typical_p,
+            xtc_probability=0.5,
+            xtc_threshold=0.1 if xtc is None else xtc,
         )
         kept = select(row, options, 0.6 if xtc is None else 0.4)
         mask = expected(row, typical_p, xtc, **truncation)

@@ -4,11 +4,12 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
 #include <string>
 
 #include "bind.h"
 #include "ersd/decode/decoder.h"
-#include "ersd/decode/options.h"
+#include "ersd/decode/option_table.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -16,7 +17,7 @@ using namespace ersd;
 
 namespace {
 
-// A callable (input_ids, scores) -> scores, as llama-cpp-python has it; i32[n], f32[n_vocab].
+// A logits processor of llama-cpp-python: (input_ids, scores) -> scores; i32[n], f32[n_vocab].
 class PythonLogitsProcessor : public LogitsProcessor {
  public:
   explicit PythonLogitsProcessor(nb::callable function) : function_(std::move(function)) {}
@@ -42,7 +43,7 @@ class PythonLogitsProcessor : public LogitsProcessor {
   nb::object function_;
 };
 
-// A filter by a Python callable (history, tokens) -> [bool].
+// A token filter that calls a Python function (history, tokens) -> [bool].
 class Filter : public TokenFilter {
  public:
   explicit Filter(nb::callable function) : function_(std::move(function)) {}
@@ -58,67 +59,28 @@ class Filter : public TokenFilter {
   nb::callable function_;
 };
 
-// Drafted tokens per call: a number or "auto".
-struct Nodes {
-  int32_t& k;
-};
+std::string repr_of(nb::handle value) { return nb::cast<std::string>(nb::repr(value)); }
 
-// Every option by its name, with what visit(name, value) does to it.
-template <class Visit>
-void for_each_option(GenerationOptions& o, Visit visit) {
-  visit("max_tokens", o.max_tokens);
-  visit("temperature", o.sampling.temperature);
-  visit("top_k", o.sampling.top_k);
-  visit("top_p", o.sampling.top_p);
-  visit("min_p", o.sampling.min_p);
-  visit("typical_p", o.sampling.typical_p);
-  visit("xtc_probability", o.sampling.xtc_probability);
-  visit("xtc_threshold", o.sampling.xtc_threshold);
-  visit("repeat_penalty", o.processors.repeat_penalty);
-  visit("frequency_penalty", o.processors.frequency_penalty);
-  visit("presence_penalty", o.processors.presence_penalty);
-  visit("penalty_last_n", o.processors.penalty_last_n);
-  visit("dry_multiplier", o.processors.dry_multiplier);
-  visit("dry_base", o.processors.dry_base);
-  visit("dry_allowed_length", o.processors.dry_allowed_length);
-  visit("dry_penalty_last_n", o.processors.dry_penalty_last_n);
-  visit("dry_sequence_breakers", o.processors.dry_sequence_breakers);
-  visit("logit_bias", o.processors.logit_bias);
-  visit("ignore_eos", o.processors.ignore_eos);
-  visit("grammar", o.processors.grammar);
-  visit("logits_processor", o.processors.logits_processor);
-  visit("logprobs", o.logprobs);
-  visit("seed", o.seed);
-  visit("stop", o.stop);
-  visit("method", o.method);
-  visit("strategy", o.strategy);
-  visit("draft_nodes", Nodes{o.draft_nodes});
-  visit("draft_depth", o.draft_depth);
-  visit("adapt_draft", o.adapt_draft);
+[[noreturn]] void refuse_type(const char* name, const char* expected, nb::handle value) {
+  throw nb::type_error(
+      (std::string(name) + " must be " + expected + ", got " + repr_of(value)).c_str());
 }
 
-std::string shown(nb::handle value) { return nb::cast<std::string>(nb::repr(value)); }
-
-[[noreturn]] void refuse(const std::string& name, const char* expected, nb::handle value) {
-  throw nb::type_error((name + " must be " + expected + ", got " + shown(value)).c_str());
-}
-
+// What a value of an option's type is called in a message.
 constexpr const char* kind(float) { return "a number"; }
 constexpr const char* kind(bool) { return "True or False"; }
+constexpr const char* kind(int32_t) { return "an int of 32 bits"; }
+constexpr const char* kind(uint64_t) { return "an int between 0 and 2**64 - 1"; }
 const char* kind(const std::string&) { return "a str"; }
 const char* kind(const std::vector<std::string>&) { return "a sequence of str"; }
 const char* kind(const std::vector<std::pair<Token, float>>&) {
   return "pairs of a token and a number";
 }
-template <class Integer>
-constexpr const char* kind(Integer) {
-  return "an int of its range";
-}
 
 template <class T>
 T cast(const char* name, nb::handle value) {
   T out{};
-  if (!nb::try_cast(value, out)) refuse(name, kind(out), value);
+  if (!nb::try_cast(value, out)) refuse_type(name, kind(out), value);
   return out;
 }
 
@@ -134,50 +96,124 @@ void read(const char* name, nb::handle value, Strategy& out) {
 }
 void read(const char* name, nb::handle value, std::shared_ptr<LogitsProcessor>& out) {
   if (!PyCallable_Check(value.ptr()))
-    refuse(name, "a callable (input_ids, scores) -> scores", value);
+    refuse_type(name, "a callable (input_ids, scores) -> scores", value);
   out = std::make_shared<PythonLogitsProcessor>(nb::borrow<nb::callable>(value));
 }
-void read(const char* name, nb::handle value, Nodes& out) {
-  const bool is_word = nb::isinstance<nb::str>(value);
-  out.k =
-      is_word ? (nb::cast<std::string>(value) == "auto" ? kAuto : 0) : cast<int32_t>(name, value);
-  if (is_word ? out.k != kAuto : out.k == kAuto)
-    throw std::invalid_argument("draft_nodes must be between 1 and 256, or 'auto', got " +
-                                shown(value));
+
+// Reads an option that has a special number. A caller writes its word, never the number itself.
+template <class Option>
+void read_special(const Option& option, nb::handle value, int32_t& out) {
+  const char* word = option.special->word;
+  const bool is_str = word != nullptr && nb::isinstance<nb::str>(value);
+  const bool is_word = is_str && nb::cast<std::string>(value) == word;
+  out = is_str ? option.special->number : cast<int32_t>(option.name, value);
+  if (is_str ? !is_word : option.is_special(out))
+    throw std::invalid_argument(std::string(option.name) + " must be " + option.range.words +
+                                ", got " + repr_of(value));
 }
 
-GenerationOptions read_options(const nb::kwargs& given) {
-  GenerationOptions options;
-  const bool has_strategy = given.contains("strategy") && !nb::object(given["strategy"]).is_none();
+// Sets the options that are given. None leaves an option as it is.
+template <class Options>
+void read_options(const nb::kwargs& given, Options& options) {
   nb::dict left;
   left.update(given);
-  for_each_option(options, [&](const char* name, auto&& option) {
-    const nb::object value = left.attr("pop")(name, nb::none());
-    if (!value.is_none()) read(name, value, option);
+  for_each_option(options, [&]<class Value>(const auto& option, Value& out) {
+    const nb::object value = left.attr("pop")(option.name, nb::none());
+    if (value.is_none()) return;
+    if constexpr (std::is_same_v<Value, int32_t>)
+      if (option.special) return read_special(option, value, out);
+    read(option.name, value, out);
   });
   for (const auto [name, _] : left)
-    throw nb::type_error(("there is no option " + shown(name)).c_str());
-  if (!has_strategy) options.strategy = default_strategy(options.method);
+    throw nb::type_error(("there is no option " + repr_of(name)).c_str());
+}
+
+GenerationOptions generation_options(const nb::kwargs& given) {
+  GenerationOptions options;
+  read_options(given, options);
+  if (!given.contains("strategy") || nb::object(given["strategy"]).is_none())
+    options.strategy = default_strategy(options.method);
   options.validate();
   return options;
 }
 
-}  // namespace
+SamplingOptions sampling_options(const nb::kwargs& given) {
+  SamplingOptions options = SamplingOptions{.temperature = 1}.without_truncation();
+  read_options(given, options);
+  check_ranges(options);
+  return options;
+}
 
-void bind_decode(nb::module_& m) {
+// The default of an option as Python writes it.
+nb::object to_python(float value) {
+  constexpr double kDecimals = 1e6;  // a float32 such as 0.8f becomes the float64 0.8
+  return nb::float_(std::round(value * kDecimals) / kDecimals);
+}
+nb::object to_python(Method value) { return nb::cast(to_string(value)); }
+nb::object to_python(Strategy value) { return nb::cast(to_string(value)); }
+nb::object to_python(const std::vector<std::string>& value) { return nb::tuple(nb::cast(value)); }
+nb::object to_python(const std::shared_ptr<LogitsProcessor>&) { return nb::none(); }
+template <class T>
+nb::object to_python(const T& value) {
+  return nb::cast(value);
+}
+
+// The values that an option may have, in words that follow "must be"; empty for all of its type.
+template <class Option, class Value>
+std::string range_words(const Option& option, const Value&) {
+  if constexpr (std::is_same_v<Value, Method>) return "one of " + method_names();
+  if constexpr (std::is_same_v<Value, Strategy>) return "one of " + strategy_names();
+  return option.range.words;
+}
+
+nb::list option_table() {
+  nb::list rows;
+  const GenerationOptions defaults;
+  for_each_option(defaults, [&](const auto& option, const auto& value) {
+    const nb::object plain = to_python(value);
+    nb::object written = plain;
+    if (option.is_special(value))
+      written = option.special->word ? nb::cast(option.special->word) : nb::none();
+    rows.append(nb::make_tuple(option.name, plain.type(), written, range_words(option, value),
+                               option.meaning));
+  });
+  return rows;
+}
+
+void bind_options(nb::module_& m) {
+  m.def("option_table", &option_table,
+        nb::sig("def option_table() -> list[tuple[str, type, object, str, str]]"),
+        "The name, type, default, range and meaning of every option, a row each.");
+
+  nb::class_<SamplingOptions>(m, "SamplingOptions",
+                              "Temperature and truncation. Options that are not given stand for "
+                              "temperature 1 and no truncation.")
+      .def(
+          "__init__",
+          [](SamplingOptions* self, const nb::kwargs& given) {
+            new (self) SamplingOptions(sampling_options(given));
+          },
+          nb::sig("def __init__(self, **options: object) -> None"))
+      .def_ro("temperature", &SamplingOptions::temperature)
+      .def_ro("top_k", &SamplingOptions::top_k)
+      .def_ro("top_p", &SamplingOptions::top_p)
+      .def_ro("min_p", &SamplingOptions::min_p);
+
   nb::class_<GenerationOptions>(
       m, "GenerationOptions",
-      "Everything one generation is asked to do; see ersd.Options. None is the default.")
+      "Everything one generation is asked to do; see ersd.Options. None stands for the default.")
       .def(
           "__init__",
           [](GenerationOptions* self, const nb::kwargs& given) {
-            new (self) GenerationOptions(read_options(given));
+            new (self) GenerationOptions(generation_options(given));
           },
           nb::sig("def __init__(self, **options: object) -> None"))
       .def_prop_ro("logprobs", [](const GenerationOptions& o) {
         return o.logprobs < 0 ? std::nullopt : std::optional(o.logprobs);
       });
+}
 
+void bind_decoder(nb::module_& m) {
   nb::class_<Decoder>(m, "Decoder", "The decoding step over any two language models.")
       .def(nb::init<LanguageModel&, LanguageModel*>(), "target"_a, "draft"_a.none(),
            nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
@@ -193,8 +229,8 @@ void bind_decode(nb::module_& m) {
             d.start(prompt, options, std::move(processors));
           },
           "prompt"_a, "options"_a, "filter"_a = nb::none(),
-          "The options' logits_processor shapes both models' rows here. filter: (history, tokens) "
-          "-> which of the tokens may come.")
+          "The logits_processor of the options changes the logits of both models here. filter: a "
+          "callable (history, tokens) -> which of the tokens are allowed.")
       .def(
           "step",
           [](Decoder& d, int32_t limit) {
@@ -208,7 +244,7 @@ void bind_decode(nb::module_& m) {
             const RankedToken position = d.step_with_rank();
             return std::pair(position.token, position.rank);
           },
-          "One token and its rank in the draft's order.")
+          "Emits one token, and returns it with its rank in the draft's order.")
       .def_prop_ro("logprobs",
                    [](const Decoder& d) {
                      const auto all = d.logprobs();
@@ -217,4 +253,11 @@ void bind_decode(nb::module_& m) {
       .def_prop_ro("stats", [](Decoder& d) { return d.stats(); })
       .def_prop_ro("histogram", [](Decoder& d) { return d.histogram(); })
       .def_prop_ro("margins", [](Decoder& d) { return d.margins(); });
+}
+
+}  // namespace
+
+void bind_decode(nb::module_& m) {
+  bind_options(m);
+  bind_decoder(m);
 }

@@ -16,23 +16,6 @@ using namespace nb::literals;
 using namespace ersd;
 
 void bind_race(nb::module_& m) {
-  nb::class_<SamplingOptions>(m, "SamplingOptions",
-                              "Temperature and truncation, with llama.cpp's meaning and order.")
-      .def(
-          "__init__",
-          [](SamplingOptions* self, float temperature, int32_t top_k, float top_p, float min_p,
-             float typical_p, float xtc_probability, float xtc_threshold) {
-            new (self) SamplingOptions{temperature, top_k,           top_p,        min_p,
-                                       typical_p,   xtc_probability, xtc_threshold};
-            self->validate();
-          },
-          "temperature"_a = 1.0f, "top_k"_a = 0, "top_p"_a = 1.0f, "min_p"_a = 0.0f,
-          "typical_p"_a = 1.0f, "xtc_probability"_a = 0.0f, "xtc_threshold"_a = 0.1f)
-      .def_ro("temperature", &SamplingOptions::temperature)
-      .def_ro("top_k", &SamplingOptions::top_k)
-      .def_ro("top_p", &SamplingOptions::top_p)
-      .def_ro("min_p", &SamplingOptions::min_p);
-
   m.def("philox", &philox, "counter"_a, "key"_a,
         "Philox4x32-10: four words of a counter and two of a key to four random words.");
 

@@ -1,7 +1,6 @@
-// What a caller can ask of a generation, and what it is told afterwards.
+// What a caller can ask of a generation. option_table.h says what each option means.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -9,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "ersd/race/sampling.h"
+#include "ersd/race/sampling_options.h"
 #include "ersd/tree/draft_tree.h"
 #include "ersd/verify/coupling.h"
 #include "ersd/verify/logits_processor.h"
@@ -20,67 +19,64 @@ enum class Strategy {
   kSimple,    // one token
   kSequence,  // a chain
   kBatch,     // children of the root
-  kTree,      // the optimal tree for the ranks seen so far
-  kAdaptive,  // the tree that the margins of the realised race make probable
+  kTree,      // the best tree for the ranks that the target's tokens had so far
+  kAdaptive,  // a tree of the nodes that the margins of this race make most probable
 };
 
-// From and to the names that users write. Throw std::invalid_argument that lists the known names.
+// Conversions from and to the names that users write. The first two throw std::invalid_argument
+// for an unknown name, and the message lists the known ones.
 Method method_from(std::string_view name);
 Strategy strategy_from(std::string_view name);
 const char* to_string(Method method);
 const char* to_string(Strategy strategy);
 
-// The best strategy that a method allows: adaptive trees for races, static ones for rejection
-// sampling.
+// The known names, quoted and separated by commas.
+std::string method_names();
+std::string strategy_names();
+
+// The best strategy that a method allows. Adaptive trees are chosen after looking at the draws, so
+// rejection sampling would not be exact with them.
 constexpr Strategy default_strategy(Method method) {
   return is_race(method) ? Strategy::kAdaptive : Strategy::kTree;
 }
 
-constexpr int32_t kAuto = -1;
+constexpr int32_t kAuto = -1;         // draft_nodes: the Controller chooses
+constexpr int32_t kNoLogprobs = -1;   // logprobs: none are wanted
+constexpr int32_t kFillContext = -1;  // max_tokens: until the context is full
 
-// What shapes logits before truncation, by the tokens before them; in this order, with llama.cpp's
-// names and meaning. Prompt and answer both count.
+// Options that change logits by the tokens before them, prompt and answer alike. They act before
+// truncation, with llama.cpp's names and meaning.
 struct LogitsProcessorOptions {
-  std::shared_ptr<LogitsProcessor>
-      logits_processor;  // the caller's own, for the target; null: none
-  std::vector<std::pair<Token, float>>
-      logit_bias;           // added to the logits of tokens; -infinity: never chosen
-  bool ignore_eos = false;  // end tokens are never chosen
-  float repeat_penalty =
-      1;  // logits of tokens that occurred are divided by it, negative ones multiplied; 1: off
-  float frequency_penalty = 0;  // subtracted as often as the token occurred
-  float presence_penalty = 0;   // subtracted once
-  int32_t penalty_last_n = 64;  // how many tokens these three look back; -1: all, 0: off
-  float dry_multiplier =
-      0;  // "don't repeat yourself": a token that goes on with a repetition of n tokens loses
-  float dry_base = 1.75f;           //   multiplier * base^(n - allowed_length),
-  int32_t dry_allowed_length = 2;   //   where n is at least this; multiplier 0: off
-  int32_t dry_penalty_last_n = -1;  // how many tokens it looks back; -1: all, 0: off
-  std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};  // repetitions end at these
-  std::string grammar;  // GBNF: what the answer must match, by its rule "root"; empty: anything
-
-  // Throws std::invalid_argument naming the option, what was expected and what came.
-  void validate() const;
+  std::shared_ptr<LogitsProcessor> logits_processor;  // null: none
+  std::vector<std::pair<Token, float>> logit_bias;    // tokens and what is added to their logits
+  bool ignore_eos = false;
+  float repeat_penalty = 1;
+  float frequency_penalty = 0;
+  float presence_penalty = 0;
+  int32_t penalty_last_n = 64;
+  float dry_multiplier = 0;
+  float dry_base = 1.75f;
+  int32_t dry_allowed_length = 2;
+  int32_t dry_penalty_last_n = -1;
+  std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};
+  std::string grammar;  // GBNF; empty: none
 };
 
-constexpr int32_t kNoLogprobs = -1;
-
 struct GenerationOptions {
-  int32_t max_tokens = -1;  // -1: until the context is full
+  int32_t max_tokens = 128;
   SamplingOptions sampling;
   LogitsProcessorOptions processors;
-  int32_t logprobs =
-      kNoLogprobs;  // of each token of the answer, and of as many of the most probable ones
+  int32_t logprobs = kNoLogprobs;
   uint64_t seed = 0;
-  std::vector<std::string> stop;  // UTF-8; generation ends before the first of them in the text
+  std::vector<std::string> stop;  // UTF-8
   Method method = Method::kErsd;
   Strategy strategy = default_strategy(Method::kErsd);
-  int32_t draft_nodes =
-      kAuto;  // k, 1 to 256, or as many as pay (Controller); "simple" drafts one token at most
-  bool adapt_draft = true;   // method kErsd: let the draft correct itself by what the target says
-  int32_t draft_depth = 64;  // no drafted token is further than this from the last committed one
+  int32_t draft_nodes = kAuto;
+  int32_t draft_depth = 64;
+  bool adapt_draft = true;
 
-  // Throws std::invalid_argument naming the option, what was expected and what came.
+  // Throws std::invalid_argument for an option that is out of its range, or if the strategy does
+  // not fit the method.
   void validate() const;
 };
 

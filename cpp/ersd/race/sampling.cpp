@@ -11,7 +11,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "ersd/check.h"
 #include "ersd/race/noise.h"
 #include "ersd/race/simd/lanes.h"
 #include "ersd/race/threshold.h"
@@ -120,18 +119,6 @@ ERSD_VECTORISED float greatest_of(const float* x, size_t n) {
 }
 
 }  // namespace
-
-void SamplingOptions::validate() const {
-  if (temperature != 0 && !(temperature >= 1e-6f && temperature <= 1e6f))
-    refuse("temperature", "0, or between 1e-6 and 1e6", temperature);
-  if (!(top_p > 0)) refuse("top_p", "above 0 (1 keeps all tokens)", top_p);
-  if (!(min_p >= 0 && min_p <= 1)) refuse("min_p", "between 0 and 1", min_p);
-  if (!(typical_p > 0)) refuse("typical_p", "above 0 (1 keeps all tokens)", typical_p);
-  if (!(xtc_probability >= 0 && xtc_probability <= 1))
-    refuse("xtc_probability", "between 0 and 1", xtc_probability);
-  if (!(xtc_threshold >= 0 && xtc_threshold <= 1))
-    refuse("xtc_threshold", "between 0 and 1", xtc_threshold);
-}
 
 void Row::read(std::span<const float> logits) {
   logits_ = logits;

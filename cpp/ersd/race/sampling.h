@@ -1,4 +1,4 @@
-// Sampling options and what they keep of a row of logits, as far as one cutoff says it:
+// What sampling options keep of a row of logits, as far as one cutoff says it:
 // temperature, top-k, top-p, min-p. What needs more is in selection.h. The same code serves target
 // and draft.
 #pragma once
@@ -7,36 +7,9 @@
 #include <span>
 #include <vector>
 
+#include "ersd/race/sampling_options.h"
+
 namespace ersd {
-
-// llama.cpp's names, meaning and order: top-k, typical-p, top-p, min-p and XTC act on the logits,
-// the temperature after them.
-struct SamplingOptions {
-  float temperature = 0.8f;  // 0: the most probable token
-  int32_t top_k = 40;        // keep the k most probable tokens; 0 or less: all
-  float top_p = 0.95f;       // keep the fewest tokens whose probabilities sum to p; 1 or more: all
-  float min_p =
-      0.05f;  // keep tokens at least min_p times as probable as the most probable one; 0: all
-  // Keep the tokens whose surprise is nearest to the expected one, as many as sum to this
-  // probability; 1 or more: all.
-  float typical_p = 1;
-  // "Exclude top choices": how often, of the tokens that are at least as probable as the threshold,
-  // all but the least probable one are removed.
-  float xtc_probability = 0;
-  float xtc_threshold = 0.1f;  // above 0.5, where no two tokens can be, it is off
-
-  // Throws std::invalid_argument naming the option, what was expected and what came.
-  void validate() const;
-
-  // Whether what is kept lies between no two logits: then it takes a Selection.
-  bool selects() const {
-    return temperature > 0 && (typical_p < 1 || (xtc_probability > 0 && xtc_threshold <= 0.5f));
-  }
-  bool truncates() const {
-    return temperature > 0 && (top_k > 0 || top_p < 1 || min_p > 0 || selects());
-  }
-  SamplingOptions without_truncation() const { return {temperature, 0, 1, 0}; }
-};
 
 // A row of logits and the maximum of each block of 128 (Clock::kBlock) of them, found in one pass.
 // NaN counts as -infinity.

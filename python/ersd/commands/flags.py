@@ -1,13 +1,15 @@
-"""The options of a generation as flags of a command line, with llama.cpp's names."""
+"""The options of a generation as flags of a command line, with llama.cpp's spellings."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
-from ersd.options import Options
+from ersd.options import TABLE, Options
 
 __all__ = ["add_options", "options_from"]
 
@@ -30,133 +32,130 @@ def _bias(text: str) -> tuple[int, float]:
     )
 
 
-def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
-    """Add the flags that `options_from` reads."""
-    add = parser.add_argument
-    add(
-        "-n",
-        "--max-tokens",
-        type=int,
-        default=max_tokens,
-        help="tokens to generate; -1: until the context is full",
+def _breakers(texts: list[str]) -> list[str]:
+    return [text for text in texts if text != "none"]
+
+
+class _Flag(NamedTuple):
+    """What a command line alone decides of an option. The rest comes from `ersd.options.TABLE`."""
+
+    option: str
+    spellings: str  # separated by spaces
+    parse: Callable[[str], object] | None = None  # None: by the option's type
+    collect: Callable[[list[Any]], object] | None = (
+        None  # the values of a flag that may be repeated
     )
-    add(
-        "--temp",
-        "--temperature",
-        type=float,
-        default=0.8,
-        help="temperature; 0: the most probable token",
-    )
-    add("--top-k", type=int, default=40, help="0: all tokens")
-    add("--top-p", type=float, default=0.95, help="1: all tokens")
-    add("--min-p", type=float, default=0.05, help="0: all tokens")
-    add("--typical", "--typical-p", type=float, default=1.0, help="1: all tokens")
-    add("--xtc-probability", type=float, default=0.0, help="0: never")
-    add("--xtc-threshold", type=float, default=0.1, help="above 0.5: never")
-    add("--repeat-penalty", type=float, default=1.0, help="1: none")
-    add("--presence-penalty", type=float, default=0.0, help="0: none")
-    add("--frequency-penalty", type=float, default=0.0, help="0: none")
-    add("--repeat-last-n", type=int, default=64, help="tokens that penalties look back; -1: all")
-    add("--dry-multiplier", type=float, default=0.0, help="penalty of repeated sequences; 0: none")
-    add("--dry-base", type=float, default=1.75, help="its growth by each token")
-    add("--dry-allowed-length", type=int, default=2, help="the shortest sequence that is penalised")
-    add("--dry-penalty-last-n", type=int, default=-1, help="tokens that DRY looks back; -1: all")
-    add(
+    metavar: str | None = None
+    note: str = ""
+
+
+_FLAGS = (
+    _Flag("max_tokens", "-n --max-tokens"),
+    _Flag("temperature", "--temp --temperature"),
+    _Flag("top_k", "--top-k"),
+    _Flag("top_p", "--top-p"),
+    _Flag("min_p", "--min-p"),
+    _Flag("typical_p", "--typical --typical-p"),
+    _Flag("xtc_probability", "--xtc-probability"),
+    _Flag("xtc_threshold", "--xtc-threshold"),
+    _Flag("repeat_penalty", "--repeat-penalty"),
+    _Flag("presence_penalty", "--presence-penalty"),
+    _Flag("frequency_penalty", "--frequency-penalty"),
+    _Flag("penalty_last_n", "--repeat-last-n"),
+    _Flag("dry_multiplier", "--dry-multiplier"),
+    _Flag("dry_base", "--dry-base"),
+    _Flag("dry_allowed_length", "--dry-allowed-length"),
+    _Flag("dry_penalty_last_n", "--dry-penalty-last-n"),
+    _Flag(
+        "dry_sequence_breakers",
         "--dry-sequence-breaker",
-        action="append",
-        metavar="TEXT",
-        help='sequences end at it; may be repeated; none: no breakers; without it, \\n : " *',
-    )
-    add(
-        "-l",
-        "--logit-bias",
-        action="append",
-        type=_bias,
-        default=[],
-        metavar="TOKEN(+/-)BIAS",
-        help="as 15043+1 or 15043-1; may be repeated",
-    )
-    add("--ignore-eos", action="store_true", help="never end by an end token")
-    add("--grammar", help="GBNF that the answer must match")
-    add("--grammar-file", type=Path, help="the same, read from a file")
+        str,
+        _breakers,
+        "TEXT",
+        "The word none stands for no breakers.",
+    ),
+    _Flag("logit_bias", "-l --logit-bias", _bias, dict, "TOKEN(+/-)BIAS", "For example 15043+1."),
+    _Flag("ignore_eos", "--ignore-eos"),
+    _Flag("seed", "-s --seed", note="Without it, a fresh seed is drawn."),
+    _Flag("stop", "--stop", str, list, "TEXT"),
+    _Flag("method", "--method"),
+    _Flag("strategy", "--strategy", note="Without it, the method decides."),
+    _Flag("draft_nodes", "-k --draft-nodes", _nodes),
+    _Flag("draft_depth", "--draft-depth"),
+    _Flag("adapt_draft", "--no-adapt-draft"),
+)
+
+
+def _help(flag: _Flag) -> str:
+    option = TABLE[flag.option]
+    parts = ["Turn this off:"] if option.default is True else []
+    parts += [option.meaning, flag.note]
+    if flag.collect:
+        parts.append("May be repeated.")
+    if flag.collect and option.default:
+        parts.append(f"Default: {option.default!r}.")
+    if option.range:
+        parts.append(f"Allowed: {option.range}")
+    return " ".join(filter(None, parts)).replace("%", "%%")
+
+
+def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
+    """Add the flags that `options_from` reads. max_tokens is the default of ``--max-tokens``."""
+    for flag in _FLAGS:
+        option = TABLE[flag.option]
+        given: dict[str, Any] = {"dest": flag.option, "help": _help(flag)}
+        if option.type is bool:
+            given["action"] = "store_false" if option.default else "store_true"
+        else:
+            number = "N" if option.type in (int, float) else None
+            given |= {"type": flag.parse or option.type, "metavar": flag.metavar or number}
+        if flag.collect:
+            given |= {"action": "append", "default": argparse.SUPPRESS}
+        else:
+            given["default"] = max_tokens if flag.option == "max_tokens" else option.default
+        parser.add_argument(*flag.spellings.split(), **given)
+    add = parser.add_argument
+    add("--grammar", help=TABLE["grammar"].meaning)
+    add("--grammar-file", type=Path, help="The grammar is read from this file.")
     add(
         "-j",
         "--json-schema",
         metavar="SCHEMA",
-        help="JSON schema that the answer must match; {} for any JSON object",
-    )
-    add("-s", "--seed", type=int, default=None, help="without it, a fresh one")
-    add("--stop", action="append", default=[], help="end before this text; may be repeated")
-    add("--method", default="ersd", help="ersd, ar (no draft), gsd, gsd_iid or match")
-    add(
-        "--strategy",
-        help="simple, sequence, batch, tree or adaptive; without it, adaptive, or tree for gsd",
-    )
-    add(
-        "-k",
-        "--draft-nodes",
-        type=_nodes,
-        default="auto",
-        help="drafted tokens per target call; auto: as many as pay",
-    )
-    add("--draft-depth", type=int, default=64, help="longest path of a draft tree")
-    add(
-        "--no-adapt-draft",
-        action="store_true",
-        help="the draft does not correct itself by what the target says",
+        help="The answer matches this JSON schema; {} allows any JSON object.",
     )
 
 
 def options_from(args: argparse.Namespace) -> Options:
-    """What the flags ask for. Raises ValueError for flags that exclude each other and for text that is not JSON."""
-    if (args.grammar is not None) + (args.grammar_file is not None) + (
-        args.json_schema is not None
-    ) > 1:
+    """The options that the flags ask for.
+
+    Raises:
+        OSError: the grammar file cannot be read.
+        ValueError: flags exclude each other, or the JSON schema is not JSON.
+    """
+    options: dict[str, Any] = {}
+    for flag in _FLAGS:
+        if hasattr(args, flag.option):
+            value = getattr(args, flag.option)
+            options[flag.option] = flag.collect(value) if flag.collect else value
+    return cast(Options, options | _answer_format(args))
+
+
+def _answer_format(args: argparse.Namespace) -> dict[str, Any]:
+    """The options for a grammar, its file or a JSON schema, of which one may be given."""
+    given = (args.grammar, args.grammar_file, args.json_schema)
+    if sum(each is not None for each in given) > 1:
         raise ValueError(
             "--grammar, --grammar-file and --json-schema exclude each other: give one of them"
         )
-    options: Options = {
-        "max_tokens": args.max_tokens,
-        "temperature": args.temp,
-        "top_k": args.top_k,
-        "top_p": args.top_p,
-        "min_p": args.min_p,
-        "typical_p": args.typical,
-        "xtc_probability": args.xtc_probability,
-        "xtc_threshold": args.xtc_threshold,
-        "repeat_penalty": args.repeat_penalty,
-        "presence_penalty": args.presence_penalty,
-        "frequency_penalty": args.frequency_penalty,
-        "penalty_last_n": args.repeat_last_n,
-        "dry_multiplier": args.dry_multiplier,
-        "dry_base": args.dry_base,
-        "dry_allowed_length": args.dry_allowed_length,
-        "dry_penalty_last_n": args.dry_penalty_last_n,
-        "logit_bias": dict(args.logit_bias),
-        "ignore_eos": args.ignore_eos,
-        "grammar": args.grammar
-        if args.grammar_file is None
-        else args.grammar_file.read_text(encoding="utf-8"),
-        "seed": args.seed,
-        "stop": args.stop,
-        "method": args.method,
-        "strategy": args.strategy,
-        "draft_nodes": args.draft_nodes,
-        "draft_depth": args.draft_depth,
-        "adapt_draft": not args.no_adapt_draft,
-    }
-    if args.dry_sequence_breaker is not None:
-        options["dry_sequence_breakers"] = [
-            text for text in args.dry_sequence_breaker if text != "none"
-        ]
-    if args.json_schema is not None:
-        try:
-            schema = json.loads(args.json_schema)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"--json-schema must be JSON, got {args.json_schema!r}: {error}"
-            ) from error
-        options["response_format"] = (
-            {"type": "json_object", "schema": schema} if schema else {"type": "json_object"}
-        )
-    return options
+    if args.grammar_file is not None:
+        return {"grammar": args.grammar_file.read_text(encoding="utf-8")}
+    if args.json_schema is None:
+        return {"grammar": args.grammar}
+    try:
+        schema = json.loads(args.json_schema)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"--json-schema must be JSON, got {args.json_schema!r}: {error}"
+        ) from error
+    wanted = {"type": "json_object"}
+    return {"response_format": wanted | {"schema": schema} if schema else wanted}
