@@ -81,7 +81,7 @@ void bind_sampling_options(nb::module_& m) {
       .def_ro("min_p", &SamplingOptions::min_p);
 }
 
-void bind_clocks(nb::module_& m) {
+void bind_random_bits(nb::module_& m) {
   m.def("philox", &philox, "counter"_a, "key"_a,
         "Returns the four random words that Philox4x32-10 makes of a counter and a key.");
 
@@ -91,7 +91,9 @@ void bind_clocks(nb::module_& m) {
         return uniform(seed, position, static_cast<Domain>(domain), 0);
       },
       "seed"_a, "position"_a, "domain"_a, "Returns a uniform variate in (0, 1).");
+}
 
+void bind_clocks(nb::module_& m) {
   nb::class_<Clock>(m, "Clock", "The clocks of one position: an Exp(1) variate per token.")
       .def(nb::init<uint64_t, uint32_t>(), "seed"_a, "position"_a)
       .def(
@@ -194,6 +196,7 @@ void bind_races(nb::module_& m) {
 
 void bind_race(nb::module_& m) {
   bind_sampling_options(m);
+  bind_random_bits(m);
   bind_clocks(m);
   bind_truncation(m);
   bind_races(m);
