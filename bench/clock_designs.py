@@ -1,14 +1,18 @@
-"""How many random draws the first m arrivals take, by how a position's clocks are drawn: the floor under a race's time.
+"""Count the random draws that the first m arrivals take for several designs of a position's clocks.
 
 python bench/clock_designs.py [--model gemma.gguf] [--arrivals 64]
 
-A design draws bounds for groups of tokens first and clocks of tokens last, and must draw all that the bounds leave open. The last arrival's
-time is taken as known; a real race has to guess it, and draws more. All designs give i.i.d. Exp(1) clocks that do not depend on the
-distribution, so that a draft and its target can share them:
+The count is a lower limit of a race's time. A design draws bounds for groups of tokens first and
+clocks of single tokens last. It must draw everything that the bounds leave open. The time of the
+last arrival is taken as known; a real race has to guess it and draws more. All designs give i.i.d.
+Exp(1) clocks that do not depend on the distribution, so a draft and its target can share them:
 
-blocks of B      the least clock of each B tokens and its place; then single clocks, by memorylessness (B = 128: cpp/ersd/noise.h)
-order of K       the K least clocks of each 128 tokens, one after the other, with their places; then single clocks
-halves           the least clock of each 128 tokens; then that of the half it does not lie in, and so on down to single tokens
+blocks of B  the least clock of each B tokens and its place, then single clocks by memorylessness
+             (the core takes B = 128: cpp/ersd/race/noise.h)
+order of K   the K least clocks of each 128 tokens with their places, one after the other, then
+             single clocks
+halves       the least clock of each 128 tokens, then that of the half which does not hold it, and
+             so on down to single tokens
 """
 
 from __future__ import annotations
@@ -27,18 +31,26 @@ Values = NDArray[np.float64]
 
 
 def blocks(clocks: Values, reach: Values, size: int) -> int:
-    """Draws of blocks and single tokens; reach: the clock below which a token arrives in time; f64[n_vocab] both."""
+    """Count the draws of blocks and single tokens.
+
+    Args:
+        clocks: f64[n_vocab].
+        reach: for each token the clock below which it arrives in time; f64[n_vocab].
+        size: the number of tokens in a block.
+    """
     least = clocks.reshape(-1, size).min(1)
     open_ = reach.reshape(-1, size) > least[:, None]
     return len(least) + int(open_.sum())
 
 
 def order(clocks: Values, reach: Values, k: int) -> int:
-    """Draws of the k least clocks of each block, as far as needed, and single tokens."""
+    """Count the draws of the k least clocks of each block, as far as needed, and single tokens."""
     by_block = clocks.reshape(-1, BLOCK)
-    places = np.argsort(by_block, 1)
-    known, reach = (np.take_along_axis(x, places, 1) for x in (by_block, reach.reshape(-1, BLOCK)))
-    greatest = np.maximum.accumulate(reach[:, ::-1], 1)[:, ::-1]  # of the tokens from here on
+    by_clock = np.argsort(by_block, 1)
+    known, reach = (
+        np.take_along_axis(x, by_clock, 1) for x in (by_block, reach.reshape(-1, BLOCK))
+    )
+    greatest = np.maximum.accumulate(reach[:, ::-1], 1)[:, ::-1]  # of this token and all later ones
     n, is_open = 0, np.ones(len(known), bool)
     for i in range(k):
         n += int(is_open.sum())
@@ -47,7 +59,7 @@ def order(clocks: Values, reach: Values, k: int) -> int:
 
 
 def halves(clocks: Values, reach: Values) -> int:
-    """Draws of blocks, and one more for each group that may hold an arrival, from blocks down to pairs."""
+    """Count one draw per block, and one for each half of a block that may hold an arrival."""
     n, size = len(clocks) // BLOCK, BLOCK
     while size > 1:
         n += int((clocks.reshape(-1, size).min(1) < reach.reshape(-1, size).max(1)).sum())
@@ -56,7 +68,7 @@ def halves(clocks: Values, reach: Values) -> int:
 
 
 def main() -> None:
-    """Print a table of means over rows."""
+    """Print a table of the mean number of draws."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,9 +99,9 @@ def main() -> None:
         + " |\n| --- |"
         + " ---: |" * len(names)
     )
-    for design, found in columns.items():
+    for design, draws in columns.items():
         print(
-            f"| {design} | " + " | ".join(f"{np.mean(found[name]):,.0f}" for name in names) + " |"
+            f"| {design} | " + " | ".join(f"{np.mean(draws[name]):,.0f}" for name in names) + " |"
         )
 
 

@@ -1,5 +1,5 @@
-// Times races, arrivals and truncation beside a bare maximum and llama.cpp's sampler chain; a
-// library that race.py loads, so that all is one run.
+// Times races, arrivals and truncation, a bare maximum, and llama.cpp's sampler chain. It is a
+// library that race.py loads, so that NumPy is timed in the same run.
 #include <llama.h>
 
 #include <chrono>
@@ -23,6 +23,7 @@ enum What {
   kCount
 };
 
+// The greatest of n >= 8 * kLanes values.
 ERSD_VECTORISED float bare_maximum(const float* x, size_t n) {
   Lanes m[8], next;
   for (Lanes& lanes : m) load(x, lanes);
@@ -50,8 +51,9 @@ class Bench {
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
 
+  // Runs the measured code once and returns a value that depends on its result.
   double run(What what, std::span<const float> row, uint32_t position) {
-    const Clock clock(7, position * static_cast<uint32_t>(Race::kPositions));
+    const Clock clock(7, position * static_cast<uint32_t>(Race::kCachedPositions));
     switch (what) {
       case kMaximum:
         return bare_maximum(row.data(), row.size());
@@ -88,17 +90,17 @@ class Bench {
 
 }  // namespace
 
-// Nanoseconds of each row in one pass over rows, f32[n_rows, n_vocab], `repeats` times each before
-// the next one: 1 leaves the caches to the other rows. The races of a row are the same in every
-// pass. ns: f64[n_rows]
+// Measures the nanoseconds of each row in one pass over the rows. Each row is taken `repeats` times
+// before the next one; with 1, the other rows replace it in the caches. The races of a row are the
+// same in every pass. rows: f32[n_rows, n_vocab], ns: f64[n_rows].
 extern "C" void race_bench(int what, const float* rows, size_t n_rows, size_t n_vocab,
                            size_t repeats, double* ns) {
   static Bench bench;
   [[maybe_unused]] static volatile double sink;
   for (size_t r = 0; r < n_rows; ++r) {
     const std::span row(rows + r * n_vocab, n_vocab);
-    const auto position =
-        static_cast<uint32_t>(r * repeats);  // times kPositions: no race finds the draws of another
+    // Bench::run multiplies it by kCachedPositions, so that no race finds the draws of another.
+    const auto position = static_cast<uint32_t>(r * repeats);
     if (repeats > 1) sink = bench.run(static_cast<What>(what), row, position);
     const auto started = std::chrono::steady_clock::now();
     for (size_t i = 0; i < repeats; ++i)

@@ -1,4 +1,7 @@
-"""Independent oracles: clocks, truncation, races and plain decoding as their definitions say, in NumPy, never calling ersd."""
+"""Independent oracles for clocks, truncation, races and plain decoding.
+
+They follow the definitions in NumPy and never call ersd.
+"""
 
 from functools import lru_cache
 
@@ -12,7 +15,10 @@ SHAPES = ("normal", "peaked", "ties", "flat")
 
 
 def philox(counter, key):
-    """Philox4x32-10 over broadcast counters; counter: 4 words or arrays of words, key: 2 words -> 4 uint64 arrays of 32-bit words."""
+    """Philox4x32-10 over broadcast counters.
+
+    counter: 4 words or arrays of words, key: 2 words. Returns 4 arrays of 32-bit words; u64[...].
+    """
     a, b, c, d = np.broadcast_arrays(*(np.asarray(word, dtype=np.uint64) for word in counter))
     k0, k1 = (int(word) for word in key)
     for _ in range(10):
@@ -28,17 +34,20 @@ def philox(counter, key):
 
 
 def uniform(high, low):
-    """Of (0, 1), from the upper 52 of 64 bits."""
+    """Uniform variates in (0, 1) from the upper 52 of 64 bits; f64[...]."""
     return ((high << SHIFT | low) >> np.uint64(12)).astype(np.float64) * 2.0**-52 + 2.0**-53
 
 
 def exponential(high, low, log=np.log):
-    """-log(1 - u); 1 - u is exact."""
+    """Exponential variates -log(1 - u), where 1 - u is exact; f64[...]."""
     return -log(1 - uniform(high, low))
 
 
 def bits(seed, position, stream, n):
-    """64 random bits for each index below n, as high and low words; positions broadcast: u64[..., n] each."""
+    """64 random bits of each index below n as high and low words; u64[..., n] each.
+
+    position may be an array.
+    """
     index = np.arange(n)
     a, b, c, d = philox(
         (index // 2, np.asarray(position)[..., None], 0, stream), (seed & 0xFFFFFFFF, seed >> 32)
@@ -47,7 +56,10 @@ def bits(seed, position, stream, n):
 
 
 def minima(seed, position, n_blocks, log=np.log):
-    """The least clock of each block and the token that has it; positions broadcast: f64[..., n_blocks], i64[..., n_blocks]."""
+    """The least clock of each block and the token that has it; f64, i64[..., n_blocks].
+
+    position may be an array.
+    """
     high, low = bits(seed, position, 0, n_blocks)
     return exponential(high, low, log) / BLOCK, np.arange(n_blocks) * BLOCK + (
         low % np.uint64(BLOCK)
@@ -64,7 +76,7 @@ def clocks(seed, position, n, log=np.log):
 
 
 def fdlibm_log(x):
-    """Fdlibm's logarithm, by operations that NumPy rounds exactly: the same bits on every machine."""
+    """The logarithm of fdlibm; NumPy rounds its operations exactly, so all machines agree."""
     fraction, exponent = np.frexp(x)
     low = fraction < float.fromhex("0x1.6a09ep-1")
     fraction, k = np.where(low, 2 * fraction, fraction), (exponent - low).astype(np.float64)
@@ -91,18 +103,24 @@ def fdlibm_log(x):
 
 @lru_cache(maxsize=4096)
 def cached_clocks(seed, position, n):
-    """clocks() for small n, remembered."""
+    """The same as clocks(), cached; for small n."""
     return clocks(seed, position, n)
 
 
 def scores(logits, temperature, clock):
-    """Race scores: logit / T - log(clock), at temperature 0 the logit; NaN counts as -infinity; f64[n]."""
+    """Race scores: logit / T - log(clock), at temperature 0 the logit; f64[n].
+
+    NaN counts as -infinity.
+    """
     logits = np.where(np.isnan(logits), -np.inf, logits).astype(np.float64)
     return logits / float(np.float32(temperature)) - np.log(clock) if temperature else logits
 
 
 def kept(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
-    """What truncation keeps, by sorting; bool[n]. llama.cpp's order: top-k, top-p of what is left, min-p; ties at a cutoff all stay."""
+    """The tokens that truncation keeps, by sorting; bool[n].
+
+    The order is llama.cpp's: top-k, top-p of what is left, min-p. Ties at a cutoff are all kept.
+    """
     logits = np.where(np.isnan(logits), -np.inf, logits).astype(np.float64)
     finite = logits > -np.inf
     if temperature == 0 or np.isposinf(logits.max()):
@@ -120,7 +138,10 @@ def kept(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
 
 
 def arrivals(logits, clock, m=None, temperature=1.0, **truncation):
-    """The first m tokens in the order of their scores, lower tokens first where scores are equal, and the scores."""
+    """The first m tokens by score, and their scores; i64, f64[<= m].
+
+    Of equal scores the lower token comes first.
+    """
     score = scores(logits, temperature, clock)
     score[~kept(logits, temperature, **truncation)] = -np.inf
     order = np.argsort(-score, kind="stable")[: np.count_nonzero(score > -np.inf)][:m]
@@ -128,13 +149,13 @@ def arrivals(logits, clock, m=None, temperature=1.0, **truncation):
 
 
 def winner(logits, clock, temperature=1.0, **truncation):
-    """The token with the greatest score, the lowest of equal ones."""
+    """The token with the greatest score, the lowest token of equal scores."""
     score = scores(logits, temperature, clock)
     return int(np.argmax(np.where(kept(logits, temperature, **truncation), score, -np.inf)))
 
 
 def table_hash(tokens, state=1469598103934665603):
-    """FNV-1a over whole tokens; continues from state."""
+    """FNV-1a over whole tokens, which continues from state."""
     for token in tokens:
         state = (state ^ (token + 1)) * 1099511628211 % 2**64
     return state
@@ -146,7 +167,7 @@ def table_row(table, state):
 
 
 def decode(table, prompt, n, seed, **options):
-    """Plain decoding over a table model: the n tokens that win their races one by one."""
+    """Plain decoding over a table model: the winners of n races, one after the other."""
     state, tokens = table_hash(prompt), []
     for position in range(len(prompt), len(prompt) + n):
         tokens.append(
@@ -159,12 +180,12 @@ def decode(table, prompt, n, seed, **options):
 
 
 def random_table(rng, n_rows, n_vocab, spread=2.0):
-    """Logits of a table model; f32[n_rows, n_vocab]."""
+    """The logits of a table model; f32[n_rows, n_vocab]."""
     return (rng.normal(size=(n_rows, n_vocab)) * spread).astype(np.float32)
 
 
 def random_row(rng, n, shape):
-    """Logits of one of SHAPES; f32[n]."""
+    """Random logits of one of SHAPES; f32[n]."""
     row = {
         "normal": lambda: rng.normal(size=n) * 3,
         "peaked": lambda: rng.normal(size=n) + 20 * (rng.random(n) < 2 / n),
@@ -175,7 +196,7 @@ def random_row(rng, n, shape):
 
 
 def random_truncation(rng, n):
-    """top_k, top_p and min_p for a vocabulary of n tokens, each off or on."""
+    """Random top_k, top_p and min_p for a vocabulary of n tokens, each of them off or on."""
     return {
         "top_k": int(rng.choice([0, 1, 2, 40, n - 1, n, n + 1])),
         "top_p": float(rng.choice([1.0, 0.01, 0.5, 0.9, 0.95, 0.999])),
@@ -184,7 +205,7 @@ def random_truncation(rng, n):
 
 
 def softmax(logits, temperature=1.0, **truncation):
-    """The probabilities that a race samples from; f64[n]."""
+    """The probabilities of the winners of races; f64[n]."""
     p = np.where(
         kept(logits, temperature, **truncation),
         logits.astype(np.float64) / float(np.float32(temperature)),
@@ -195,7 +216,10 @@ def softmax(logits, temperature=1.0, **truncation):
 
 
 def goodness(counts, probabilities):
-    """The p-value of a chi-square test; outcomes expected fewer than 8 times are taken together; 0 if an impossible one was seen."""
+    """The p-value of a chi-square test, or 0 if an impossible outcome was seen.
+
+    Outcomes that are expected fewer than 8 times are put together.
+    """
     counts, expected = np.asarray(counts, dtype=float), np.asarray(probabilities) * np.sum(counts)
     if counts[expected == 0].any():
         return 0.0

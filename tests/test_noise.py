@@ -1,4 +1,4 @@
-"""Clocks: the bits are Philox's, the variates are i.i.d. Exp(1), the bounds hold."""
+"""Clocks: the bits are those of Philox, the variates are i.i.d. Exp(1), and the bounds hold."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,7 +28,7 @@ KNOWN = [
     ),
 ]
 
-# Pinned: seed, position, token, clock. A change of any of them changes every text of that seed.
+# Seed, position, token, clock. If one of these clocks changes, so do the texts of its seed.
 GOLDEN = [
     (0, 0, 0, 0.2011271190053605),
     (0, 1, 127, 0.9081765625395911),
@@ -40,7 +40,7 @@ GOLDEN = [
 
 
 def words(text):
-    """Words from hexadecimal."""
+    """Parse hexadecimal words."""
     return [int(word, 16) for word in text.split()]
 
 
@@ -52,14 +52,14 @@ def block():
 
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
 def test_philox_known_answers(counter, key, expected):
-    """Both implementations give the published words."""
+    """The core and the oracle give the published words."""
     assert philox(words(counter), words(key)) == words(expected)
     assert [int(word) for word in oracles.philox(words(counter), words(key))] == words(expected)
 
 
 @pytest.mark.parametrize(("seed", "position", "token", "clock"), GOLDEN)
 def test_golden_clocks(seed, position, token, clock):
-    """Clocks are the same on every machine and for ever."""
+    """Clocks never change and are the same on every machine."""
     assert Clock(seed, position)(token) == clock
 
 
@@ -69,17 +69,20 @@ def test_golden_clocks(seed, position, token, clock):
     [(0, 0), (5, 1), (2**32, 77), (2**64 - 1, 2**32 - 1), (0x123456789ABCDEF0, 4095)],
 )
 def test_clocks_equal_oracle(n, seed, position):
-    """Every clock is the oracle's, and bit for bit the one whose logarithm is fdlibm's; the vectorised sweeps give the same bits."""
+    """Scalar and vectorised clocks equal the oracle.
+
+    They equal it bit for bit if the oracle takes fdlibm's logarithm.
+    """
     clocks = Clock(seed, position).clocks(n)
     np.testing.assert_allclose(clocks, oracles.clocks(seed, position, n), rtol=1e-15)
     np.testing.assert_array_equal(clocks, oracles.clocks(seed, position, n, oracles.fdlibm_log))
     tokens = np.random.default_rng(n).permutation(n)[:5000]
     for some in (tokens, tokens[:3]):
-        np.testing.assert_array_equal(Clock(seed, position).swept(some)[0], clocks[some])
+        np.testing.assert_array_equal(Clock(seed, position).compute_clocks(some)[0], clocks[some])
 
 
 def test_clocks_are_pure():
-    """The order of the calls and the thread do not matter."""
+    """A clock does not depend on the order of calls or on the thread."""
     keys = [
         (seed, position, token)
         for seed in (0, 9)
@@ -97,7 +100,7 @@ def test_clocks_are_pure():
 
 
 def test_exponential_over_tokens_and_positions(block):
-    """Exp(1) along the vocabulary, along positions and along seeds."""
+    """Clocks are Exp(1) over tokens, over positions and over seeds."""
     for seed, position in [(0, 0), (1, 2), (2**63, 9)]:
         assert stats.kstest(Clock(seed, position).clocks(262_144), "expon").pvalue > 1e-4
     for token in (0, 1, 64, 127):
@@ -106,7 +109,7 @@ def test_exponential_over_tokens_and_positions(block):
 
 
 def test_minimum_of_a_block(block):
-    """The least of 128 clocks is Exp(128), at a uniform place, and the others are Exp(1) above it."""
+    """The least of 128 clocks is Exp(128) at a uniform place; the others are Exp(1) above it."""
     least, place = block.min(axis=1), block.argmin(axis=1)
     assert stats.kstest(least * oracles.BLOCK, "expon").pvalue > 1e-4
     assert (
@@ -120,7 +123,10 @@ def test_minimum_of_a_block(block):
 
 
 def test_tokens_of_a_block_are_uncorrelated(block):
-    """No pair of tokens is correlated, neither with one another, nor their squares, nor with the minimum or its place."""
+    """No two tokens are correlated, nor are their squares.
+
+    The least clock of a block is not correlated with its place.
+    """
     uniform = np.exp(-block)
     n = len(uniform)
     for values in (uniform, (uniform - 0.5) ** 2):
@@ -133,7 +139,7 @@ def test_tokens_of_a_block_are_uncorrelated(block):
 
 @pytest.mark.parametrize("pair", [(0, 1), (0, 4), (3, 127), (62, 63), (63, 64)])
 def test_two_tokens_of_a_block_jointly(block, pair):
-    """All of the joint distribution, not only its correlation: a grid of quantiles, and who comes first."""
+    """Two clocks are independent: a grid of quantiles, the order, and the minimum."""
     a, b = np.exp(-block[:, pair[0]]), np.exp(-block[:, pair[1]])
     cells = (a * 8).astype(int) * 8 + (b * 8).astype(int)
     assert oracles.goodness(np.bincount(cells, minlength=64), np.full(64, 1 / 64)) > 1e-4
@@ -142,14 +148,14 @@ def test_two_tokens_of_a_block_jointly(block, pair):
 
 
 def test_orders_of_three_tokens(block):
-    """The six orders of three tokens are equally frequent."""
+    """All six orders of three tokens are equally frequent."""
     for tokens in [(0, 1, 2), (5, 40, 100), (3, 4, 127)]:
         order = block[:, tokens].argsort(axis=1) @ np.array([9, 3, 1])
         assert oracles.goodness(np.unique(order, return_counts=True)[1], np.full(6, 1 / 6)) > 1e-4
 
 
 def test_blocks_seeds_and_positions_are_uncorrelated():
-    """Neighbouring blocks, seeds and positions, and seeds that differ in one word, share nothing."""
+    """Neighbouring blocks, seeds and positions are uncorrelated, and so are similar seeds."""
     n = 100_352
     base = np.exp(-Clock(1, 5).clocks(n))
     others = [
@@ -164,24 +170,24 @@ def test_blocks_seeds_and_positions_are_uncorrelated():
 
 
 def test_block_bounds():
-    """They hold the noise of all blocks from above, closely where it is large, and name the leader."""
+    """The noise of a block never exceeds its bound, which is close if the noise is great."""
     n_blocks, positions = 2048, np.arange(300)
     value, place = oracles.minima(3, positions, n_blocks)
     noise = -np.log(value)
-    bounds = [Clock(3, position).bounds(n_blocks) for position in positions]
-    greatest, leader = (np.stack(rows) for rows in zip(*bounds, strict=True))
-    assert (greatest - noise).min() >= 0
-    assert (greatest - noise)[(noise > 9) & (noise < 15)].max() < 0.07
-    np.testing.assert_array_equal(leader, place)
-    for ours, theirs in zip(Clock(3, 7).bounds(5), bounds[7], strict=True):
-        np.testing.assert_array_equal(ours, theirs[:5])
+    draws = [Clock(3, position).draw_blocks(n_blocks) for position in positions]
+    bounds, tokens = (np.stack(rows) for rows in zip(*draws, strict=True))
+    assert (bounds - noise).min() >= 0
+    assert (bounds - noise)[(noise > 9) & (noise < 15)].max() < 0.07
+    np.testing.assert_array_equal(tokens, place)
+    for few, many in zip(Clock(3, 7).draw_blocks(5), draws[7], strict=True):
+        np.testing.assert_array_equal(few, many[:5])
 
 
 def test_token_bounds():
-    """They hold the noise of every token from above, and closely where it is large."""
+    """The noise of a token never exceeds its bound, which is close if the noise is great."""
     tokens = np.arange(262_144)
     for position in range(20):
-        clocks, bounds = Clock(8, position).swept(tokens)
+        clocks, bounds = Clock(8, position).compute_clocks(tokens)
         slack = bounds + np.log(clocks)
         assert slack.min() >= 0
         assert slack[(clocks < 1e-3) & (clocks > 1e-5)].max() < 0.08

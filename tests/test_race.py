@@ -1,4 +1,7 @@
-"""Races: brute force over all clocks gives the same winners and arrivals, and they follow the probabilities."""
+"""Races give the winners and arrivals of brute force over all clocks.
+
+They follow the probabilities of the logits.
+"""
 
 from itertools import permutations
 
@@ -14,18 +17,18 @@ TEMPERATURES = [0.05, 0.6, 1.0, 1.5, 20.0]
 
 @pytest.fixture(scope="module")
 def race():
-    """One race for all tests: working memory must not leak from one to the next."""
+    """One race for all tests, so that working memory left by a race may spoil the next one."""
     return Race()
 
 
 def winners(race, logits, n, seed=3, **options):
-    """Winners at n positions; i64[n]."""
+    """The winners at n positions; i64[n]."""
     options = SamplingOptions(**options)
     return np.array([race.winner(logits, options, Clock(seed, position)) for position in range(n)])
 
 
 def assert_arrivals(race, logits, seed, position, m, **options):
-    """The first m arrivals and the winner are those of brute force."""
+    """The first m arrivals and the winner equal those of brute force."""
     tokens, scores = race.arrivals(logits, SamplingOptions(**options), Clock(seed, position), m)
     clock = oracles.clocks(seed, position, len(logits))
     expected, expected_scores = oracles.arrivals(logits, clock, m, **options)
@@ -37,7 +40,7 @@ def assert_arrivals(race, logits, seed, position, m, **options):
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("shape", oracles.SHAPES)
 def test_winner_and_arrivals_equal_brute_force(race, n, shape):
-    """Order and scores of the first m arrivals, whatever m, the temperature and the truncation."""
+    """Order and scores are right for any m, temperature and truncation."""
     rng = np.random.default_rng([n, len(shape)])
     for i in range(150 if n <= 1000 else 10 if n < 100_000 else 4):
         logits = oracles.random_row(rng, n, shape)
@@ -56,7 +59,7 @@ def test_winner_and_arrivals_equal_brute_force(race, n, shape):
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0])
 def test_scores_to_the_bit(race, temperature):
-    """Order and scores are those of the scalar definition bit for bit, however many tokens were raced side by side."""
+    """Scores equal the scalar definition bit for bit, however many tokens are raced together."""
     rng = np.random.default_rng(3)
     for position in range(20):
         logits = oracles.random_row(rng, 5000, "normal")
@@ -74,7 +77,7 @@ def test_scores_to_the_bit(race, temperature):
 
 
 def test_every_place_can_win(race):
-    """The first and the last token of blocks, and of a last block that is short, win where they must."""
+    """The first and last tokens of a block can win, also in a last block that is short."""
     for n in (127, 128, 129, 300):
         for token in sorted({0, n - 1, min(127, n - 1), min(128, n - 1)}):
             logits = np.zeros(n, np.float32)
@@ -84,7 +87,7 @@ def test_every_place_can_win(race):
 
 @pytest.mark.parametrize("n", [1, 5, 128, 129, 1000])
 def test_temperature_zero(race, n):
-    """No noise: the greatest logit, the lowest of equal tokens; arrivals by logit."""
+    """Without noise, tokens arrive in the order of their logits, equal ones from the lowest."""
     rng = np.random.default_rng(n)
     for shape in oracles.SHAPES:
         for m in (1, 5, 64, n + 1):
@@ -112,7 +115,7 @@ CUT = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
     "options", [{"temperature": 1.0}, {"temperature": 0.6}, {"temperature": 1.5}, CUT]
 )
 def test_winners_follow_the_softmax(race, shape, options):
-    """A winner is a sample of the tempered and truncated distribution."""
+    """Winners follow the distribution after temperature and truncation."""
     logits = DISTRIBUTIONS[shape].astype(np.float32)
     counts = np.bincount(winners(race, logits, 20_000, **options), minlength=len(logits))
     assert oracles.goodness(counts, oracles.softmax(logits, **options)) > 1e-4
@@ -121,7 +124,10 @@ def test_winners_follow_the_softmax(race, shape, options):
 @pytest.mark.parametrize("places", [range(5), [0, 127, 128, 4000, 49151]])
 @pytest.mark.parametrize("m", [2, 3])
 def test_arrivals_are_samples_without_replacement(race, places, m):
-    """Ordered pairs and triples have the probabilities of Plackett and Luce, within a block and across blocks."""
+    """Ordered pairs and triples have the probabilities of Plackett and Luce.
+
+    This holds within a block and across blocks.
+    """
     p = np.array([0.4, 0.25, 0.2, 0.1, 0.05])
     logits = np.full(max(places) + 1, -np.inf, np.float32)
     logits[list(places)] = np.log(p)
@@ -145,13 +151,13 @@ def test_arrivals_are_samples_without_replacement(race, places, m):
 
 
 def test_first_arrivals_begin_longer_ones(race):
-    """The first m are the same however many are asked for."""
+    """The first m arrivals do not depend on how many are asked for."""
     logits = oracles.random_row(np.random.default_rng(1), 5000, "normal")
-    all_of_them = race.arrivals(logits, SamplingOptions(), Clock(1, 2), 5000)[0]
-    assert sorted(all_of_them) == list(range(5000))
+    all_tokens = race.arrivals(logits, SamplingOptions(), Clock(1, 2), 5000)[0]
+    assert sorted(all_tokens) == list(range(5000))
     for m in (0, 1, 2, 64, 65, 4999):
         np.testing.assert_array_equal(
-            race.arrivals(logits, SamplingOptions(), Clock(1, 2), m)[0], all_of_them[:m]
+            race.arrivals(logits, SamplingOptions(), Clock(1, 2), m)[0], all_tokens[:m]
         )
 
 
@@ -188,7 +194,10 @@ ODD_ROWS = {
 
 @pytest.mark.parametrize("kind", ODD_ROWS)
 def test_odd_logits(race, kind):
-    """Rows that no model should give, of any length, cut at random: brute force's cutoff, winner, arrivals and ranks, or one error."""
+    """Rows that no model should give have the cutoff, arrivals and ranks of brute force.
+
+    If no token has a probability, there is one error.
+    """
     rng = np.random.default_rng(len(kind))
     for i in range(400):
         n = int(rng.choice([0, 1, 2, 5, 127, 128, 129, 300, 700]))
@@ -224,7 +233,7 @@ def test_odd_logits(race, kind):
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.7, 1.0, 1e6])
 def test_masked_blocks(race, temperature):
-    """Whole blocks masked by the least float, as padding and grammars do, change nothing for the others."""
+    """Blocks that are masked by the least float, as padding does, do not change the others."""
     rng = np.random.default_rng(7)
     for position in range(300):
         logits = oracles.random_row(rng, 1280, "normal")
@@ -234,7 +243,7 @@ def test_masked_blocks(race, temperature):
 
 @pytest.mark.parametrize("m", [1, 5, 20])
 def test_odd_logits_of_the_least_clocks(race, m):
-    """Infinite and huge logits at the very tokens that block bounds are drawn from."""
+    """The tokens with the least clocks of their blocks may have infinite or huge logits."""
     rng = np.random.default_rng(m)
     for position in range(150):
         logits, (_, leaders) = (
@@ -250,7 +259,7 @@ def test_odd_logits_of_the_least_clocks(race, m):
 
 
 def test_one_finite_logit(race):
-    """A single token with a probability always wins."""
+    """If only one token has a probability, it always wins."""
     for token in (0, 127, 128, 999):
         logits = np.full(1000, -np.inf, np.float32)
         logits[token] = -50

@@ -1,4 +1,7 @@
-"""Truncation: the kept tokens are those of plain sorting and of llama.cpp's own samplers; options are checked."""
+"""Truncation keeps the tokens that sorting and llama.cpp's own samplers keep.
+
+Options are checked.
+"""
 
 import ctypes
 
@@ -14,12 +17,15 @@ TOKEN = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  
 
 
 def kept(logits, **options):
-    """What ersd keeps; bool[n]."""
+    """The tokens that ersd keeps; bool[n]."""
     return (logits >= cutoff(logits, SamplingOptions(**options))) & (logits > -np.inf)
 
 
 def assert_kept(logits, slack, truncation, mask):
-    """The mask lies between what the oracle keeps for a slightly smaller and a slightly larger top_p: rounding decides within."""
+    """The mask lies between what the oracle keeps for a slightly smaller and larger top_p.
+
+    Between them rounding decides. Returns whether it decides nothing.
+    """
     top_p = truncation["top_p"]
     least = oracles.kept(logits, **{**truncation, "top_p": top_p - slack if top_p < 1 else top_p})
     most = oracles.kept(
@@ -33,7 +39,7 @@ def assert_kept(logits, slack, truncation, mask):
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("shape", oracles.SHAPES)
 def test_kept_tokens_equal_oracle(n, shape):
-    """The cutoff keeps what sorting keeps, for options alone and together."""
+    """The cutoff keeps what sorting keeps, for single options and for all together."""
     rng = np.random.default_rng([n, len(shape)])
     decided = 0
     for _ in range(200 if n < 5000 else 25):
@@ -42,11 +48,11 @@ def test_kept_tokens_equal_oracle(n, shape):
             alone = rng.choice(list(truncation))
             truncation = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, alone: truncation[alone]}
         decided += assert_kept(logits, 1e-6, truncation, kept(logits, **truncation))
-    assert decided > 20  # most rows leave nothing to rounding
+    assert decided > 20  # rounding decides nothing for most rows
 
 
 def llama_kept(logits, top_k, top_p, min_p):
-    """What llama.cpp's samplers keep of a row; bool[n]."""
+    """The tokens that llama.cpp's samplers keep; bool[n]."""
     llama = pytest.importorskip("llama_cpp.llama_cpp")
     data = np.zeros(len(logits), TOKEN)
     data["id"], data["logit"] = np.arange(len(logits)), logits
@@ -68,7 +74,10 @@ def llama_kept(logits, top_k, top_p, min_p):
 
 @pytest.mark.parametrize("n", SIZES)
 def test_kept_tokens_equal_llama_cpp(n):
-    """On rows without ties the kept tokens are those of llama.cpp, but for what its single precision sums leave open."""
+    """On rows without ties ersd keeps the tokens that llama.cpp keeps.
+
+    llama.cpp sums in single precision, so a few tokens of long rows may differ.
+    """
     rng = np.random.default_rng(n)
     same = 0
     for _ in range(30):
@@ -84,14 +93,14 @@ def test_kept_tokens_equal_llama_cpp(n):
 
 
 def test_ties_at_the_cutoff_all_stay():
-    """No order decides between equal logits."""
+    """If a logit equals the cutoff, all tokens of this logit are kept."""
     logits = np.array([1, 3, 2, 2, 2, 0], np.float32)
     for truncation in ({"top_k": 2}, {"top_k": 4}, {"top_p": 0.6}, {"min_p": 0.3}):
         assert kept(logits, **truncation).tolist() == [False, True, True, True, True, False]
 
 
 def test_order_of_the_options():
-    """top-p acts on what top-k leaves, and the temperature on nothing of it."""
+    """top-p acts on what top-k leaves, and the temperature does not change what is kept."""
     logits = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
     assert kept(logits, top_p=0.55).sum() == 2
     assert kept(logits, top_k=2, top_p=0.55).sum() == 1
@@ -100,7 +109,7 @@ def test_order_of_the_options():
 
 
 def test_nothing_is_cut():
-    """Without options, at temperature 0, and where the greatest logit is infinite."""
+    """All tokens are kept without options, at temperature 0, and if a logit is infinite."""
     logits = np.array([0, -5, 5, -np.inf], np.float32)
     assert cutoff(logits, SamplingOptions()) == -np.inf
     assert cutoff(logits, SamplingOptions(temperature=0, top_k=1, top_p=0.1, min_p=0.9)) == -np.inf
@@ -114,7 +123,7 @@ def test_nothing_is_cut():
 
 @pytest.mark.parametrize("n", [5, 129, 5000])
 def test_infinite_and_nan_logits(n):
-    """-infinity and NaN count as no probability: they change neither the sums nor the places of others."""
+    """-infinity and NaN count as no probability and do not change which others are kept."""
     rng = np.random.default_rng(n)
     for _ in range(50):
         logits, truncation = oracles.random_row(rng, n, "normal"), oracles.random_truncation(rng, n)
@@ -125,7 +134,7 @@ def test_infinite_and_nan_logits(n):
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_row_without_probability(value):
-    """A row that gives no token a probability has no cutoff, no winner and no arrivals."""
+    """If no token has a probability, there is no cutoff, no winner and no arrival."""
     row = np.full(300, value, np.float32)
     assert _core.cutoff(row, SamplingOptions(top_k=5, top_p=0.9, min_p=0.1)) == -np.inf
     assert _core.Race().arrivals(row, SamplingOptions(), _core.Clock(0, 0), 4)[0].size == 0
@@ -147,13 +156,13 @@ def test_row_without_probability(value):
     ],
 )
 def test_option_errors(options, message):
-    """Errors say which option, what was expected and what came."""
+    """An error says which option is wrong, what is expected and what was given."""
     with pytest.raises(ValueError, match=message):
         SamplingOptions(**options)
 
 
 def test_options_are_kept():
-    """Defaults keep everything; what is given can be read."""
+    """Defaults of the core keep all tokens, and given options can be read."""
     plain, given = (
         SamplingOptions(),
         SamplingOptions(temperature=0.5, top_k=7, top_p=0.25, min_p=0.125),

@@ -1,4 +1,7 @@
-"""Typical-p and XTC against their definitions in NumPy, and all of truncation against llama.cpp's own samplers."""
+"""Typical-p and XTC equal their definitions in NumPy.
+
+All of truncation is compared with llama.cpp's own samplers.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ersd import Generator
 
 
 def expected(row, typical_p=1.0, xtc_threshold=None, **truncation):
-    """What is kept, by definition; bool[n]."""
+    """The tokens that are kept by definition; bool[n]."""
     first = {"top_k": truncation.pop("top_k", 0)} if typical_p < 1 else {}
     mask = oracles.kept(row, **(first or truncation))
     if typical_p < 1:
@@ -39,7 +42,7 @@ def expected(row, typical_p=1.0, xtc_threshold=None, **truncation):
 @pytest.mark.parametrize("shape", oracles.SHAPES)
 @pytest.mark.parametrize("n", [2, 50, 3000])
 def test_kept_tokens_by_definition(shape, n):
-    """Random rows and options."""
+    """Random rows and options keep the tokens of the definition, with unchanged logits."""
     rng = np.random.default_rng(n)
     for _ in range(100):
         row = oracles.random_row(rng, n, shape)
@@ -60,7 +63,7 @@ def test_kept_tokens_by_definition(shape, n):
 
 
 def test_coin_of_xtc():
-    """A token above the threshold is emitted where uniform(seed, position) > xtc_probability, and never elsewhere."""
+    """XTC removes the top token if uniform(seed, position) <= xtc_probability, else nothing."""
     row = np.array([5, 4.5, 1, 0.5, 0], np.float32)
     coupling = Coupling(
         "ersd", SamplingOptions(temperature=1.0, xtc_probability=0.4, xtc_threshold=0.2), 77
@@ -79,7 +82,7 @@ def test_coin_of_xtc():
 
 
 def test_no_coin_without_probability():
-    """Zero probability is off, and so is a threshold above one half."""
+    """XTC is off if its probability is 0 or its threshold is above one half."""
     row = np.array([5, 5, 1], np.float32)
     assert (select(row, SamplingOptions(xtc_probability=0.0), 0.3) > -np.inf).all()
     assert (
@@ -89,7 +92,7 @@ def test_no_coin_without_probability():
 
 @pytest.fixture(scope="module")
 def recorded(target: Path) -> list[np.ndarray]:
-    """Logits of the default target along some answers; f32[n_vocab] each."""
+    """The logits of the default target along some answers; f32[n_vocab] each."""
     rows = []
 
     def record(input_ids, scores):
@@ -129,15 +132,19 @@ TRUNCATIONS = [
 
 
 def support(row, xtc=None, **options):
-    """What ours keeps; bool[n]."""
-    more = {} if xtc is None else {"xtc_probability": 1.0, "xtc_threshold": xtc}
-    return select(row, SamplingOptions(**options, **more), 0.5) > -np.inf
+    """The tokens that ersd keeps; bool[n]."""
+    if xtc is not None:
+        options |= {"xtc_probability": 1.0, "xtc_threshold": xtc}
+    return select(row, SamplingOptions(**options), 0.5) > -np.inf
 
 
 @pytest.mark.no_sanitizer
 @pytest.mark.parametrize("options", TRUNCATIONS, ids=str)
 def test_support_is_that_of_llama_cpp(recorded, options):
-    """The same tokens on real rows. Where llama.cpp adds up 49,152 floats its edge may stray by thousandths, ours not from NumPy's."""
+    """On real rows ersd keeps the tokens that llama.cpp keeps, and exactly those of NumPy.
+
+    Where llama.cpp sums 49,152 floats, its cutoff may be off by thousandths of the probability.
+    """
     rough, weights = "top_k" not in options and {"top_p", "typical_p"} & set(options), []
     by_definition = {
         {"xtc": "xtc_threshold"}.get(name, name): value for name, value in options.items()
@@ -145,9 +152,8 @@ def test_support_is_that_of_llama_cpp(recorded, options):
     for row in recorded:
         ours = support(row, **options)
         other = oracles.softmax(row)[ours != (samplers.truncate(row, **options) > -np.inf)]
-        weights.append(
-            other.sum() - other.max(initial=0) if rough else other.sum()
-        )  # the token at the edge may weigh anything
+        # The token at the cutoff may have any probability, so it does not count.
+        weights.append(other.sum() - other.max(initial=0) if rough else other.sum())
         np.testing.assert_array_equal(ours, expected(row, **by_definition))
     assert np.max(weights) < (5e-3 if rough else 1e-12), weights
     assert np.mean(np.equal(weights, 0)) > 0.5

@@ -7,9 +7,13 @@
 #include "ersd/stopwatch.h"                // the time that a scope takes
 #include "ersd/check.h"                    // checks of arguments, and their messages
 
+#include "ersd/race/simd/philox.h"         // 128 random bits of a counter and a key
+#include "ersd/race/simd/lanes.h"          // vectors that every compiler and machine has
+#include "ersd/race/simd/variants.h"       // hand-written vector code, chosen at run time
 #include "ersd/race/logarithm.h"           // a logarithm with the same bits on every machine
 #include "ersd/race/noise.h"               // clocks: Exp(1) noise for each seed, position, token
 #include "ersd/race/threshold.h"           // the indices of values that reach a threshold
+#include "ersd/race/sampling_options.h"    // temperature and truncation as options
 #include "ersd/race/sampling.h"            // temperature, top-k, top-p and min-p
 #include "ersd/race/selection.h"           // typical-p and XTC
 #include "ersd/race/race.h"                // the winner and the first arrivals of a race
@@ -39,6 +43,7 @@
 #include "ersd/draft/draft_rows.h"         // the draft's logits at the nodes of a tree
 #include "ersd/draft/drafter.h"            // from the draft model to a draft tree
 
+#include "ersd/decode/option_table.h"      // each option with its range and one sentence
 #include "ersd/decode/options.h"           // the options of a generation
 #include "ersd/decode/decoder.h"           // the decoding step
 

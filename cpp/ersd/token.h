@@ -1,4 +1,4 @@
-// A token id, the unit that every room works with.
+// A token id, the type that every other file of the core shares.
 #pragma once
 
 #include <cstdint>

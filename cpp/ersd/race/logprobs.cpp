@@ -1,4 +1,4 @@
-// Log-softmax of one row.
+// Log-softmax of one row of logits.
 #include "ersd/race/logprobs.h"
 
 #include <algorithm>

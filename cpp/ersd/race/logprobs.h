@@ -1,5 +1,5 @@
-// Log-probabilities of emitted tokens, by the model's own logits at temperature 1, before any
-// option shapes them.
+// Log-probabilities of emitted tokens. They come from the model's own logits at temperature 1,
+// before truncation or any other option changes them.
 #pragma once
 
 #include <span>
@@ -14,18 +14,18 @@ namespace ersd {
 struct TokenLogprob {
   Token token;
   float logprob;  // log-softmax of the logits
-  std::vector<std::pair<Token, float>>
-      top;  // the most probable tokens, the lower of equal ones first, and their log-probabilities
+  // The most probable tokens with their log-probabilities, of equal ones the lower token first.
+  std::vector<std::pair<Token, float>> top;
 };
 
 class Logprobs {
  public:
-  // Of a token and of the n most probable ones, by a row of logits; f32[n_vocab]. A pure function
-  // of its arguments.
+  // Returns the log-probabilities of a token and of the n most probable tokens. It is a pure
+  // function of its arguments. logits: f32[n_vocab].
   TokenLogprob operator()(std::span<const float> logits, Token token, int32_t n);
 
  private:
-  Row row_;
+  Row row_;  // working memory
   Truncation truncation_;
 };
 

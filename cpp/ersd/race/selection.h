@@ -1,5 +1,5 @@
-// Truncation that no cutoff expresses: typical-p keeps tokens by their surprise, XTC removes the
-// most probable ones.
+// Truncation that no cutoff expresses: typical-p keeps the tokens of typical surprise, and XTC
+// removes the most probable ones.
 #pragma once
 
 #include <span>
@@ -11,26 +11,27 @@ namespace ersd {
 
 class Selection {
  public:
-  // A copy of the row with -infinity in place of every token that the options remove, by all of
-  // truncation in its order: what is left needs no more than the temperature. coin: of (0, 1); XTC
-  // acts where it is at most xtc_probability. Tokens that are equal stay or go together. logits:
-  // f32[n_vocab]. Valid until the next call.
+  // Returns a copy of the row with -infinity for every token that the options remove. It applies
+  // all truncation options in their order, so only the temperature is left to apply. Tokens of
+  // equal logits are kept or removed together. The result is valid until the next call. logits:
+  // f32[n_vocab]. coin: in (0, 1); XTC acts if it is at most xtc_probability.
   std::span<const float> select(std::span<const float> logits, const SamplingOptions& options,
                                 double coin);
 
  private:
   struct Candidate {
     size_t token;
-    double probability, deviation;  // of its surprise from the expected one
+    double probability;
+    double deviation;  // of its surprise, -log(probability), from the entropy
   };
-  void keep_from(float least);
+  void remove_below(float least);
   void keep_typical(float p);
   void exclude_top(float threshold);
 
   Row row_;
   Truncation truncation_;
-  std::vector<float> kept_;  // f32[n_vocab]
-  std::vector<Candidate> candidates_;
+  std::vector<float> kept_;            // f32[n_vocab], the result
+  std::vector<Candidate> candidates_;  // all kept tokens, for typical-p
 };
 
 }  // namespace ersd

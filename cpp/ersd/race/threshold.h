@@ -1,16 +1,22 @@
-// Which values of a row reach a limit: what leaves vector code for a list of a few places.
+// Which values of a row reach a limit. Most of a race passes over whole rows in vector code; this
+// turns what is left into a list of a few indices.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "ersd/race/simd/variants.h"
+
 namespace ersd {
 
-constexpr size_t kIndexSlack = 16;
+using simd::kIndexSlack;
 
-// Writes offset + i for each x[i] >= least, in order, NaN being less than all; returns how many.
-// out: i32[x.size() + kIndexSlack], what follows them arbitrary.
-size_t indices_at_least(std::span<const float> x, float least, int32_t offset, int32_t* out);
+// Writes offset + i for each x[i] >= least in ascending order and returns how many it wrote. NaN
+// reaches no limit. out: i32[x.size() + kIndexSlack]; the rest of out is arbitrary.
+inline size_t indices_at_least(std::span<const float> x, float least, int32_t offset,
+                               int32_t* out) {
+  return simd::best_variant.indices_at_least(x.data(), x.size(), least, offset, out);
+}
 
 }  // namespace ersd

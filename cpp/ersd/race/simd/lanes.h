@@ -1,10 +1,12 @@
-// Compiles a function for several instruction sets and picks one at load time; the compiler's own
-// vectorisation does the rest.
+// Vectorisation by the compiler: functions that are compiled for several instruction sets, and
+// small vectors of floats.
 #pragma once
 
+// Compiles a function for three instruction sets, of which the loader chooses one. It is off under
+// AddressSanitizer, because the loader chooses before the sanitizer is initialised, which not every
+// system allows.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__)
-#define ERSD_CLONES
 #define ERSD_VECTORISED \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -13,11 +15,11 @@
 
 namespace ersd {
 
-constexpr int kSums = 16;  // partial sums side by side: their number decides how sums round
+constexpr int kSums = 16;  // partial sums in parallel; their number decides how sums round
 
 #if defined(__GNUC__)
-// Floats side by side, by the compiler's vector types: loops over small arrays do not become vector
-// code of themselves here. No wider than what most machines have, as GCC takes wider ones apart
+// A few floats by the compiler's vector types, because GCC does not vectorise loops over small
+// arrays here. They are no wider than the vectors of most machines, because GCC splits wider ones
 // into single floats.
 #if defined(__x86_64__)
 constexpr int kLanes = 8;
@@ -28,7 +30,7 @@ using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 
 inline void load(const float* x, Lanes& lanes) { __builtin_memcpy(&lanes, x, sizeof(lanes)); }
 inline void store(const Lanes& lanes, float* x) { __builtin_memcpy(x, &lanes, sizeof(lanes)); }
-// Where a is not greater, b: NaN in a never wins.
+// b = max(a, b) lane by lane; NaN in a never wins.
 inline void keep_greater(const Lanes& a, Lanes& b) { b = a > b ? a : b; }
 #else
 constexpr int kLanes = 8;
@@ -47,16 +49,18 @@ inline void keep_greater(const Lanes& a, Lanes& b) {
   for (int i = 0; i < kLanes; ++i) b.x[i] = a.x[i] > b.x[i] ? a.x[i] : b.x[i];
 }
 #endif
+
+// Returns the greatest lane.
 inline float greatest(const Lanes& lanes) {
   float m = lanes[0];
   for (int i = 1; i < kLanes; ++i) m = lanes[i] > m ? lanes[i] : m;
   return m;
 }
 
-// Leaves the greatest of each of kLanes vectors in m[0].
+// Puts the greatest lane of vector i into lane i of m[0].
 inline void greatest_of_each(Lanes (&m)[kLanes]) {
 #if defined(__GNUC__) && defined(__x86_64__)
-  // Two vectors become one, half of whose lanes belong to each: three times.
+  // Each of three stages merges two vectors into one, half of whose lanes belong to each.
   for (int i = 0; i < 8; i += 2) {
     const Lanes high = __builtin_shufflevector(m[i], m[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
     m[i / 2] = __builtin_shufflevector(m[i], m[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
