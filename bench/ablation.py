@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ersd import Generator, Stats, _core, models
-from ersd.paper.experiment import ratio
 from ersd.prompts import read_prompts
+from ersd.ranks import ratio
 
 PROMPTS = Path(__file__).parent / "prompts"
 RAW = {"prose", "code"}  # continued as they are; the others are chat messages

@@ -12,7 +12,7 @@ from collections import Counter
 import jsonschema
 
 from ersd import Generator, models
-from ersd.paper.experiment import ratio
+from ersd.ranks import ratio
 
 PROMPT = "<|im_start|>user\nWrite an order of a shop as JSON: customer, items, payment.<|im_end|>\n<|im_start|>assistant\n"
 SCHEMA = {

@@ -1,4 +1,4 @@
-"""The commands as a shell sees them: stdout, stderr, exit status, pipes, Ctrl-C."""
+"""The command line: standard output and error, exit statuses, pipes and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLING = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
 
 
 def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run ``ersd``."""
+    """Run ``ersd`` with these words."""
     return subprocess.run(
         [sys.executable, "-m", "ersd", *map(str, args)],
         capture_output=True,
@@ -33,7 +33,7 @@ def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
 def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
     tiny_target: Path, tiny_draft: Path, generator: Generator
 ) -> None:
-    """The text of the Python Generator; tokens, speed, tokens per call and seed on one line."""
+    """The text is that of `Generator`. One line has tokens, speed, tokens per call and seed."""
     run = ersd(
         "generate",
         "the rain",
@@ -61,7 +61,7 @@ def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
 
 
 def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
-    """All of a result, also for a prompt from standard input."""
+    """The object has the whole result, also for a prompt from standard input."""
     run = ersd(
         "generate",
         "-",
@@ -94,7 +94,7 @@ def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Gene
 
 
 def test_version_names_the_devices() -> None:
-    """Package, llama.cpp package, and at least the CPU."""
+    """The versions of both packages, and at least the CPU."""
     run = ersd("--version")
     assert run.returncode == 0
     assert run.stdout.startswith(f"ersd {__version__}, llama-cpp-python ")
@@ -120,14 +120,14 @@ def test_version_names_the_devices() -> None:
 def test_errors_are_one_sentence(
     tiny_target: Path, target: Path, arguments: list[str], message: str
 ) -> None:
-    """On stderr, without a traceback, with status 1."""
+    """An error is printed to stderr without a traceback, and the exit status is 1."""
     paths = {"TARGET": tiny_target, "DEFAULT": target}
     run = ersd("generate", *[paths.get(word, word) for word in arguments])
     assert (run.returncode, run.stdout, run.stderr) == (1, "", message)
 
 
 def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
-    """As with ``| head``: no traceback."""
+    """A reader that stops early, as with ``| head``, causes no traceback."""
     command = [
         sys.executable,
         "-m",
@@ -157,7 +157,7 @@ def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
-    """Status 130, the text so far, a summary that says so."""
+    """After Ctrl-C the status is 130, and the summary says that the text was interrupted."""
     command = [
         sys.executable,
         "-m",
@@ -190,7 +190,7 @@ def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
 
 
 def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -> None:
-    """Anything else is refused by name."""
+    """A number and "auto" are accepted, and other words are refused."""
     for k in ("auto", "3"):
         assert (
             ersd(
@@ -206,7 +206,7 @@ def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -
 def test_sampling_flags_are_the_options(
     tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path
 ) -> None:
-    """llama.cpp's names on the command line give what the options give."""
+    """Flags with llama.cpp's names give the same answers as the options of `generate`."""
     flags = {
         ("--typical", 0.9): {"typical_p": 0.9},
         ("--xtc-probability", 0.5, "--xtc-threshold", 0.02): {
@@ -304,7 +304,7 @@ def test_sampling_flags_are_the_options(
     ids=str,
 )
 def test_wrong_sampling_flags(tiny_target: Path, words: list) -> None:
-    """One sentence and no traceback."""
+    """A wrong flag is refused with one sentence and without a traceback."""
     run = ersd("generate", "a", "-m", tiny_target, "-n", 4, *words)
     assert run.returncode in (1, 2)
     assert (

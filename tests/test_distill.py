@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from ersd import Generator, theory
-from ersd.commands import cli
+from ersd.commands.main import main
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
@@ -304,7 +304,7 @@ def test_what_cannot_be_is_refused(
         run.distill(settings(tiny.write_mamba(tmp_path / "mamba.gguf"), tmp_path / "b.gguf"))
     with pytest.raises(FileNotFoundError, match="no such text file"):
         run.distill(settings(writer_path, tmp_path / "c.gguf", text=(tmp_path / "none.txt",)))
-    assert cli.main(["distill", str(tmp_path / "none.gguf"), "-o", str(tmp_path / "d.gguf")]) == 1
+    assert main(["distill", str(tmp_path / "none.gguf"), "-o", str(tmp_path / "d.gguf")]) == 1
     assert "no such model file" in capsys.readouterr().err
 
 
@@ -329,9 +329,7 @@ def test_the_command(tmp_path: Path, writer_path: Path, capsys: Any) -> None:
         "-t",
         "1",
     ]
-    assert (
-        cli.main(["distill", str(writer_path), "-o", str(draft), *flags, "--text", str(text)]) == 0
-    )
+    assert main(["distill", str(writer_path), "-o", str(draft), *flags, "--text", str(text)]) == 0
     assert "first_t1 0." in capsys.readouterr().out
     pair = Generator(writer_path, draft, n_ctx=256, n_threads=1)
     plain, drafted = (
