@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from ersd import Generator, models
-from ersd.distill.run import evaluate
+from ersd.distill.evaluation import evaluate
 from ersd.prompts import read_prompts
 
 

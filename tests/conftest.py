@@ -13,6 +13,7 @@ import pytest
 import tiny
 from ersd import Generator, Result, Stream, _core, models
 from ersd.distill import corpus
+from ersd.distill.writing import write
 
 
 class Drafting(Generator):
@@ -100,7 +101,7 @@ def writing(
 ) -> Iterator[int]:
     """Texts of up to 48 tokens, four at a time, with seed 3, as they are written."""
     teacher = _core.Teacher(_core.Model(str(writer_path)), n_texts=5, n_ctx=48, n_threads=1)
-    return corpus.write(teacher, writer, path, n, n_ctx=48, seed=3, given=given)
+    return write(teacher, writer, path, n, n_ctx=48, seed=3, given=given)
 
 
 def written(

@@ -112,7 +112,8 @@ def test_version_names_the_devices() -> None:
         ),
         (
             ["-m", "TARGET", "the", "--strategy", "x"],
-            "ersd: strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive', got 'x'\n",
+            "ersd: strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive',"
+            " got 'x'\n",
         ),
     ],
     ids=["missing", "empty", "temperature", "strategy"],

@@ -32,7 +32,7 @@ def experiment(tmp_path: Path, tiny_target: Path, tiny_draft: Path) -> Experimen
 
 
 def test_everything_is_in_the_table_and_the_report(experiment: Experiment, tmp_path: Path) -> None:
-    """The table has every method, strategy, k, temperature and category, and the report its pictures.
+    """The table has every method, strategy, k, temperature and category. The report has pictures.
 
     For races the engine makes as many calls as follow from the ranks.
     """

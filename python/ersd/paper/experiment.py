@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ersd import Generator, theory
+from ersd import Generator, Position, theory
 from ersd.progress import Progress, differences
 from ersd.prompts import read_prompts
 from ersd.ranks import MAX_RANK, METHODS, STRATEGIES, Record
@@ -204,13 +204,20 @@ def _record_ranks(generator: Generator, prompt: str, job: Record, n: int, seed: 
     compared: list[list[float]] = []
     is_race = job["method"] == "ersd"
     for position in generator.ranks(prompt, max_tokens=n, logits=is_race, **_sampling(job, seed)):
-        rows = position.target_logits, position.draft_logits
-        if rows[0] is not None and rows[1] is not None and len(ranks) % COMPARED_EVERY == 0:
-            target, draft = (theory.softmax(row, job["temperature"]) for row in rows)
-            draft = np.pad(draft, (0, len(target) - len(draft)))
-            compared.append([round(compare(target, draft), 5) for compare in COMPARISONS])
+        if is_race and len(ranks) % COMPARED_EVERY == 0:
+            compared.append(_comparisons(position, job["temperature"]))
         ranks.append(position.rank)
     return {"ranks": ranks} | ({"compared": compared} if is_race else {})
+
+
+def _comparisons(position: Position, temperature: float) -> list[float]:
+    """The `COMPARISONS` of both models' distributions at a position that has logits."""
+    assert position.target_logits is not None
+    assert position.draft_logits is not None
+    target = theory.softmax(position.target_logits, temperature)
+    draft = theory.softmax(position.draft_logits, temperature)
+    draft = np.pad(draft, (0, len(target) - len(draft)))  # the draft's vocabulary may be smaller
+    return [round(compare(target, draft), 5) for compare in COMPARISONS]
 
 
 def _check(generator: Generator, prompt: str, job: Record, n: int, seed: int) -> Record:

@@ -202,9 +202,7 @@ def _autocorrelation(ax: Axes, table: Table, t: float) -> None:
 
 
 PICTURES = (
-    Picture(
-        "methods", NODES, TOKENS, "Trees by method. Bands show one standard error.", _methods
-    ),
+    Picture("methods", NODES, TOKENS, "Trees by method. Bands show one standard error.", _methods),
     Picture("strategies", NODES, TOKENS, "ERSD by drafting strategy.", _strategies),
     Picture(
         "categories",
