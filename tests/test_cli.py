@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -34,23 +35,8 @@ def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
     tiny_target: Path, tiny_draft: Path, generator: Generator
 ) -> None:
     """The text is that of `Generator`. One line has tokens, speed, tokens per call and seed."""
-    run = ersd(
-        "generate",
-        "the rain",
-        "-m",
-        tiny_target,
-        "-md",
-        tiny_draft,
-        "-n",
-        30,
-        "-s",
-        5,
-        "-t",
-        1,
-        "-k",
-        16,
-        *SAMPLING,
-    )
+    flags = shlex.split("-n 30 -s 5 -t 1 -k 16")
+    run = ersd("generate", "the rain", "-m", tiny_target, "-md", tiny_draft, *flags, *SAMPLING)
     expected = generator.generate(
         "the rain", max_tokens=30, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=5
     )
@@ -62,23 +48,8 @@ def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
 
 def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
     """The object has the whole result, also for a prompt from standard input."""
-    run = ersd(
-        "generate",
-        "-",
-        "-m",
-        tiny_target,
-        "-md",
-        tiny_draft,
-        "-n",
-        12,
-        "-s",
-        0,
-        "-t",
-        1,
-        "--json",
-        *SAMPLING,
-        input="the rain\n",
-    )
+    words = ["generate", "-", "-m", tiny_target, "-md", tiny_draft]
+    run = ersd(*words, *shlex.split("-n 12 -s 0 -t 1 --json"), *SAMPLING, input="the rain\n")
     answer = json.loads(run.stdout)
     expected = generator.generate(
         "the rain", max_tokens=12, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0
@@ -129,22 +100,8 @@ def test_errors_are_one_sentence(
 
 def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
     """A reader that stops early, as with ``| head``, causes no traceback."""
-    command = [
-        sys.executable,
-        "-m",
-        "ersd",
-        "generate",
-        "the",
-        "-m",
-        str(tiny_target),
-        "-n",
-        "2000",
-        "-s",
-        "1",
-        "-t",
-        "1",
-        *SAMPLING,
-    ]
+    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target)]
+    command = [*words, *shlex.split("-n 2000 -s 1 -t 1"), *SAMPLING]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
@@ -159,24 +116,8 @@ def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
     """After Ctrl-C the status is 130, and the summary says that the text was interrupted."""
-    command = [
-        sys.executable,
-        "-m",
-        "ersd",
-        "generate",
-        "the",
-        "-m",
-        str(tiny_target),
-        "-c",
-        "200000",
-        "-n",
-        "190000",
-        "-s",
-        "1",
-        "-t",
-        "1",
-        *SAMPLING,
-    ]
+    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target)]
+    command = [*words, *shlex.split("-c 200000 -n 190000 -s 1 -t 1"), *SAMPLING]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
@@ -204,94 +145,60 @@ def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -
     assert "expected a number or auto, got 'many'" in refused.stderr
 
 
+# Flags of ``ersd generate``, and the options of `generate` that mean the same.
+FLAGS: dict[str, dict[str, object]] = {
+    "--typical 0.9": {"typical_p": 0.9},
+    "--xtc-probability 0.5 --xtc-threshold 0.02": {"xtc_probability": 0.5, "xtc_threshold": 0.02},
+    "--repeat-penalty 1.3 --presence-penalty 0.2 --frequency-penalty 0.1 --repeat-last-n -1": {
+        "repeat_penalty": 1.3,
+        "presence_penalty": 0.2,
+        "frequency_penalty": 0.1,
+        "penalty_last_n": -1,
+    },
+    "--dry-multiplier 2 --dry-base 1.5 --dry-allowed-length 1 --dry-penalty-last-n 50": {
+        "dry_multiplier": 2.0,
+        "dry_base": 1.5,
+        "dry_allowed_length": 1,
+        "dry_penalty_last_n": 50,
+    },
+    "--dry-multiplier 2 --dry-sequence-breaker none": {
+        "dry_multiplier": 2.0,
+        "dry_sequence_breakers": [],
+    },
+    "-l 300+3 -l 301-inf --ignore-eos": {
+        "logit_bias": {300: 3.0, 301: -math.inf},
+        "ignore_eos": True,
+    },
+    "--grammar 'root ::= [a-h ]+'": {"grammar": "root ::= [a-h ]+"},
+    "--grammar-file g.gbnf": {"grammar": "root ::= [a-h ]+"},
+    """-j '{"type": "integer"}'""": {
+        "response_format": {"type": "json_object", "schema": {"type": "integer"}}
+    },
+    "-j {}": {"response_format": {"type": "json_object"}},
+}
+
+
+@pytest.mark.parametrize("flags", FLAGS)
 def test_sampling_flags_are_the_options(
-    tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path
+    tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path, flags: str
 ) -> None:
     """Flags with llama.cpp's names give the same answers as the options of `generate`."""
-    flags = {
-        ("--typical", 0.9): {"typical_p": 0.9},
-        ("--xtc-probability", 0.5, "--xtc-threshold", 0.02): {
-            "xtc_probability": 0.5,
-            "xtc_threshold": 0.02,
-        },
-        (
-            "--repeat-penalty",
-            1.3,
-            "--presence-penalty",
-            0.2,
-            "--frequency-penalty",
-            0.1,
-            "--repeat-last-n",
-            -1,
-        ): {
-            "repeat_penalty": 1.3,
-            "presence_penalty": 0.2,
-            "frequency_penalty": 0.1,
-            "penalty_last_n": -1,
-        },
-        (
-            "--dry-multiplier",
-            2,
-            "--dry-base",
-            1.5,
-            "--dry-allowed-length",
-            1,
-            "--dry-penalty-last-n",
-            50,
-        ): {
-            "dry_multiplier": 2.0,
-            "dry_base": 1.5,
-            "dry_allowed_length": 1,
-            "dry_penalty_last_n": 50,
-        },
-        ("--dry-multiplier", 2, "--dry-sequence-breaker", "none"): {
-            "dry_multiplier": 2.0,
-            "dry_sequence_breakers": [],
-        },
-        ("-l", "300+3", "-l", "301-inf", "--ignore-eos"): {
-            "logit_bias": {300: 3.0, 301: -math.inf},
-            "ignore_eos": True,
-        },
-        ("--grammar", "root ::= [a-h ]+"): {"grammar": "root ::= [a-h ]+"},
-        ("--grammar-file", tmp_path / "g.gbnf"): {"grammar": "root ::= [a-h ]+"},
-        ("-j", '{"type": "integer"}'): {
-            "response_format": {"type": "json_object", "schema": {"type": "integer"}}
-        },
-        ("-j", "{}"): {"response_format": {"type": "json_object"}},
-    }
     (tmp_path / "g.gbnf").write_text("root ::= [a-h ]+")
-    common = [
-        "-m",
-        tiny_target,
-        "-md",
-        tiny_draft,
-        "-n",
-        20,
-        "-s",
-        3,
-        "-t",
-        1,
-        "-k",
-        8,
-        "--json",
-        "--logprobs",
-        1,
-        *SAMPLING,
-    ]
-    for words, options in flags.items():
-        answer = json.loads(ersd("generate", "the of the of", *common, *words).stdout)
-        expected = generator.generate(
-            "the of the of",
-            max_tokens=20,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            min_p=0.0,
-            seed=3,
-            **options,
-        )
-        assert answer["tokens"] == expected.tokens, words
-        assert [each["token"] for each in answer["logprobs"]] == expected.tokens
+    common = shlex.split("-n 20 -s 3 -t 1 -k 8 --json --logprobs 1")
+    words = ["generate", "the of the of", "-m", tiny_target, "-md", tiny_draft, *common, *SAMPLING]
+    answer = json.loads(ersd(*words, *shlex.split(flags), cwd=tmp_path).stdout)
+    expected = generator.generate(
+        "the of the of",
+        max_tokens=20,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+        seed=3,
+        **FLAGS[flags],
+    )
+    assert answer["tokens"] == expected.tokens
+    assert [each["token"] for each in answer["logprobs"]] == expected.tokens
 
 
 @pytest.mark.parametrize(

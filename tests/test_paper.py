@@ -95,21 +95,9 @@ def test_a_stopped_run_goes_on(experiment: Experiment, tmp_path: Path) -> None:
 
 def test_ctrl_c_on_the_command_line(experiment: Experiment, tmp_path: Path) -> None:
     """The command says how to continue and exits with 130. Given again, it continues."""
-    command = [
-        sys.executable,
-        "-m",
-        "ersd",
-        "paper",
-        "-m",
-        experiment.model,
-        "-md",
-        experiment.draft,
-        "-o",
-        tmp_path / "out",
-        "-t",
-        "1",
-    ]
-    command += ["--text", *experiment.text, "-n", "60", "-k", "8"]
+    program = [sys.executable, "-m", "ersd", "paper", "-t", "1", "-n", "60", "-k", "8"]
+    models = ["-m", experiment.model, "-md", experiment.draft]
+    command = [*program, *models, "-o", tmp_path / "out", "--text", *experiment.text]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     records = tmp_path / "out" / "ranks.jsonl"
     deadline = time.monotonic() + 60

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,24 +23,7 @@ from ersd import Generator, Step
 from ersd.commands.terminal import DraftColours
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-OPTIONS = [
-    "-t",
-    "1",
-    "-s",
-    "5",
-    "-n",
-    "12",
-    "-k",
-    "8",
-    "--temp",
-    "1",
-    "--top-k",
-    "0",
-    "--top-p",
-    "1",
-    "--min-p",
-    "0",
-]
+OPTIONS = shlex.split("-t 1 -s 5 -n 12 -k 8 --temp 1 --top-k 0 --top-p 1 --min-p 0")
 SAMPLING = {"max_tokens": 12, "seed": 5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 COLOUR = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
@@ -62,18 +46,8 @@ def answers(pair: tuple[Path, Path]) -> Generator:
 
 def command(pair: tuple[Path, Path], *more: str) -> list[str]:
     """The command line of ``ersd chat`` with both models."""
-    return [
-        sys.executable,
-        "-m",
-        "ersd",
-        "chat",
-        "-m",
-        str(pair[0]),
-        "-md",
-        str(pair[1]),
-        *OPTIONS,
-        *more,
-    ]
+    program = [sys.executable, "-m", "ersd", "chat"]
+    return [*program, "-m", str(pair[0]), "-md", str(pair[1]), *OPTIONS, *more]
 
 
 class Terminal:
