@@ -1,8 +1,11 @@
-"""Tokens per target call: what trees by race margins, a draft that corrects itself and automatic size add to static trees.
+"""Tokens per target call: what each part of drafting adds to static trees.
 
-python bench/ablation.py [--prompts FILE ...] [--count 20] [-n 96] [-k 16] [--temp 0.6,1.0] [-md DRAFT] [-t THREADS] [--only NAME ...]
+The parts are trees by race margins, a draft that corrects itself, and an automatic number of nodes.
 
-Each row of the table begins with nothing learnt, except within itself.
+python bench/ablation.py [--prompts FILE ...] [--count 20] [-n 96] [-k 16] [--temp 0.6,1.0]
+                         [-md DRAFT] [-t THREADS] [--only NAME ...]
+
+Each row of the table starts with nothing learnt, and learns from its own prompts only.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from ersd import Generator, Stats, _core, models
-from ersd.paper.experiment import ratio
 from ersd.prompts import read_prompts
+from ersd.ranks import ratio
 
 PROMPTS = Path(__file__).parent / "prompts"
-RAW = {"prose", "code"}  # continued as they are; the others are chat messages
+RAW = {"prose", "code"}  # files whose texts the model continues; the others are chat messages
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "match chain": {"method": "match", "strategy": "sequence"},
     "gsd tree": {"method": "gsd", "strategy": "tree"},
@@ -34,15 +37,18 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "margins, correction": {"strategy": "adaptive"},
     "margins, correction, auto": {"strategy": "adaptive", "draft_nodes": "auto"},
 }
+# The options of all answers: sampling from the whole vocabulary.
+SAMPLING = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+# Observations that stand behind each coefficient once it is held.
+CERTAIN = 1e9
 
 
 def hold_margins(generator: Generator) -> None:
-    """Make the margin model's shipped coefficients so certain that they never move."""
+    """Make the coefficients of the margin model so certain that they never move."""
     profile = generator._core.profile()
     margins = profile.margins
-    profile.margins = _core.MarginModel(
-        margins.coefficients, (1e9 * np.array(margins.information)).tolist()
-    )
+    information = (CERTAIN * np.array(margins.information)).tolist()
+    profile.margins = _core.MarginModel(margins.coefficients, information)
     generator._core.restore(profile)
 
 
@@ -65,64 +71,82 @@ def row(name: str, temperature: float, category: str, stats: Sequence[Stats]) ->
     return "| " + " | ".join(cells) + " |"
 
 
-def main() -> None:
-    """Print a table."""
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description="tokens per target call, and what each part of drafting adds"
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--prompts",
         nargs="+",
         type=Path,
         default=[PROMPTS / "chat.txt"],
-        help="files; each is a category",
+        help="files of prompts; each is a category",
     )
-    parser.add_argument("--count", type=int, default=20, help="prompts of each")
-    parser.add_argument("-n", "--max-tokens", type=int, default=96)
-    parser.add_argument("-k", "--draft-nodes", type=int, default=16)
-    parser.add_argument("--temp", default="0.6,1.0")
-    parser.add_argument(
-        "--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS), metavar="NAME"
+    add("--count", type=int, default=20, help="prompts of each file")
+    add("-n", "--max-tokens", type=int, default=96, help="tokens per prompt")
+    add("-k", "--draft-nodes", type=int, default=16, help="drafted tokens per target call")
+    add("--temp", default="0.6,1.0", help="temperatures, separated by commas")
+    add(
+        "--only",
+        nargs="+",
+        choices=CONFIGURATIONS,
+        default=list(CONFIGURATIONS),
+        metavar="NAME",
+        help="rows of the table; without it, all",
     )
-    parser.add_argument("-md", "--model-draft", type=Path, default=models.twin())
-    parser.add_argument("-t", "--threads", type=int, default=None)
-    args = parser.parse_args()
+    add("-md", "--model-draft", type=Path, default=models.twin(), help="draft GGUF")
+    add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
+    return parser.parse_args()
+
+
+def read_categories(
+    generator: Generator, paths: Sequence[Path], count: int
+) -> dict[str, list[str]]:
+    """The prompts of each file, chat messages in the target's template."""
+    return {
+        path.stem: [
+            text if path.stem in RAW else generator.target.chat_prompt(text)
+            for text in read_prompts(path)[:count]
+        ]
+        for path in paths
+    }
+
+
+def print_rows(
+    generator: Generator, name: str, prompts: dict[str, list[str]], options: dict[str, Any]
+) -> None:
+    """Generate with one configuration, and print the row of each category and of all."""
+    generator.forget()
+    if name == "margins, fixed":
+        hold_margins(generator)
+    temperature = options["temperature"]
+    everything: list[Stats] = []
+    for category, texts in prompts.items():
+        stats = [
+            generator.generate(text, seed=100 + i, **options).stats for i, text in enumerate(texts)
+        ]
+        everything += stats
+        print(row(name, temperature, category, stats), flush=True)
+    if len(prompts) > 1:
+        print(row(name, temperature, "all", everything), flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    args = parse_arguments()
     generator = Generator(
         models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False
     )
-    prompts = {
-        path.stem: [
-            text if path.stem in RAW else generator.target.chat_prompt(text)
-            for text in read_prompts(path)[: args.count]
-        ]
-        for path in args.prompts
-    }
-    print(
-        "| drafting | T | prompts | number | tokens per target call | nodes per call | first acceptance, second half |"
-    )
+    prompts = read_categories(generator, args.prompts, args.count)
+    header = "drafting | T | prompts | number | tokens per target call | nodes per call"
+    print(f"| {header} | first acceptance, second half |")
     print("| --- | ---: | --- | ---: | ---: | ---: | ---: |")
+    common = SAMPLING | {"max_tokens": args.max_tokens, "draft_nodes": args.draft_nodes}
     for temperature, name in product(map(float, args.temp.split(",")), args.only):
-        generator.forget()
-        if name == "margins, fixed":
-            hold_margins(generator)
-        sampling = {
-            "temperature": temperature,
-            "top_k": 0,
-            "top_p": 1.0,
-            "min_p": 0.0,
-            "max_tokens": args.max_tokens,
-        }
-        options = sampling | {"draft_nodes": args.draft_nodes} | CONFIGURATIONS[name]
-        everything: list[Stats] = []
-        for category, texts in prompts.items():
-            stats = [
-                generator.generate(text, seed=100 + i, **options).stats
-                for i, text in enumerate(texts)
-            ]
-            everything += stats
-            print(row(name, temperature, category, stats), flush=True)
-        if len(prompts) > 1:
-            print(row(name, temperature, "all", everything), flush=True)
+        options = common | {"temperature": temperature} | CONFIGURATIONS[name]
+        print_rows(generator, name, prompts, options)
 
 
 if __name__ == "__main__":

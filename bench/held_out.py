@@ -1,6 +1,10 @@
-"""What a draft is worth on prompts: first acceptance of the race, tokens per target call of static trees, and the cost of its call.
+"""What a draft is worth on prompts.
 
-python bench/held_out.py -md draft.gguf --chat bench/prompts/chat.txt --text bench/prompts/prose.txt bench/prompts/code.txt
+Prints the first acceptance of the race, tokens per target call of static trees, and the cost of a
+draft call.
+
+python bench/held_out.py -md draft.gguf --chat bench/prompts/chat.txt
+                         --text bench/prompts/prose.txt bench/prompts/code.txt
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from ersd import Generator, models
-from ersd.distill.run import evaluate
+from ersd.distill.evaluation import evaluate
 from ersd.prompts import read_prompts
 
 
@@ -18,11 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="what a draft is worth on prompts")
     parser.add_argument("-m", "--model", type=Path, default=models.default_target())
     parser.add_argument("-md", "--model-draft", type=Path, default=models.default_draft())
+    parser.add_argument("--chat", nargs="+", default=[], type=Path, help="files of chat messages")
     parser.add_argument(
-        "--chat", nargs="+", default=[], type=Path, help="prompts that are chat messages"
-    )
-    parser.add_argument(
-        "--text", nargs="+", default=[], type=Path, help="prompts that are continued as they are"
+        "--text", nargs="+", default=[], type=Path, help="files of texts that the model continues"
     )
     parser.add_argument("--count", type=int, default=32, help="prompts of each file")
     parser.add_argument("-n", "--max-tokens", type=int, default=64)

@@ -26,8 +26,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from ersd import Generator, models, theory
-from ersd.paper.experiment import ratio, replay, strategy_tree
 from ersd.prompts import read_prompts
+from ersd.ranks import ratio, replay, strategy_tree
 
 Array = npt.NDArray[np.float64]
 

@@ -1,4 +1,6 @@
-"""Plain sampling (no draft) beside llama-cpp-python's Llama: same model, options and threads, in turn in one run.
+"""Speed of plain sampling (no draft) compared with llama-cpp-python's Llama.
+
+Both have the same model, options and number of threads, and run in turn.
 
 python bench/plain.py [--repetitions 8] [--tokens 128] [--threads 2]
 """
@@ -8,13 +10,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from typing import Any
 
 import llama_cpp
 
 from ersd import Generator, models
 
 PROMPT = "The history of salt is also a history of"
-SAMPLING = {
+SAMPLING: dict[str, dict[str, Any]] = {
     "default (top-k 40, top-p 0.95, min-p 0.05, T 0.8)": {
         "temperature": 0.8,
         "top_k": 40,
@@ -25,8 +28,47 @@ SAMPLING = {
 }
 
 
+def our_run(generator: Generator, options: dict[str, Any]) -> tuple[float, float]:
+    """Tokens per second of ersd, and the share of a step outside llama.cpp's decode."""
+    started = time.perf_counter()
+    result = generator.generate(PROMPT, method="ar", **options)
+    speed = len(result.tokens) / (time.perf_counter() - started)
+    stats = result.stats
+    return speed, 1 - stats.target_ms / (stats.total_ms - stats.prefill_ms)
+
+
+def their_speed(llama: llama_cpp.Llama, options: dict[str, Any]) -> float:
+    """Tokens per second of llama-cpp-python."""
+    llama.reset()  # it then reads the prompt each time, as ersd does
+    started = time.perf_counter()
+    answer = llama.create_completion(PROMPT, repeat_penalty=1.0, **options)
+    return answer["usage"]["completion_tokens"] / (time.perf_counter() - started)
+
+
+def compare(
+    ours: Generator, theirs: dict[str, llama_cpp.Llama], options: dict[str, Any], repetitions: int
+) -> tuple[list[float], list[float], dict[str, list[float]]]:
+    """Run both in turn, with a new seed each time.
+
+    Returns:
+        Our tokens per second, the share of our steps outside decode, and the ratios of our speed to
+        theirs. The first run only warms up.
+    """
+    speeds, outside = [], []
+    ratios: dict[str, list[float]] = {key: [] for key in theirs}
+    for seed in range(repetitions + 1):
+        speed, share = our_run(ours, options | {"seed": seed})
+        others = {k: their_speed(llama, options | {"seed": seed}) for k, llama in theirs.items()}
+        if seed > 0:
+            speeds.append(speed)
+            outside.append(share)
+            for key, other in others.items():
+                ratios[key].append(speed / other)
+    return speeds, outside, ratios
+
+
 def main() -> None:
-    """Print the ratio of speeds, its spread, and the share of a step outside llama.cpp's decode."""
+    """Print the ratio of speeds, its spread, and the share of a step outside decode."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
@@ -45,35 +87,13 @@ def main() -> None:
         for flash in (False, True)
     }
     for name, sampling in SAMPLING.items():
-        ratios: dict[str, list[float]] = {key: [] for key in theirs}
-        outside, speeds = [], []
-        for seed in range(args.repetitions + 1):
-            started = time.perf_counter()
-            result = ours.generate(
-                PROMPT, max_tokens=args.tokens, seed=seed, method="ar", **sampling
-            )
-            speed = len(result.tokens) / (time.perf_counter() - started)
-            stats = result.stats
-            steps = stats.total_ms - stats.prefill_ms
-            for key, llama in theirs.items():
-                llama.reset()  # read the prompt each time, as ours does
-                started = time.perf_counter()
-                answer = llama.create_completion(
-                    PROMPT, max_tokens=args.tokens, seed=seed, repeat_penalty=1.0, **sampling
-                )
-                their_speed = answer["usage"]["completion_tokens"] / (time.perf_counter() - started)
-                if seed > 0:  # the first round warms up
-                    ratios[key].append(speed / their_speed)
-            if seed > 0:
-                speeds.append(speed)
-                outside.append(1 - stats.target_ms / steps)
-        print(
-            f"{name}: {statistics.median(speeds):.1f} tokens/s, outside decode {100 * statistics.median(outside):.2f} %"
-        )
+        options = sampling | {"max_tokens": args.tokens}
+        speeds, outside, ratios = compare(ours, theirs, options, args.repetitions)
+        speed, share = statistics.median(speeds), 100 * statistics.median(outside)
+        print(f"{name}: {speed:.1f} tokens/s, outside decode {share:.2f} %")
         for key, values in ratios.items():
-            print(
-                f"  ratio to Llama({key}): median {statistics.median(values):.3f}, {min(values):.3f} to {max(values):.3f}"
-            )
+            spread = f"{min(values):.3f} to {max(values):.3f}"
+            print(f"  ratio to Llama({key}): median {statistics.median(values):.3f}, {spread}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""JSON by a schema: whether every answer validates, and tokens per target call with the grammar and without.
+"""Answers by a JSON schema: how many validate, and tokens per target call.
+
+Both are measured with the grammar of the schema and without.
 
 python bench/schema.py [--count 200] [-k 8] [--temp 1.0] [-t THREADS]
 """
@@ -11,10 +13,15 @@ from collections import Counter
 
 import jsonschema
 
-from ersd import Generator, models
-from ersd.paper.experiment import ratio
+from ersd import Generator, Result, models
+from ersd.ranks import ratio
 
-PROMPT = "<|im_start|>user\nWrite an order of a shop as JSON: customer, items, payment.<|im_end|>\n<|im_start|>assistant\n"
+PROMPT = (
+    "<|im_start|>user\nWrite an order of a shop as JSON: customer, items, payment.<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+# Tokens of an answer at most, with the grammar and without.
+MAX_TOKENS, MAX_TOKENS_WITHOUT = 500, 150
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -63,61 +70,57 @@ SCHEMA = {
 }
 
 
-def main() -> None:
-    """Print how many answers validate, why they ended, and tokens per call."""
-    parser = argparse.ArgumentParser(
-        description="JSON by a schema, and tokens per target call with its grammar and without"
-    )
-    parser.add_argument(
-        "--count", type=int, default=200, help="answers of each kind, seeds from 0 on"
-    )
-    parser.add_argument("-k", "--draft-nodes", type=int, default=8)
-    parser.add_argument("--temp", type=float, default=1.0)
-    parser.add_argument("-t", "--threads", type=int, default=None)
-    args = parser.parse_args()
-    for name, shape in {
-        "with the grammar": {"type": "json_object", "schema": SCHEMA},
-        "without": None,
-    }.items():
-        generator = Generator(
-            models.default_target(),
-            models.twin(),
-            n_ctx=1024,
-            n_threads=args.threads,
-            profile=False,
-        )
-        options = {
-            "temperature": args.temp,
-            "top_k": 0,
-            "top_p": 1.0,
-            "min_p": 0.0,
-            "draft_nodes": args.draft_nodes,
-            "response_format": shape,
-        }
-        answers = [
-            generator.generate(PROMPT, max_tokens=500 if shape else 150, seed=seed, **options)
-            for seed in range(args.count)
-        ]
-        valid = sum(validates(answer.text) for answer in answers)
-        mean, error = ratio(
-            [a.stats.generated for a in answers], [a.stats.target_calls for a in answers]
-        )
-        ends = ", ".join(
-            f"{reason} {n}"
-            for reason, n in Counter(answer.finish_reason for answer in answers).items()
-        )
-        print(
-            f"{name}: {valid} of {args.count} validate ({ends}), {mean:.2f} ± {error:.2f} tokens per target call"
-        )
-
-
 def validates(text: str) -> bool:
-    """Whether the text is JSON of the schema."""
+    """Whether a text is JSON that follows the schema."""
     try:
         jsonschema.validate(json.loads(text), SCHEMA)
     except (ValueError, jsonschema.ValidationError):
         return False
     return True
+
+
+def answers(args: argparse.Namespace, with_grammar: bool) -> list[Result]:
+    """One answer for each seed, by a fresh Generator."""
+    generator = Generator(
+        models.default_target(), models.twin(), n_ctx=1024, n_threads=args.threads, profile=False
+    )
+    return [
+        generator.generate(
+            PROMPT,
+            max_tokens=MAX_TOKENS if with_grammar else MAX_TOKENS_WITHOUT,
+            temperature=args.temp,
+            top_k=0,
+            top_p=1.0,
+            min_p=0.0,
+            seed=seed,
+            draft_nodes=args.draft_nodes,
+            response_format={"type": "json_object", "schema": SCHEMA} if with_grammar else None,
+        )
+        for seed in range(args.count)
+    ]
+
+
+def main() -> None:
+    """Print how many answers validate, why they ended, and tokens per call."""
+    parser = argparse.ArgumentParser(
+        description="answers by a JSON schema, and tokens per target call with its grammar"
+    )
+    add = parser.add_argument
+    add("--count", type=int, default=200, help="answers of each kind, with seeds from 0 on")
+    add("-k", "--draft-nodes", type=int, default=8, help="drafted tokens per target call")
+    add("--temp", type=float, default=1.0, help="temperature")
+    add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
+    args = parser.parse_args()
+    for with_grammar in (True, False):
+        found = answers(args, with_grammar)
+        stats = [answer.stats for answer in found]
+        n_valid = sum(validates(answer.text) for answer in found)
+        mean, error = ratio([s.generated for s in stats], [s.target_calls for s in stats])
+        reasons = Counter(answer.finish_reason for answer in found)
+        ends = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+        name = "with the grammar" if with_grammar else "without"
+        print(f"{name}: {n_valid} of {args.count} validate ({ends})", end=", ")
+        print(f"{mean:.2f} ± {error:.2f} tokens per target call")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import tiny
 from ersd import Generator, Result, Stream, _core, models
 from ersd.distill import corpus
+from ersd.distill.writing import write
 
 GRIDS = pytest.StashKey[int]()  # how many tests of long grids were left out
 
@@ -136,7 +137,7 @@ def writing(
 ) -> Iterator[int]:
     """Writes texts of up to 48 tokens to a file; yields how many positions there are so far."""
     teacher = _core.Teacher(_core.Model(str(writer_path)), n_texts=5, n_ctx=48, n_threads=1)
-    return corpus.write(teacher, writer, path, n, n_ctx=48, seed=3, given=given)
+    return write(teacher, writer, path, n, n_ctx=48, seed=3, given=given)
 
 
 def written(

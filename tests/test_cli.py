@@ -1,10 +1,11 @@
-"""The commands as a shell sees them: stdout, stderr, exit status, pipes, Ctrl-C."""
+"""The command line: standard output and error, exit statuses, pipes and Ctrl-C."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ SAMPLING = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
 
 
 def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run ``ersd``."""
+    """Run ``ersd`` with these words."""
     return subprocess.run(
         [sys.executable, "-m", "ersd", *map(str, args)],
         capture_output=True,
@@ -35,24 +36,9 @@ def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
 def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
     tiny_target: Path, tiny_draft: Path, generator: Generator
 ) -> None:
-    """The text of the Python Generator; tokens, speed, tokens per call and seed on one line."""
-    run = ersd(
-        "generate",
-        "the rain",
-        "-m",
-        tiny_target,
-        "-md",
-        tiny_draft,
-        "-n",
-        30,
-        "-s",
-        5,
-        "-t",
-        1,
-        "-k",
-        16,
-        *SAMPLING,
-    )
+    """The text is that of `Generator`. One line has tokens, speed, tokens per call and seed."""
+    flags = shlex.split("-n 30 -s 5 -t 1 -k 16")
+    run = ersd("generate", "the rain", "-m", tiny_target, "-md", tiny_draft, *flags, *SAMPLING)
     expected = generator.generate(
         "the rain", max_tokens=30, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=5
     )
@@ -63,24 +49,9 @@ def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
 
 
 def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
-    """All of a result, also for a prompt from standard input."""
-    run = ersd(
-        "generate",
-        "-",
-        "-m",
-        tiny_target,
-        "-md",
-        tiny_draft,
-        "-n",
-        12,
-        "-s",
-        0,
-        "-t",
-        1,
-        "--json",
-        *SAMPLING,
-        input="the rain\n",
-    )
+    """The object has the whole result, also for a prompt from standard input."""
+    words = ["generate", "-", "-m", tiny_target, "-md", tiny_draft]
+    run = ersd(*words, *shlex.split("-n 12 -s 0 -t 1 --json"), *SAMPLING, input="the rain\n")
     answer = json.loads(run.stdout)
     expected = generator.generate(
         "the rain", max_tokens=12, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0
@@ -96,7 +67,7 @@ def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Gene
 
 
 def test_version_names_the_devices() -> None:
-    """Package, llama.cpp package, and at least the CPU."""
+    """The versions of both packages, and at least the CPU."""
     run = ersd("--version")
     assert run.returncode == 0
     assert run.stdout.startswith(f"ersd {__version__}, llama-cpp-python ")
@@ -114,7 +85,8 @@ def test_version_names_the_devices() -> None:
         ),
         (
             ["-m", "TARGET", "the", "--strategy", "x"],
-            "ersd: strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive', got 'x'\n",
+            "ersd: strategy must be one of 'simple', 'sequence', 'batch', 'tree', 'adaptive',"
+            " got 'x'\n",
         ),
     ],
     ids=["missing", "empty", "temperature", "strategy"],
@@ -122,30 +94,16 @@ def test_version_names_the_devices() -> None:
 def test_errors_are_one_sentence(
     tiny_target: Path, target: Path, arguments: list[str], message: str
 ) -> None:
-    """On stderr, without a traceback, with status 1."""
+    """An error is printed to stderr without a traceback, and the exit status is 1."""
     paths = {"TARGET": tiny_target, "DEFAULT": target}
     run = ersd("generate", *[paths.get(word, word) for word in arguments])
     assert (run.returncode, run.stdout, run.stderr) == (1, "", message)
 
 
 def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
-    """As with ``| head``: no traceback."""
-    command = [
-        sys.executable,
-        "-m",
-        "ersd",
-        "generate",
-        "the",
-        "-m",
-        str(tiny_target),
-        "-n",
-        "2000",
-        "-s",
-        "1",
-        "-t",
-        "1",
-        *SAMPLING,
-    ]
+    """A reader that stops early, as with ``| head``, causes no traceback."""
+    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target)]
+    command = [*words, *shlex.split("-n 2000 -s 1 -t 1"), *SAMPLING]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
@@ -159,25 +117,9 @@ def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
-    """Status 130, the text so far, a summary that says so."""
-    command = [
-        sys.executable,
-        "-m",
-        "ersd",
-        "generate",
-        "the",
-        "-m",
-        str(tiny_target),
-        "-c",
-        "200000",
-        "-n",
-        "190000",
-        "-s",
-        "1",
-        "-t",
-        "1",
-        *SAMPLING,
-    ]
+    """After Ctrl-C the status is 130, and the summary says that the text was interrupted."""
+    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target)]
+    command = [*words, *shlex.split("-c 200000 -n 190000 -s 1 -t 1"), *SAMPLING]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
@@ -192,7 +134,7 @@ def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
 
 
 def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -> None:
-    """Anything else is refused by name."""
+    """A number and "auto" are accepted, and other words are refused."""
     for k in ("auto", "3"):
         assert (
             ersd(
@@ -205,94 +147,60 @@ def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -
     assert "expected a number or auto, got 'many'" in refused.stderr
 
 
+# Flags of ``ersd generate``, and the options of `generate` that mean the same.
+FLAGS: dict[str, dict[str, object]] = {
+    "--typical 0.9": {"typical_p": 0.9},
+    "--xtc-probability 0.5 --xtc-threshold 0.02": {"xtc_probability": 0.5, "xtc_threshold": 0.02},
+    "--repeat-penalty 1.3 --presence-penalty 0.2 --frequency-penalty 0.1 --repeat-last-n -1": {
+        "repeat_penalty": 1.3,
+        "presence_penalty": 0.2,
+        "frequency_penalty": 0.1,
+        "penalty_last_n": -1,
+    },
+    "--dry-multiplier 2 --dry-base 1.5 --dry-allowed-length 1 --dry-penalty-last-n 50": {
+        "dry_multiplier": 2.0,
+        "dry_base": 1.5,
+        "dry_allowed_length": 1,
+        "dry_penalty_last_n": 50,
+    },
+    "--dry-multiplier 2 --dry-sequence-breaker none": {
+        "dry_multiplier": 2.0,
+        "dry_sequence_breakers": [],
+    },
+    "-l 300+3 -l 301-inf --ignore-eos": {
+        "logit_bias": {300: 3.0, 301: -math.inf},
+        "ignore_eos": True,
+    },
+    "--grammar 'root ::= [a-h ]+'": {"grammar": "root ::= [a-h ]+"},
+    "--grammar-file g.gbnf": {"grammar": "root ::= [a-h ]+"},
+    """-j '{"type": "integer"}'""": {
+        "response_format": {"type": "json_object", "schema": {"type": "integer"}}
+    },
+    "-j {}": {"response_format": {"type": "json_object"}},
+}
+
+
+@pytest.mark.parametrize("flags", FLAGS)
 def test_sampling_flags_are_the_options(
-    tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path
+    tiny_target: Path, tiny_draft: Path, generator: Generator, tmp_path: Path, flags: str
 ) -> None:
-    """llama.cpp's names on the command line give what the options give."""
-    flags = {
-        ("--typical", 0.9): {"typical_p": 0.9},
-        ("--xtc-probability", 0.5, "--xtc-threshold", 0.02): {
-            "xtc_probability": 0.5,
-            "xtc_threshold": 0.02,
-        },
-        (
-            "--repeat-penalty",
-            1.3,
-            "--presence-penalty",
-            0.2,
-            "--frequency-penalty",
-            0.1,
-            "--repeat-last-n",
-            -1,
-        ): {
-            "repeat_penalty": 1.3,
-            "presence_penalty": 0.2,
-            "frequency_penalty": 0.1,
-            "penalty_last_n": -1,
-        },
-        (
-            "--dry-multiplier",
-            2,
-            "--dry-base",
-            1.5,
-            "--dry-allowed-length",
-            1,
-            "--dry-penalty-last-n",
-            50,
-        ): {
-            "dry_multiplier": 2.0,
-            "dry_base": 1.5,
-            "dry_allowed_length": 1,
-            "dry_penalty_last_n": 50,
-        },
-        ("--dry-multiplier", 2, "--dry-sequence-breaker", "none"): {
-            "dry_multiplier": 2.0,
-            "dry_sequence_breakers": [],
-        },
-        ("-l", "300+3", "-l", "301-inf", "--ignore-eos"): {
-            "logit_bias": {300: 3.0, 301: -math.inf},
-            "ignore_eos": True,
-        },
-        ("--grammar", "root ::= [a-h ]+"): {"grammar": "root ::= [a-h ]+"},
-        ("--grammar-file", tmp_path / "g.gbnf"): {"grammar": "root ::= [a-h ]+"},
-        ("-j", '{"type": "integer"}'): {
-            "response_format": {"type": "json_object", "schema": {"type": "integer"}}
-        },
-        ("-j", "{}"): {"response_format": {"type": "json_object"}},
-    }
+    """Flags with llama.cpp's names give the same answers as the options of `generate`."""
     (tmp_path / "g.gbnf").write_text("root ::= [a-h ]+")
-    common = [
-        "-m",
-        tiny_target,
-        "-md",
-        tiny_draft,
-        "-n",
-        20,
-        "-s",
-        3,
-        "-t",
-        1,
-        "-k",
-        8,
-        "--json",
-        "--logprobs",
-        1,
-        *SAMPLING,
-    ]
-    for words, options in flags.items():
-        answer = json.loads(ersd("generate", "the of the of", *common, *words).stdout)
-        expected = generator.generate(
-            "the of the of",
-            max_tokens=20,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            min_p=0.0,
-            seed=3,
-            **options,
-        )
-        assert answer["tokens"] == expected.tokens, words
-        assert [each["token"] for each in answer["logprobs"]] == expected.tokens
+    common = shlex.split("-n 20 -s 3 -t 1 -k 8 --json --logprobs 1")
+    words = ["generate", "the of the of", "-m", tiny_target, "-md", tiny_draft, *common, *SAMPLING]
+    answer = json.loads(ersd(*words, *shlex.split(flags), cwd=tmp_path).stdout)
+    expected = generator.generate(
+        "the of the of",
+        max_tokens=20,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+        seed=3,
+        **FLAGS[flags],
+    )
+    assert answer["tokens"] == expected.tokens
+    assert [each["token"] for each in answer["logprobs"]] == expected.tokens
 
 
 @pytest.mark.parametrize(
@@ -317,7 +225,7 @@ def test_sampling_flags_are_the_options(
 def test_wrong_sampling_flags(
     tiny_target: Path, words: list[str], status: int, message: str
 ) -> None:
-    """One sentence and no traceback."""
+    """A wrong flag is refused with one sentence and without a traceback."""
     run = ersd("generate", "a", "-m", tiny_target, "-n", 4, *words)
     assert (run.returncode, run.stdout) == (status, "")
     assert run.stderr.rstrip().split("\n")[-1].startswith(message)

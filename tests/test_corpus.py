@@ -1,4 +1,4 @@
-"""The texts that a target writes for its draft, and what it says of every position."""
+"""The texts that a target writes for its draft, with the target's distributions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 from conftest import writing, written
 from ersd import Generator, _core
 from ersd.distill import corpus
+from ersd.distill.writing import RAW_EVERY, write
 
 pytestmark = pytest.mark.no_sanitizer
 
 
 def test_texts_say_what_the_target_says(texts: list[corpus.Text], writer: Generator) -> None:
-    """Distributions equal those of plain decoding, one prompt at a time, and drawn tokens are likely ones."""
+    """The distributions are those of plain decoding, one prompt at a time."""
     assert sum(map(len, texts)) >= 2000
     for text in texts[:6]:
         for i in (0, len(text) // 2, len(text) - 1):
@@ -26,13 +27,15 @@ def test_texts_say_what_the_target_says(texts: list[corpus.Text], writer: Genera
             found = dict(zip(text.top[i].tolist(), text.logprobs[i].tolist(), strict=True))
             assert len(expected.keys() & found.keys()) >= corpus.N_TOP - 1
             common = expected.keys() & found.keys()
-            assert (
-                max(abs(found[t] - expected[t]) for t in common) < 0.04
-            )  # a cache in half precision
+            # The cache and the kept log-probabilities have half precision.
+            assert max(abs(found[t] - expected[t]) for t in common) < 0.04
 
 
 def test_texts_are_drawn_from_the_target(texts: list[corpus.Text]) -> None:
-    """At temperature 1 the drawn token's mean log-probability is minus the entropy: of those of plain beginnings."""
+    """The mean log-probability of the drawn tokens is near minus the entropy.
+
+    It would be equal if all texts were drawn at temperature 1.
+    """
     drawn, entropies = [], []
     for text in texts:
         for i in range(len(text)):
@@ -44,14 +47,14 @@ def test_texts_are_drawn_from_the_target(texts: list[corpus.Text]) -> None:
                 p = np.exp(logprobs) / np.exp(logprobs).sum()
                 entropies.append((p * logprobs).sum())
     assert len(drawn) > 1500
-    # Texts are written at 0.6 to 1: what is drawn is a little likelier than at 1.
+    # Temperatures are 0.6 to 1, so the drawn tokens are slightly more probable than at 1.
     assert 0 <= np.mean(drawn) - np.mean(entropies) < 0.6
 
 
 def test_writing_goes_on_after_a_stop(
     tmp_path: Path, texts: list[corpus.Text], writer: Generator, writer_path: Path
 ) -> None:
-    """Stopped, even in the middle of a record, the file goes on to the same texts."""
+    """A run that was stopped, even within a text, ends with the texts of an uninterrupted run."""
     path = tmp_path / "texts.bin"
     for i, _ in enumerate(writing(path, writer, writer_path, 2000)):
         if i == 90:
@@ -68,19 +71,32 @@ def test_writing_goes_on_after_a_stop(
     assert np.array_equal(found[0].logprobs, texts[0].logprobs)
 
 
-def test_chats_follow_the_template(texts: list[corpus.Text], writer: Generator) -> None:
-    """A chat is the template around a user's words, then an answer; every fourth text begins with a token alone."""
-    for text in texts:
+def test_chats_follow_the_template(
+    tmp_path: Path, writer: Generator, writer_path: Path, texts: list[corpus.Text]
+) -> None:
+    """A chat is a user's message in the template, then an answer.
+
+    Every fourth text begins with a token and has no template. A text of 160 tokens has room for the
+    longest message and an answer; the shorter texts may be cut within the message.
+    """
+    path = tmp_path / "long.bin"
+    teacher = _core.Teacher(_core.Model(str(writer_path)), n_texts=5, n_ctx=160, n_threads=1)
+    for _ in write(teacher, writer, path, 2000, n_ctx=160, seed=3):
+        pass
+    long_texts = corpus.Corpus(path).up_to(2000)
+    assert sum(text.index % RAW_EVERY > 0 for text in long_texts) >= 6
+    for text in [*texts, *long_texts]:
+        is_chat = text.index % RAW_EVERY > 0
         words = writer.detokenize(text.tokens.tolist(), special=True)
-        assert words.startswith("<s> user:") == bool(text.index % corpus.RAW_EVERY), words
-        if text.index % corpus.RAW_EVERY and len(text.tokens) < 48:
-            assert words.count("</s><s> assistant:") == 1
+        assert words.startswith("<s> user:") == is_chat, words
+        n_answers = words.count("</s><s> assistant:")
+        assert n_answers == is_chat or (len(text.tokens) == 48 and n_answers == 0), words
 
 
 def test_given_texts_are_read_word_for_word(
     tmp_path: Path, writer: Generator, writer_path: Path
 ) -> None:
-    """They come first, in pieces of the longest length."""
+    """Given texts come first, cut to the longest length."""
     tokens = [300 + i % 200 for i in range(100)]
     found = written(tmp_path / "texts.bin", writer, writer_path, 120, given=[tokens])
     begin = writer.tokenize("")
@@ -88,7 +104,7 @@ def test_given_texts_are_read_word_for_word(
 
 
 def test_a_teacher_refuses_what_it_has_no_room_for(writer_path: Path) -> None:
-    """With who, what was expected and what came; its texts stay as they were."""
+    """A teacher refuses a call with wrong arguments as a whole: no text changes."""
     model = _core.Model(str(writer_path))
     with pytest.raises(ValueError, match="n_texts must be between 1 and 255, got 256"):
         _core.Teacher(model, n_texts=256)

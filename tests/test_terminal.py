@@ -1,4 +1,4 @@
-"""``ersd chat`` as someone at a terminal sees it, through a pseudo-terminal, and as a pipe does."""
+"""``ersd chat`` at a terminal, through a pseudo-terminal, and in a pipe."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,29 +20,12 @@ import pytest
 import tiny
 from conftest import Drafting
 from ersd import Generator, Step
-from ersd.commands.terminal import _Colours
+from ersd.commands.terminal import DraftColours
 
 pytestmark = pytest.mark.no_sanitizer
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-OPTIONS = [
-    "-t",
-    "1",
-    "-s",
-    "5",
-    "-n",
-    "12",
-    "-k",
-    "8",
-    "--temp",
-    "1",
-    "--top-k",
-    "0",
-    "--top-p",
-    "1",
-    "--min-p",
-    "0",
-]
+OPTIONS = shlex.split("-t 1 -s 5 -n 12 -k 8 --temp 1 --top-k 0 --top-p 1 --min-p 0")
 SAMPLING = {"max_tokens": 12, "seed": 5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 COLOUR = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
@@ -58,31 +42,21 @@ def pair(folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def answers(pair: tuple[Path, Path]) -> Generator:
-    """The same pair, to know what must come."""
+    """The same pair in Python, which gives the expected answers."""
     return Drafting(*pair, n_ctx=2048, n_threads=1)
 
 
 def command(pair: tuple[Path, Path], *more: str) -> list[str]:
-    """``ersd chat`` with both models."""
-    return [
-        sys.executable,
-        "-m",
-        "ersd",
-        "chat",
-        "-m",
-        str(pair[0]),
-        "-md",
-        str(pair[1]),
-        *OPTIONS,
-        *more,
-    ]
+    """The command line of ``ersd chat`` with both models."""
+    program = [sys.executable, "-m", "ersd", "chat"]
+    return [*program, "-m", str(pair[0]), "-md", str(pair[1]), *OPTIONS, *more]
 
 
 class Terminal:
     """A program at a pseudo-terminal."""
 
     def __init__(self, arguments: list[str]) -> None:
-        """Start it; Ctrl-C reaches it as at a real terminal."""
+        """Start the program. Ctrl-C reaches it as it would at a real terminal."""
         import pty
 
         self.pid, self.fd = pty.fork()
@@ -93,7 +67,7 @@ class Terminal:
         self.status: int | None = None
 
     def until(self, pattern: str, seconds: float = 60) -> str:
-        """What is written up to and with this pattern, since the last call."""
+        """Read until a pattern comes. Returns the text since the last call, with the pattern."""
         end = time.monotonic() + seconds
         while not (match := re.search(pattern, self.seen)):
             assert time.monotonic() < end, f"no {pattern!r} in {self.seen!r}"
@@ -103,12 +77,15 @@ class Terminal:
         return found
 
     def type(self, text: str) -> None:
-        """Keys, as late as a person's: Python misses a Ctrl-C between readline's prompt and its wait for the next key."""
+        """Type text after a pause.
+
+        Python misses a Ctrl-C that comes after readline's prompt and before it waits for a key.
+        """
         time.sleep(0.2)
         os.write(self.fd, text.encode())
 
     def ends(self) -> int:
-        """Its exit status, once it is over."""
+        """Wait for the program to end. Returns its exit status."""
         end = time.monotonic() + 60
         while self._read():
             assert time.monotonic() < end, f"still there: {self.seen!r}"
@@ -116,17 +93,18 @@ class Terminal:
         return self.status
 
     def _read(self) -> bool:
+        """Read what has come. Returns False once the program is gone."""
         if not select.select([self.fd], [], [], 0.2)[0]:
             return True
         try:
             data = os.read(self.fd, 65536)
-        except OSError:  # the program is gone
+        except OSError:
             return False
         self.seen += data.decode("utf-8", "replace").replace("\r\n", "\n")
         return bool(data)
 
     def close(self) -> None:
-        """End it if it has not."""
+        """Kill the program if it still runs."""
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
@@ -135,7 +113,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def terminal(arguments: list[str]) -> Iterator[Terminal]:
-    """A program at a pseudo-terminal, past its greeting."""
+    """A program at a pseudo-terminal, which is killed in the end if it still runs."""
     pytest.importorskip("pty")
     opened = Terminal(arguments)
     try:
@@ -145,7 +123,7 @@ def terminal(arguments: list[str]) -> Iterator[Terminal]:
 
 
 def test_a_pipe_gets_answers_and_nothing_else(pair: tuple[Path, Path], answers: Generator) -> None:
-    """A message a line, with the history before it; no prompts, colours or status lines."""
+    """Each line is a message. There are no prompts, colours or status lines."""
     run = subprocess.run(
         command(pair, "--system", "short", "--show-draft"),
         input="the rain\n\nin the\n",
@@ -164,7 +142,7 @@ def test_a_pipe_gets_answers_and_nothing_else(pair: tuple[Path, Path], answers: 
 
 
 def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generator) -> None:
-    """Greeting, history, another answer, commands, lines that go on, a status line after every answer, and the end."""
+    """The greeting, the history, the commands, continued lines and the status lines."""
     talk = [{"role": "user", "content": "the rain"}]
     first = answers.chat(talk, **SAMPLING).text
     with terminal(command(pair)) as screen:
@@ -174,7 +152,8 @@ def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generato
         shown = COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
         assert first in shown
         assert re.search(
-            r"\[12 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call, \d+ prompt tokens cached, seed 5\]",
+            r"\[12 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call, "
+            r"\d+ prompt tokens cached, seed 5\]",
             shown,
         )
         screen.type("/regen\n")
@@ -202,20 +181,24 @@ def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generato
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(pair: tuple[Path, Path]) -> None:
-    """The next message is answered; at the prompt a hint comes, and the second Ctrl-C in a row, or Ctrl-D, leaves."""
+    """After a stopped answer the next message is answered.
+
+    At the prompt, Ctrl-C gives a hint. A second Ctrl-C in a row leaves, and so does Ctrl-D.
+    """
     endless = [*command(pair), "-n", "-1", "-c", "100000"]
     with terminal(endless) as screen:
         screen.until("> ")
         for _ in range(2):
             screen.type("the rain\n")
-            screen.until("the rain\n.{40}")
+            # The second answer follows a first one of any length, so it may have line breaks.
+            screen.until(r"the rain\n[\s\S]{40}")
             screen.type("\x03")
             assert "seed 5, stopped]" in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
         screen.type("\x03")
         screen.until(r"\(Ctrl-C again, Ctrl-D or /exit to leave\).*\n.*> ")
         screen.type("/help\n")
         screen.until(r"/reset .*\n(.*\n)*.*answer\..*\n.*> ")
-        screen.type("\x03")  # after something else it is the first again
+        screen.type("\x03")  # the first Ctrl-C since a command
         screen.until(r"to leave\).*\n.*> ")
         screen.type("\x03")
         assert screen.ends() == 0
@@ -227,7 +210,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(pair: tuple[Path, Path]) ->
 
 
 def test_drafted_tokens_are_coloured(pair: tuple[Path, Path], answers: Generator) -> None:
-    """The text is that without colours, and some of it is cyan; without --show-draft nothing is."""
+    """With --show-draft the same text comes, and some of it is cyan. Without it, nothing is."""
     text = answers.chat([{"role": "user", "content": "the rain"}], **SAMPLING).text
     for more in (["--show-draft"], []):
         with terminal(command(pair, *more)) as screen:
@@ -241,10 +224,13 @@ def test_drafted_tokens_are_coloured(pair: tuple[Path, Path], answers: Generator
 
 
 def test_colours_are_those_of_the_tokens(answers: Generator) -> None:
-    """Character by character, also where text comes later than its tokens, as with stop strings and characters of several tokens."""
+    """Each character has the colour of its token, also where text comes later than its tokens.
+
+    That happens with stop strings and with characters of several tokens.
+    """
     n_cyan = 0
     for seed in range(30):
-        colours, painted, owners = _Colours(answers), "", []
+        colours, painted, owners = DraftColours(answers), "", []
         characters = codecs.getincrementaldecoder("utf-8")("replace")
         with answers.stream(
             "日本", max_tokens=60, seed=seed, temperature=1.0, top_k=0, stop=["of", "日本"]
@@ -262,14 +248,17 @@ def test_colours_are_those_of_the_tokens(answers: Generator) -> None:
         )
         n_cyan += len(cyan)
     assert n_cyan > 100
-    colours, tokens = _Colours(answers), answers.tokenize("the in", add_special=False)
+    colours, tokens = DraftColours(answers), answers.tokenize("the in", add_special=False)
     first, rest = answers.detokenize(tokens[:1]), answers.detokenize(tokens[1:])
     assert colours.paint(Step("", tokens[:1], 1)) == ""
     assert colours.paint(Step(first + rest, tokens[1:], 0)) == f"\x1b[36m{first}\x1b[0m{rest}"
 
 
 def test_errors_do_not_end_a_conversation(pair: tuple[Path, Path], generator: Generator) -> None:
-    """A message that does not fit is refused and forgotten; in a pipe it is an error; a model without a template is one at once."""
+    """At a terminal, a message that does not fit is refused and forgotten.
+
+    In a pipe it is an error. A model without a chat template is always an error.
+    """
     small = [*command(pair), "-c", "64"]
     with terminal(small) as screen:
         screen.until("> ")
@@ -292,7 +281,7 @@ def test_errors_do_not_end_a_conversation(pair: tuple[Path, Path], generator: Ge
 
 
 def test_a_full_context_is_said(pair: tuple[Path, Path]) -> None:
-    """With what helps; with --context-shift the answer goes on."""
+    """A full context is reported with the command that helps. --context-shift avoids it."""
     with terminal([*command(pair), "-c", "48", "-n", "-1"]) as screen:
         screen.until("> ")
         screen.type("the\n")

@@ -43,8 +43,8 @@
 #include "ersd/draft/draft_rows.h"         // the draft's logits at the nodes of a tree
 #include "ersd/draft/drafter.h"            // from the draft model to a draft tree
 
-#include "ersd/decode/option_table.h"      // each option with its range and one sentence
 #include "ersd/decode/options.h"           // the options of a generation
+#include "ersd/decode/option_table.h"      // each option with its range and one sentence
 #include "ersd/decode/decoder.h"           // the decoding step
 
 #include "ersd/llama/backend.h"            // llama.cpp: devices and log

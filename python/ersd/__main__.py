@@ -1,7 +1,7 @@
-"""``python -m ersd`` is ``ersd``."""
+"""Makes ``python -m ersd`` the same as the command ``ersd``."""
 
 import sys
 
-from ersd.commands.cli import main
+from ersd.commands.main import main
 
 sys.exit(main())

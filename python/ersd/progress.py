@@ -1,4 +1,4 @@
-"""Long commands: how far they have come, and whether what lies there is theirs to go on with."""
+"""Long commands: their progress, and whether a folder holds an earlier run of the same settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,24 @@ from typing import Any
 
 __all__ = ["Progress", "differences"]
 
+# Seconds between two progress lines on a terminal, where a line replaces the last, and elsewhere.
+TERMINAL_INTERVAL, LOG_INTERVAL = 0.2, 60
+
 
 @dataclass
 class Progress:
-    """Done and left, on stderr: one line that changes on a terminal, a line a minute elsewhere."""
+    """Prints to stderr how many steps of a command are done and how long the others will take.
+
+    On a terminal one line is updated. Elsewhere, as in a log file, a line is printed each minute.
+
+    Attributes:
+        command: what the line says is running.
+        total: number of steps.
+        done: steps done, including skipped ones.
+        skipped: steps that an earlier run has done.
+        begun: when the command began, in seconds of `time.monotonic`.
+        shown: when the last line was printed.
+    """
 
     command: str
     total: int
@@ -23,25 +37,39 @@ class Progress:
     shown: float = 0.0
 
     def step(self, n: int = 1, *, skipped: bool = False) -> None:
-        """So many more; skipped ones were done in an earlier run and tell nothing of the time left."""
+        """Count steps as done, and print a line if it is time for one.
+
+        Args:
+            n: number of steps.
+            skipped: whether an earlier run has done them. They do not count for the time left.
+        """
         self.done = min(self.done + n, self.total)
         self.skipped += n * skipped
-        now, terminal, over = time.monotonic(), sys.stderr.isatty(), self.done == self.total
-        if not over and (skipped or now - self.shown < (0.2 if terminal else 60)):
+        now, is_terminal, is_over = time.monotonic(), sys.stderr.isatty(), self.done == self.total
+        interval = TERMINAL_INTERVAL if is_terminal else LOG_INTERVAL
+        if not is_over and (skipped or now - self.shown < interval):
             return
         self.shown = now
         left = (now - self.begun) / max(1, self.done - self.skipped) * (self.total - self.done)
         text = f"ersd {self.command}: {self.done}/{self.total}, {left / 60:.0f} min left"
         print(
-            ("\r" if terminal else "") + text,
-            end="\n" if over or not terminal else "  ",
+            ("\r" if is_terminal else "") + text,
+            end="\n" if is_over or not is_terminal else "  ",
             file=sys.stderr,
             flush=True,
         )
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The settings that an earlier run had otherwise, as "seed = 1 instead of 2, ..."; empty where there are none."""
+    """The settings in which an earlier run differs, as "seed = 1 instead of 2, ...".
+
+    Args:
+        found: settings of the earlier run.
+        wanted: settings of this run.
+
+    Returns:
+        Empty if all wanted settings were found.
+    """
     return ", ".join(
         f"{name} = {found.get(name)!r} instead of {value!r}"
         for name, value in wanted.items()

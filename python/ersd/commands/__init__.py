@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: ``ersd`` and ``ersd-bench``, one file per command."""

@@ -1,4 +1,4 @@
-"""A conversation in the terminal: ``ersd chat``."""
+"""The conversation of ``ersd chat``: what the user types, what is printed, and the messages."""
 
 from __future__ import annotations
 
@@ -13,94 +13,99 @@ if TYPE_CHECKING:
     from ersd.options import Options
     from ersd.stream import Step, Stream
 
-__all__ = ["talk"]
+__all__ = ["DraftColours", "talk"]
 
 _PROMPT = "> "
+_CONTINUATION = ". "
+_DIM, _CYAN, _PLAIN = "\x1b[2m", "\x1b[36m", "\x1b[0m"
 _HELP = """\
-/reset         begin anew; the system prompt stays (also /clear)
-/regen         answer again
-/system TEXT   another system prompt, and begin anew; without TEXT, none
+/reset         forget the conversation and keep the system prompt (also /clear)
+/regen         generate the last answer again
+/system TEXT   forget the conversation and set the system prompt; without TEXT, remove it
 /exit          leave (also /quit, /bye, Ctrl-D, Ctrl-C twice)
-A line that ends with \\ goes on in the next one. Ctrl-C stops an answer."""
+A line that ends with \\ continues in the next line. Ctrl-C stops an answer."""
 
 
 def talk(
     generator: Generator, options: Options, *, system: str | None = None, show_draft: bool = False
 ) -> None:
-    """Read messages from standard input and answer them until its end.
+    """Read messages from standard input and answer them until the input ends.
 
-    On a terminal with prompts, commands and a status line after each answer; else a message a line, and nothing but answers comes out.
+    On a terminal there are prompts, commands and a status line after each answer. Otherwise each
+    line is a message, and only the answers are printed.
 
     Args:
-        generator: who answers.
-        options: those of `Generator.stream_chat`.
-        system: what the model is told before the conversation.
-        show_draft: colour drafted tokens, on a terminal.
+        generator: the models that answer.
+        options: options of `Generator.stream_chat`.
+        system: the system prompt.
+        show_draft: whether drafted tokens are coloured on a terminal.
 
-    Raises ValueError where the model has no chat template, and, off the terminal, what `Generator.stream_chat` raises.
+    Raises:
+        ValueError: the model has no chat template. Without a terminal also whatever
+            `Generator.stream_chat` raises.
     """
-    generator.apply_chat_template([{"role": "user", "content": "Hi"}])
-    terminal = _Terminal(generator, options, system, show_draft)
-    terminal.greet()
-    leaving = False  # whether the last thing that happened was Ctrl-C at the prompt
+    generator.apply_chat_template([{"role": "user", "content": "Hi"}])  # raises without a template
+    conversation = _Conversation(generator, options, system, show_draft)
+    conversation.greet()
+    leaving = False  # whether the user has just pressed Ctrl-C at the prompt
     while True:
         try:
-            line = terminal.read()
+            line = conversation.read()
             leaving = False
-            if not terminal.take(line):
+            if not conversation.take(line):
                 return
         except EOFError:
-            terminal.note("")
+            conversation.note("")
             return
         except KeyboardInterrupt:
             if leaving:
                 return
             leaving = True
-            terminal.note("\n(Ctrl-C again, Ctrl-D or /exit to leave)")
+            conversation.note("\n(Ctrl-C again, Ctrl-D or /exit to leave)")
 
 
-class _Terminal:
+class _Conversation:
+    """The messages so far, and how they are read and shown."""
+
     def __init__(
         self, generator: Generator, options: Options, system: str | None, show_draft: bool
     ) -> None:
+        """Begin a conversation without messages. The arguments are those of `talk`."""
         self._generator, self._options = generator, options
         self._interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self._show_draft = show_draft and self._interactive
         self._messages: list[dict[str, str]] = []
-        self._set_system(system)
+        self._begin(system)
         if self._interactive:
             with contextlib.suppress(ImportError):
-                import readline  # noqa: F401 - lines can be edited, and earlier ones come back
+                import readline  # noqa: F401 - input() then edits lines and keeps a history
             if os.name == "nt":
-                os.system("")  # lets the console understand colours
+                os.system("")  # Windows consoles understand colours after this
 
     def greet(self) -> None:
-        draft = (
-            f", draft {os.path.basename(self._generator.draft.path)}"
-            if self._generator.draft
-            else ""
-        )
-        self.note(
-            f"{os.path.basename(self._generator.target.path)}{draft}. /help lists the commands."
-        )
+        """Say which models answer."""
+        target, draft = self._generator.target, self._generator.draft
+        drafted = f", draft {os.path.basename(draft.path)}" if draft else ""
+        self.note(f"{os.path.basename(target.path)}{drafted}. /help lists the commands.")
 
     def note(self, text: str) -> None:
-        """Something beside the conversation, for whoever sits at the terminal."""
+        """Print a note that is not part of the conversation. Only a terminal gets notes."""
         if self._interactive:
-            print(f"\x1b[2m{text}\x1b[0m" if text else "", file=sys.stderr, flush=True)
+            print(f"{_DIM}{text}{_PLAIN}" if text else "", file=sys.stderr, flush=True)
 
     def read(self) -> str:
+        """Read a message or a command. A backslash at the end of a line continues it."""
         line = input(_PROMPT if self._interactive else "")
         while line.endswith("\\"):
-            line = (
-                line[:-1]
-                + "\n"
-                + input("" if not self._interactive else "." * (len(_PROMPT) - 1) + " ")
-            )
+            line = line[:-1] + "\n" + input(_CONTINUATION if self._interactive else "")
         return line
 
     def take(self, line: str) -> bool:
-        """A message or a command; False to leave."""
+        """Answer a message or obey a command.
+
+        Returns:
+            False if the user wants to leave.
+        """
         if not line.startswith("/"):
             if line.strip():
                 self._messages.append({"role": "user", "content": line})
@@ -110,20 +115,22 @@ class _Terminal:
         if command in ("/exit", "/quit", "/bye"):
             return False
         if command in ("/reset", "/clear"):
-            self._set_system(self._system)
+            self._begin(self._system)
         elif command == "/system":
-            self._set_system(rest.strip() or None)
+            self._begin(rest.strip() or None)
         elif command == "/regen":
-            self._again()
+            self._answer_again()
         else:
             self.note(_HELP if command == "/help" else f"no command {command}; there are\n{_HELP}")
         return True
 
-    def _set_system(self, system: str | None) -> None:
+    def _begin(self, system: str | None) -> None:
+        """Forget all messages and set the system prompt."""
         self._system = system
         self._messages = [{"role": "system", "content": system}] if system else []
 
-    def _again(self) -> None:
+    def _answer_again(self) -> None:
+        """Replace the last answer by a new one."""
         if self._messages and self._messages[-1]["role"] == "assistant":
             self._messages.pop()
             self._answer()
@@ -131,6 +138,7 @@ class _Terminal:
             self.note("there is no answer yet")
 
     def _answer(self) -> None:
+        """Answer the last message. A message without an answer is dropped from the conversation."""
         try:
             stream = self._generator.stream_chat(self._messages, **self._options)
             self._show(stream)
@@ -143,10 +151,11 @@ class _Terminal:
         if stream.text:
             self._messages.append({"role": "assistant", "content": stream.text})
         else:
-            self._messages.pop()  # a question without an answer would be no conversation
+            self._messages.pop()
 
     def _show(self, stream: Stream) -> None:
-        colours, stopped = _Colours(self._generator) if self._show_draft else None, ""
+        """Print an answer as it comes, and a status line below it."""
+        colours, stopped = DraftColours(self._generator) if self._show_draft else None, ""
         try:
             for step in stream:
                 sys.stdout.write(colours.paint(step) if colours else step.text)
@@ -158,45 +167,41 @@ class _Terminal:
         finally:
             stream.close()
             print(flush=True)
-        full = (
-            ", the context is full: /reset begins anew"
-            if len(stream.tokens) and self._is_full(stream)
-            else ""
-        )
-        self.note(
-            f"[{stream.stats}, {stream.stats.cached_tokens} prompt tokens cached, seed {stream.seed}{stopped}{full}]"
-        )
+        full = ", the context is full: /reset begins anew" if self._is_full(stream) else ""
+        cached = f"{stream.stats.cached_tokens} prompt tokens cached"
+        self.note(f"[{stream.stats}, {cached}, seed {stream.seed}{stopped}{full}]")
 
     def _is_full(self, stream: Stream) -> bool:
+        """Whether the context, and not ``max_tokens``, ended an answer."""
         limit = self._options.get("max_tokens")
-        return stream.finish_reason == "length" and (
-            limit is None or limit < 0 or len(stream.tokens) < limit
-        )
+        is_below_limit = limit is None or limit < 0 or len(stream.tokens) < limit
+        return bool(stream.tokens) and stream.finish_reason == "length" and is_below_limit
 
 
-class _Colours:
-    """Which characters of an answer come from drafted tokens."""
+class DraftColours:
+    """Colours the characters of an answer that come from drafted tokens.
 
-    DRAFTED, PLAIN = "\x1b[36m", "\x1b[0m"
+    The text of a step can lag behind its tokens: stop strings hold text back, and a character may
+    need several tokens. So the characters of each token are counted when the token comes.
+    """
 
     def __init__(self, generator: Generator) -> None:
+        """Begin an answer of this Generator."""
         self._piece = generator.target.piece
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._waiting: list[
-            tuple[int, bool]
-        ] = []  # characters of tokens whose text has not come yet, and whether they were drafted
+        # Number of characters and whether they were drafted, of tokens whose text is yet to come.
+        self._waiting: list[tuple[int, bool]] = []
 
     def paint(self, step: Step) -> str:
-        """The text of a step; a character of several tokens has the colour of the last."""
+        """The text of a step with colours. The last token of a character gives it its colour."""
         for i, token in enumerate(step.tokens):
-            self._waiting.append(
-                (len(self._decoder.decode(self._piece(token))), i < step.n_accepted)
-            )
+            characters = self._decoder.decode(self._piece(token))
+            self._waiting.append((len(characters), i < step.n_accepted))
         painted, text = "", step.text
         while text and self._waiting:
             n, drafted = self._waiting.pop(0)
             part, text = text[:n], text[n:]
             if len(part) < n:
                 self._waiting.insert(0, (n - len(part), drafted))
-            painted += f"{self.DRAFTED}{part}{self.PLAIN}" if drafted and part else part
+            painted += f"{_CYAN}{part}{_PLAIN}" if drafted and part else part
         return painted + text

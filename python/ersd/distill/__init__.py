@@ -1,1 +1,1 @@
-"""Drafts distilled from a target: ``ersd distill``."""
+"""Making a draft for a target by distillation: ``ersd distill``; see `ersd.distill.run`."""

@@ -1,4 +1,4 @@
-"""A student as a GGUF file that llama.cpp loads."""
+"""Writes a student as a GGUF file that llama.cpp loads."""
 
 from __future__ import annotations
 
@@ -8,68 +8,42 @@ from pathlib import Path
 import gguf
 
 from ersd import models
+from ersd.distill.batches import ROW
 from ersd.distill.corpus import N_TOP
 from ersd.distill.rounding import packed
-from ersd.distill.student import EPSILON, HEAD_WIDTH, ROPE_BASE, Student, parts
-from ersd.distill.train import ROW
+from ersd.distill.student import EPSILON, HEAD_WIDTH, ROPE_BASE, Dimensions, Student
+from ersd.distill.target import files_of
 
 __all__ = ["export"]
 
+Facts = Mapping[str, str | int | float]
 
-def export(
-    student: Student, target: Path, path: Path, facts: Mapping[str, str | int | float]
-) -> None:
-    """Write a student with the target's own tokenizer, word for word.
+CONTEXT = 8 * ROW  # context length that the file states; training is on rows of ROW tokens
+
+
+def export(student: Student, target: Path, path: Path, facts: Facts) -> None:
+    """Write a student, with an exact copy of the target's tokenizer.
+
+    The file is written under another name first, so it is either complete or not there.
 
     Args:
-        student: what learnt.
-        target: the file it learnt from.
-        path: the file to write; whole or not at all.
-        facts: how it was made, kept as metadata ``ersd.distill.*``.
+        student: the student.
+        target: the model it learnt from, a GGUF file.
+        path: the file to write.
+        facts: how the student was made, kept as metadata ``ersd.distill.*``.
     """
-    reader = gguf.GGUFReader(str(parts(target)[0]))
+    reader = gguf.GGUFReader(str(files_of(target)[0]))
+    name = _text(reader, "general.name") or target.stem
     with models.replacing(path) as unfinished:
         writer = gguf.GGUFWriter(str(unfinished), "llama")
-        shape = student.shape
-        name = _text(reader, "general.name") or target.stem
         writer.add_name(f"{name} draft")
         writer.add_description(f"A draft for {name}, distilled from it")
         if license_name := _text(reader, "general.license"):
             writer.add_license(license_name)
-        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
-        writer.add_context_length(8 * ROW)
-        writer.add_embedding_length(shape.width)
-        writer.add_block_count(shape.layers)
-        writer.add_feed_forward_length(shape.feed_forward)
-        writer.add_head_count(shape.heads)
-        writer.add_head_count_kv(shape.heads_kv)
-        writer.add_layer_norm_rms_eps(EPSILON)
-        writer.add_rope_dimension_count(HEAD_WIDTH)
-        writer.add_rope_freq_base(ROPE_BASE)
-        writer.add_vocab_size(shape.n_vocab)
-        for key, value in {"from": name, "tokens_kept": N_TOP, **facts}.items():
-            if isinstance(value, str):
-                writer.add_string(f"ersd.distill.{key}", value)
-            elif isinstance(value, int):
-                writer.add_uint64(f"ersd.distill.{key}", value)
-            else:
-                writer.add_float64(f"ersd.distill.{key}", value)
-        for key, field in reader.fields.items():
-            if key.startswith("tokenizer."):
-                kind = field.types[0]
-                writer.add_key_value(
-                    key,
-                    field.contents(),
-                    kind,
-                    field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None,
-                )
-        for key, tensor in student.state_dict().items():
-            key = key.replace("layers.", "blk.", 1)
-            if tensor.ndim == 1:
-                writer.add_tensor(key, tensor.float().cpu().numpy())
-            else:
-                blocks, quantisation = packed(key, tensor.float())
-                writer.add_tensor(key, blocks, raw_dtype=quantisation)
+        _add_dimensions(writer, student.dimensions)
+        _add_facts(writer, {"from": name, "tokens_kept": N_TOP, **facts})
+        _copy_tokenizer(writer, reader)
+        _add_tensors(writer, student)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -77,5 +51,52 @@ def export(
 
 
 def _text(reader: gguf.GGUFReader, key: str) -> str:
+    """A text of a model's metadata; empty if it has none."""
     field = reader.get_field(key)
     return str(field.contents()) if field else ""
+
+
+def _add_dimensions(writer: gguf.GGUFWriter, dimensions: Dimensions) -> None:
+    """Add what llama.cpp must know to build the model."""
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(dimensions.width)
+    writer.add_block_count(dimensions.layers)
+    writer.add_feed_forward_length(dimensions.feed_forward)
+    writer.add_head_count(dimensions.heads)
+    writer.add_head_count_kv(dimensions.heads_kv)
+    writer.add_layer_norm_rms_eps(EPSILON)
+    writer.add_rope_dimension_count(HEAD_WIDTH)
+    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_vocab_size(dimensions.n_vocab)
+
+
+def _add_facts(writer: gguf.GGUFWriter, facts: Facts) -> None:
+    """Add the metadata ``ersd.distill.*``."""
+    for key, value in facts.items():
+        if isinstance(value, str):
+            writer.add_string(f"ersd.distill.{key}", value)
+        elif isinstance(value, int):
+            writer.add_uint64(f"ersd.distill.{key}", value)
+        else:
+            writer.add_float64(f"ersd.distill.{key}", value)
+
+
+def _copy_tokenizer(writer: gguf.GGUFWriter, reader: gguf.GGUFReader) -> None:
+    """Copy all metadata of the target's tokenizer."""
+    for key, field in reader.fields.items():
+        if key.startswith("tokenizer."):
+            kind = field.types[0]
+            items = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), kind, items)
+
+
+def _add_tensors(writer: gguf.GGUFWriter, student: Student) -> None:
+    """Add the student's weights: matrices quantised, vectors in f32."""
+    for key, tensor in student.state_dict().items():
+        name = key.replace("layers.", "blk.", 1)
+        if tensor.ndim == 1:
+            writer.add_tensor(name, tensor.float().cpu().numpy())
+        else:
+            blocks, quantisation = packed(name, tensor.float())
+            writer.add_tensor(name, blocks, raw_dtype=quantisation)

@@ -1,4 +1,7 @@
-"""Muon: steps of momentum made orthogonal, for the matrices of layers (Jordan and others, 2024, kellerjordan.github.io/posts/muon)."""
+"""Muon, an optimizer for matrices: it makes each step of the momentum orthogonal.
+
+Source: Jordan and others, 2024, kellerjordan.github.io/posts/muon.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,27 @@ from torch import Tensor
 __all__ = ["Muon", "orthogonal"]
 
 MOMENTUM = 0.95
-COEFFICIENTS = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # of x, x^3 and x^5, which bring singular values close to 1 in few rounds
+# Coefficients of x, x^3 and x^5. They bring singular values close to 1 in a few rounds.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
+MIN_NORM = 1e-7  # so that a matrix of zeros can be divided by its norm
+STEP_SIZE = (
+    0.2  # root mean square of AdamW's steps, which Muon's steps are given (arXiv 2502.16982)
+)
 
 
 def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """About UV' of a matrix USV', by Newton and Schulz's iteration in a type; singular values come out between 0.6 and 1.3."""
+    """About UV' of a matrix USV', by the Newton-Schulz iteration.
+
+    Singular values of the result are between 0.6 and 1.3, except for those that were very small.
+
+    Args:
+        matrix: [rows, columns].
+        dtype: the type to compute in.
+    """
     x = matrix.to(dtype)
     x = x.T if matrix.shape[0] > matrix.shape[1] else x
-    x = x / x.norm().clamp_min(1e-7)
+    x = x / x.norm().clamp_min(MIN_NORM)
     a, b, c = COEFFICIENTS
     for _ in range(ROUNDS):
         square = x @ x.T
@@ -32,16 +43,25 @@ def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """As torch.optim.Muon, which computes in bf16 everywhere: 20 seconds a step on processors that do not multiply it."""
+    """Muon in a given type.
+
+    torch.optim.Muon always computes in bf16, and then a step takes 20 seconds on processors that do
+    not multiply bf16.
+    """
 
     def __init__(self, parameters: list[dict[str, Any]], dtype: torch.dtype) -> None:
-        """Groups of matrices; their steps have the mean square that AdamW's have at the same rate (arXiv 2502.16982)."""
+        """Optimize groups of matrices. A learning rate means the same as for AdamW.
+
+        Args:
+            parameters: groups with "params" and, from the first step on, "lr".
+            dtype: the type to make steps orthogonal in.
+        """
         super().__init__(parameters, {"lr": 0.0})
         self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step by the gradients."""
+        """Do one step by the gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -53,5 +73,5 @@ class Muon(torch.optim.Optimizer):
                 towards = parameter.grad.lerp(momentum, MOMENTUM)
                 parameter.add_(
                     orthogonal(towards, self.dtype),
-                    alpha=-0.2 * max(parameter.shape) ** 0.5 * group["lr"],
+                    alpha=-STEP_SIZE * max(parameter.shape) ** 0.5 * group["lr"],
                 )

@@ -1,4 +1,4 @@
-"""The types in which a student's matrices are kept, and its output matrix in four bits, in training as in the file."""
+"""The quantisation of a student's matrices in its file, and of its output matrix in training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ from torch import Tensor
 __all__ = ["packed", "rounded"]
 
 Type = gguf.GGMLQuantizationType
-BLOCK = 32
+BLOCK = 32  # numbers of a block
+# The scale of a block is its largest number over one of these; -8 is what llama.cpp uses.
+DIVISORS = np.linspace(-8.5, -7, 7)
 
 
 def packed(name: str, values: Tensor) -> tuple[npt.NDArray[np.uint8], Type]:
-    """A matrix as its file has it, by the name of its tensor; f32[rows, columns].
+    """A matrix as it is stored in the file.
 
-    The output matrix is most of what a call costs, and llama.cpp computes Q4_0 fastest. Of the embedding a call reads one row, and the
-    layers are small: more bits cost them little.
+    The output matrix takes most of the time of a call, and llama.cpp computes Q4_0 fastest. A call
+    reads one row of the embedding, and the layers are small, so more bits cost them little time.
+
+    Args:
+        name: the name of the tensor.
+        values: f32[rows, columns].
+
+    Returns:
+        The blocks of each row, u8[rows, bytes], and their type.
     """
     if name == "output.weight":
         scales, codes = _q4_0(values)
@@ -30,7 +39,7 @@ def packed(name: str, values: Tensor) -> tuple[npt.NDArray[np.uint8], Type]:
 
 
 def rounded(values: Tensor) -> Tensor:
-    """What Q4_0 makes of a matrix; gradients pass as if it were the matrix itself."""
+    """A matrix rounded to Q4_0. Gradients pass as if it were not rounded."""
     plain = values.detach()
     scales, codes = _q4_0(plain)
     found = ((codes.float() - 8) * scales.float()).view_as(plain)
@@ -38,18 +47,19 @@ def rounded(values: Tensor) -> Tensor:
 
 
 def _q4_0(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocks of 32 with a scale each: of those around the usual one, the largest value over -8, that of the least square error.
+    """Round a matrix to four bits per number and a scale per block.
 
-    Returns f16[blocks, 1] and u8[blocks, BLOCK].
+    Of several scales around the usual one, each block gets that with the least square error.
+
+    Returns:
+        Scales, f16[blocks, 1], and codes from 0 to 15, u8[blocks, BLOCK].
     """
     blocks = values.float().reshape(-1, BLOCK)
     largest = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
     best = torch.full_like(largest, torch.inf)
-    codes, scales = (
-        torch.zeros_like(blocks, dtype=torch.uint8),
-        torch.zeros_like(largest, dtype=torch.float16),
-    )
-    for divisor in np.linspace(-8.5, -7, 7):
+    codes = torch.zeros_like(blocks, dtype=torch.uint8)
+    scales = torch.zeros_like(largest, dtype=torch.float16)
+    for divisor in DIVISORS:
         scale = (largest / divisor).half()
         inverse = torch.where(scale == 0, 0, 1 / scale.float())
         code = (blocks * inverse).round_().add_(8).clamp_(0, 15)

@@ -1,40 +1,46 @@
-"""The draft to be: a small llama-architecture model in PyTorch, begun from the target's own matrices."""
+"""The student: a small model of the llama architecture in PyTorch, which becomes the draft.
+
+It begins with matrices made from the target's own.
+"""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
-import gguf
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ersd import Generator, _core
 from ersd.distill.rounding import rounded
 
-__all__ = ["Shape", "Student", "begin", "output_matrix", "single_states"]
+__all__ = ["EPSILON", "HEAD_WIDTH", "ROPE_BASE", "Dimensions", "Student", "begin"]
 
-HEAD_WIDTH = 64
-EPSILON = 1e-5
+HEAD_WIDTH = 64  # numbers of an attention head
+EPSILON = 1e-5  # of the RMS norms
 ROPE_BASE = 10000.0
+MIN_EIGENVALUE = 1e-9  # of the largest; smaller ones count as this, so that they can be inverted
 
 Matrix = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What the student is made of; the feed-forward layers are three times as wide."""
+class Dimensions:
+    """The size of a student.
+
+    Attributes:
+        n_vocab: tokens of the vocabulary.
+        width: numbers of a state.
+        layers: number of layers.
+    """
 
     n_vocab: int
     width: int
     layers: int
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
+        """Raise ValueError for a size that cannot be built."""
         if self.width < HEAD_WIDTH or self.width % HEAD_WIDTH:
             raise ValueError(f"width must be a multiple of {HEAD_WIDTH}, got {self.width}")
         if self.layers < 1:
@@ -42,44 +48,55 @@ class Shape:
 
     @property
     def heads(self) -> int:
-        """Attention heads."""
+        """Number of attention heads."""
         return self.width // HEAD_WIDTH
 
     @property
     def heads_kv(self) -> int:
-        """Heads of keys and values: half as many where they can be shared evenly."""
+        """Number of heads of keys and values: half as many, if the number of heads is even."""
         return self.heads // 2 if self.heads % 2 == 0 else self.heads
 
     @property
     def feed_forward(self) -> int:
-        """Width of the feed-forward layers."""
+        """Width of the feed-forward network."""
         return 3 * self.width
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each behind a norm and added to the stream. Begins as nothing: what it adds is zero."""
+    """Attention and a feed-forward network. Each has a norm before it, and its output is added.
 
-    def __init__(self, shape: Shape) -> None:
-        """Random matrices, but for those that write to the stream."""
+    A new layer adds nothing, since its last matrices are zero.
+    """
+
+    def __init__(self, dimensions: Dimensions) -> None:
+        """Make random matrices, except for those whose output is added, which are zero."""
         super().__init__()
-        width, kv = shape.width, shape.heads_kv * HEAD_WIDTH
-        self.heads, self.heads_kv = shape.heads, shape.heads_kv
+        width, kv = dimensions.width, dimensions.heads_kv * HEAD_WIDTH
+        self.heads, self.heads_kv = dimensions.heads, dimensions.heads_kv
         self.attn_norm = nn.RMSNorm(width, EPSILON)
         self.attn_q = nn.Linear(width, width, bias=False)
         self.attn_k = nn.Linear(width, kv, bias=False)
         self.attn_v = nn.Linear(width, kv, bias=False)
         self.attn_output = nn.Linear(width, width, bias=False)
         self.ffn_norm = nn.RMSNorm(width, EPSILON)
-        self.ffn_gate = nn.Linear(width, shape.feed_forward, bias=False)
-        self.ffn_up = nn.Linear(width, shape.feed_forward, bias=False)
-        self.ffn_down = nn.Linear(shape.feed_forward, width, bias=False)
+        self.ffn_gate = nn.Linear(width, dimensions.feed_forward, bias=False)
+        self.ffn_up = nn.Linear(width, dimensions.feed_forward, bias=False)
+        self.ffn_down = nn.Linear(dimensions.feed_forward, width, bias=False)
         for linear in (self.attn_q, self.attn_k, self.attn_v, self.ffn_gate, self.ffn_up):
             nn.init.normal_(linear.weight, std=width**-0.5)
         nn.init.zeros_(self.attn_output.weight)
         nn.init.zeros_(self.ffn_down.weight)
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        """x: [batch, length, width]; rotation: complex [length, HEAD_WIDTH / 2]."""
+        """Compute the layer.
+
+        Args:
+            x: states; f32[batch, length, width].
+            rotation: of each position; complex64[length, HEAD_WIDTH / 2].
+
+        Returns:
+            f32[batch, length, width].
+        """
         batch, length, _ = x.shape
         h = self.attn_norm(x)
         q, k, v = (
@@ -101,44 +118,58 @@ class Layer(nn.Module):
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn neighbouring pairs by their positions, as llama.cpp does for this architecture (RoPE, arXiv 2104.09864)."""
+    """Rotate neighbouring pairs of numbers by their position (RoPE, arXiv 2104.09864).
+
+    llama.cpp does the same for the llama architecture.
+    """
     pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rotation).flatten(-2).type_as(x)
 
 
 class Output(nn.Module):
-    """Makes logits of states; where `is_rounded`, by the matrix as its file will have it, so that the student learns to live with that."""
+    """The output matrix, which makes logits of states.
 
-    def __init__(self, shape: Shape) -> None:
-        """A random matrix."""
+    Attributes:
+        weight: f32[n_vocab, width].
+        is_rounded: whether the matrix is used as it will be rounded in the file. The student then
+            learns with the rounding.
+    """
+
+    def __init__(self, dimensions: Dimensions) -> None:
+        """Make a random matrix."""
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(shape.n_vocab, shape.width) * shape.width**-0.5)
+        self.weight = nn.Parameter(
+            torch.randn(dimensions.n_vocab, dimensions.width) * dimensions.width**-0.5
+        )
         self.is_rounded = False
 
     def matrix(self, tokens: Tensor | None = None) -> Tensor:
-        """The rows of all tokens or of some, as they are used; [tokens, width]."""
+        """The rows of some tokens, or of all, as they are used; f32[tokens, width]."""
         weight = self.weight if tokens is None else self.weight[tokens]
         return rounded(weight) if self.is_rounded else weight
 
     def forward(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """Logits of all tokens or of some; [n, width] to [n, tokens]."""
+        """Logits of some tokens, or of all; from f32[n, width] to f32[n, tokens]."""
         return states @ self.matrix(tokens).T
 
 
 class Student(nn.Module):
-    """Token ids to states, and the output matrix that makes logits of them."""
+    """The model: token ids to states, and the output matrix."""
 
-    def __init__(self, shape: Shape) -> None:
-        """All random or zero; `begin` makes one that knows something."""
+    def __init__(self, dimensions: Dimensions) -> None:
+        """Make random weights. `begin` makes better ones."""
         super().__init__()
-        self.shape = shape
-        self.token_embd = nn.Embedding(shape.n_vocab, shape.width)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.output_norm = nn.RMSNorm(shape.width, EPSILON)
-        self.output = Output(shape)
+        self.dimensions = dimensions
+        self.token_embd = nn.Embedding(dimensions.n_vocab, dimensions.width)
+        self.layers = nn.ModuleList(Layer(dimensions) for _ in range(dimensions.layers))
+        self.output_norm = nn.RMSNorm(dimensions.width, EPSILON)
+        self.output = Output(dimensions)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """States of tokens; i64[batch, length] to [batch, length, width]. Logits are ``output(states)``."""
+        """The state after each token; from i64[batch, length] to f32[batch, length, width].
+
+        ``output(states)`` makes logits of them.
+        """
         frequency = ROPE_BASE ** -(
             torch.arange(0, HEAD_WIDTH, 2, device=tokens.device) / HEAD_WIDTH
         )
@@ -150,76 +181,31 @@ class Student(nn.Module):
         return self.output_norm(x)  # type: ignore[no-any-return]
 
 
-def output_matrix(path: Path) -> Matrix:
-    """What a target makes logits of its states with; f32[n_vocab, n_embd]. Raises ValueError where there is no such matrix."""
-    tensors = {
-        tensor.name: tensor for part in parts(path) for tensor in gguf.GGUFReader(str(part)).tensors
-    }
-    for name in (
-        "output.weight",
-        "token_embd.weight",
-    ):  # models without the first use the second for both
-        if name in tensors and len(tensors[name].shape) == 2:
-            return np.asarray(
-                gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type), np.float32
-            )
-    raise ValueError(
-        f"'{path}' has no output matrix: a draft can be distilled from language models like Llama only"
-    )
+def begin(dimensions: Dimensions, output: Matrix, states: Matrix, seed: int) -> Student:
+    """A student that predicts what the target predicts after a single token.
 
-
-def parts(path: Path) -> list[Path]:
-    """The files of a model, of which the first is named."""
-    found = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", path.name)
-    return (
-        [path.with_name(f"{found[1]}-{i + 1:05}-of-{found[2]}.gguf") for i in range(int(found[2]))]
-        if found
-        else [path]
-    )
-
-
-def single_states(teacher: _core.Teacher, target: Generator) -> Matrix:
-    """The target's state after each token of its vocabulary alone, in a new line; f32[n_vocab, n_embd]."""
-    before = target.tokenize("\n")
-    for slot in range(teacher.n_texts):
-        teacher.clear(slot)
-    for token in before:
-        teacher.decode([0], [token])
-    states = []
-    for first in range(0, target.target.n_vocab, teacher.n_texts - 1):
-        tokens = list(range(first, min(first + teacher.n_texts - 1, target.target.n_vocab)))
-        slots = list(range(1, len(tokens) + 1))
-        for slot in slots:
-            teacher.copy(0, slot)
-        teacher.decode(slots, tokens)
-        states.append(teacher.states())
-    return np.concatenate(states)
-
-
-def begin(shape: Shape, output: Matrix, states: Matrix, seed: int) -> Student:
-    """A student that says of each token what the target says of it alone, as well as its width allows.
-
-    Of the target's states h and output matrix W, the student keeps z = U' S h, where S = (W'W)^1/2 and the columns of U are the first
-    eigenvectors of S E[hh'] S: the projection of this rank that is nearest in the logits, in the mean square.
+    It does so as well as its width allows. Let h be the target's states and W its output matrix.
+    The student keeps z = U' S h, where S = (W'W)^1/2 and the columns of U are the first
+    eigenvectors of S E[hh'] S. Of all projections of this rank, it has the least mean square error
+    of the logits.
 
     Args:
-        shape: of the student.
+        dimensions: the size of the student.
         output: W; f32[n_vocab, n_embd].
-        states: h after single tokens; f32[n_vocab, n_embd].
-        seed: of the random matrices.
+        states: h after each single token; f32[n_vocab, n_embd].
+        seed: seed of the random matrices.
     """
     torch.manual_seed(seed)
-    student = Student(shape)
-    w = torch.from_numpy(output) - torch.from_numpy(output).mean(
-        0
-    )  # what all logits have in common says nothing
+    student = Student(dimensions)
+    w = torch.from_numpy(output)
+    w = w - w.mean(0)  # adding the same to all logits changes nothing
     h = torch.from_numpy(states)
     values, vectors = torch.linalg.eigh((w.T @ w).double())
-    values = values.clamp_min(values[-1] * 1e-9)
+    values = values.clamp_min(values[-1] * MIN_EIGENVALUE)
     root, inverse = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
     _, order = torch.linalg.eigh(root @ (h.T @ h).double() / len(h) @ root)
-    kept = order.flip(1)[:, : shape.width]
-    rank = kept.shape[1]  # less than the width for a target that is narrower still
+    kept = order.flip(1)[:, : dimensions.width]
+    rank = kept.shape[1]  # less than the width if the target is narrower
     z = (h.double() @ root @ kept).float()
     scale = z.square().mean().sqrt()
     with torch.no_grad():

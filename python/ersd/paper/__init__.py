@@ -1,1 +1,1 @@
-"""The experiment of the paper on any pair of models, and its report."""
+"""The paper's experiment on any pair of models, and its report: see `ersd.paper.run`."""

@@ -1,0 +1,69 @@
+"""The command ``ersd``: the parser of all its commands, and its exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ersd.commands import chat, distill, generate, paper, tune
+from ersd.commands.version import version
+
+__all__ = ["main"]
+
+COMMANDS = (generate, chat, tune, paper, distill)
+
+# Exit statuses, as shells and argparse use them.
+SUCCESS, FAILURE, WRONG_USAGE = 0, 1, 2
+CTRL_C = 128 + 2  # as if SIGINT had ended the process
+BROKEN_PIPE = 128 + 13  # as if SIGPIPE had ended the process
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ersd``.
+
+    Args:
+        argv: the words of the command line; None for those of this process.
+
+    Returns:
+        The exit status: 0, 1 after an error, 2 for wrong usage, 130 after Ctrl-C, 141 if the
+        reader of standard output is gone.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None and not args.version:
+        parser.print_usage(sys.stderr)
+        return WRONG_USAGE
+    for stream in (sys.stdin, sys.stdout):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        if args.version:
+            print(version(), flush=True)
+        else:
+            args.run(args)
+    except KeyboardInterrupt:
+        return CTRL_C
+    except BrokenPipeError:
+        # The reader is gone, as with `| head`. Python flushes stdout at exit, which must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        print(f"ersd: {error}", file=sys.stderr)
+        return FAILURE
+    return SUCCESS
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The parser of ``ersd``. Each command adds its own parser and sets ``run``."""
+    parser = argparse.ArgumentParser(
+        prog="ersd", description="Exact speculative sampling by exponential races for GGUF models."
+    )
+    parser.add_argument(
+        "--version", action="store_true", help="print the version, backends and devices"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser

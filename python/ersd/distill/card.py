@@ -1,0 +1,93 @@
+"""The card of a draft: how it was made and what it is worth, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ersd.distill.evaluation import NODES, TEMPERATURES, Figures
+from ersd.distill.settings import Distillation, command
+
+__all__ = ["card"]
+
+
+def card(
+    settings: Distillation,
+    facts: dict[str, Any],
+    figures: Figures,
+    curve: Sequence[dict[str, float]],
+) -> str:
+    """The text of the card.
+
+    Args:
+        settings: the settings of the distillation.
+        facts: how the draft was made: "positions", "made_with", "made_on" and "seed".
+        figures: what `evaluate` returns.
+        curve: what the student was worth at some steps of training; see `Measures`.
+    """
+    lines = [
+        *_introduction(settings, facts),
+        "",
+        "```sh",
+        command(settings),
+        "```",
+        "",
+        *_evaluation(figures),
+        "",
+        *_training(curve),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _introduction(settings: Distillation, facts: dict[str, Any]) -> list[str]:
+    """What the draft is and how it was made."""
+    text = "text that the target wrote or read" if settings.text else "text that the target wrote"
+    return [
+        f"# {settings.draft.stem}",
+        "",
+        f"This is a draft model for {settings.target.name}.",
+        "It was made from that target by `ersd distill`.",
+        f"It has the llama architecture with width {settings.width} and {settings.layers} layers.",
+        "The output matrix is in Q4_0, the embedding in Q5_1, and the layers are in Q8_0. The",
+        f"tokenizer is the target's. The draft learnt from {facts['positions']:,} positions of",
+        f"{text} and saw each of them {settings.epochs:g} times.",
+        f"It was made with {facts['made_with']} and seed {settings.seed}, on {facts['made_on']}:",
+    ]
+
+
+def _evaluation(figures: Figures) -> list[str]:
+    """The figures on held-out texts."""
+    cost = f"{figures['cost']:.3f}"
+    lines = [
+        "The figures are for held-out texts, with both models in llama.cpp: mean and standard",
+        f"error over texts. A draft call for one token takes {cost} of a target call's time.",
+        "",
+        "| | T = 1 | T = 0.6 |",
+        "| --- | ---: | ---: |",
+    ]
+    rows = {"first": "first acceptance of the race"} | {
+        f"tokens_per_call_{k}": f"tokens per target call, static tree, k = {k}" for k in NODES
+    }
+    for key, title in rows.items():
+        names = [f"{key}_t{t:g}" for t in TEMPERATURES]
+        cells = [f"{figures[name]:.3f} ± {figures[f'{name}_stderr']:.3f}" for name in names]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _training(curve: Sequence[dict[str, float]]) -> list[str]:
+    """The student's worth while it was trained."""
+    return [
+        "The next table shows the draft during training, on held-out text. It learnt the target's",
+        "distributions first and, in the last quarter, to win the same races. In that quarter the",
+        "output matrix was rounded to four bits; everything else had full precision. Of each",
+        "distribution, the target's 64 most probable tokens count, and all others as one token.",
+        "",
+        "| tokens seen | divergence, nats | 1 - TV | first acceptance, T = 1 | T = 0.6 |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+        *(
+            f"| {int(p['tokens']):,} | {p['divergence']:.3f} | {p['overlap']:.3f}"
+            f" | {p['first']:.3f} | {p['first_06']:.3f} |"
+            for p in curve
+        ),
+    ]

@@ -1,0 +1,145 @@
+"""From recorded ranks to the rows of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from ersd import theory
+from ersd.paper.experiment import COMPARISONS
+from ersd.paper.table import Row, single_k
+from ersd.ranks import STRATEGIES, Record, Texts, binomial_share, ratio, replay, strategy_tree
+
+__all__ = ["analyse"]
+
+MAX_LAG = 8  # longest distance, in tokens, of the autocorrelation
+SLOPE_NODES = 16  # the slope is fitted to each k from here on
+
+
+def analyse(records: Sequence[Record], nodes: Sequence[int]) -> list[Row]:
+    """All rows of the table.
+
+    Args:
+        records: what `record` returns.
+        nodes: each k.
+    """
+    groups: dict[tuple[str, float], list[Record]] = {}
+    for r in records[1:]:
+        if "ranks" in r:
+            groups.setdefault((r["method"], r["temperature"]), []).append(r)
+    texts_of = {key: Texts(group) for key, group in groups.items()}
+    rows = []
+    for (method, temperature), texts in texts_of.items():
+        where = {"method": method, "temperature": temperature}
+        rows += _strategy_rows(texts, nodes, where)
+        for category, members in texts.by_category().items():
+            rows += _rank_rows(members, where | {"category": category})
+        rows += _bound_rows(texts, nodes, records[0]["n_vocab"], where)
+        rows += _slope_rows(rows, where)
+        rows += _autocorrelation_rows(texts, where)
+    for r in records[1:]:
+        if "strategy" in r:
+            rows += _check_rows(r, texts_of[r["method"], r["temperature"]])
+    return rows
+
+
+def _strategy_rows(texts: Texts, nodes: Sequence[int], where: dict[str, Any]) -> list[Row]:
+    """Tokens per call of every strategy and k, measured and predicted, and acceptance by depth."""
+    rows, pooled = [], texts.rank_distribution()
+    for strategy, k in product(STRATEGIES, nodes):
+        if strategy == "simple" and k > 1:
+            continue
+        here = where | {"strategy": strategy, "draft_nodes": k}
+        trees = texts.trees(strategy, k)
+        for category, members in texts.by_category().items():
+            measured = members.tokens_per_call(trees)
+            rows.append(Row("tokens_per_call", *measured, category=category, **here))
+        here["category"] = "all"
+        predicted = theory.expected_tokens(strategy_tree(strategy, k, pooled), pooled)
+        rows.append(Row("predicted_tokens_per_call", predicted, **here))
+        if k == single_k(nodes):
+            for depth, share, independent in texts.acceptance_by_depth(trees):
+                rows.append(Row("acceptance_at_depth", *share, x=depth, **here))
+                rows.append(Row("iid_acceptance_at_depth", independent, x=depth, **here))
+    return rows
+
+
+def _rank_rows(texts: Texts, where: dict[str, Any]) -> list[Row]:
+    """The distribution of ranks, its entropy, and the comparisons of the models' distributions."""
+    counts = texts.counts()
+    rows = [
+        Row("rank_entropy", theory.entropy(counts), **where),
+        Row("rank_probability", *texts.first_acceptance(), x=0, **where),
+    ]
+    for rank in np.flatnonzero(counts):
+        if rank:
+            share = binomial_share(counts[rank], counts.sum())
+            rows.append(Row("rank_probability", *share, x=int(rank), **where))
+    compared = [np.asarray(r["compared"]) for r in texts.records if "compared" in r]
+    for column, compare in enumerate(COMPARISONS if compared else ()):
+        mean = ratio([c[:, column].sum() for c in compared], [len(c) for c in compared])
+        rows.append(Row(compare.__name__, *mean, **where))
+    return rows
+
+
+def _bound_rows(
+    texts: Texts, nodes: Sequence[int], n_vocab: int, where: dict[str, Any]
+) -> list[Row]:
+    """The bound of tokens per call for each k, and its slope."""
+    where = where | {"category": "all"}
+    counts = texts.counts()
+    rows = [
+        Row(
+            "bound",
+            float(theory.expected_tokens_bound(counts, k, n_vocab)),
+            draft_nodes=k,
+            **where,
+        )
+        for k in nodes
+    ]
+    return [*rows, Row("slope_bound", theory.slope(counts), **where)]
+
+
+def _slope_rows(rows: Sequence[Row], where: dict[str, Any]) -> list[Row]:
+    """Tokens per call gained by each doubling of k + 1, fitted to trees of many nodes."""
+    where = where | {"strategy": "tree", "category": "all"}
+    large = [
+        (int(r.draft_nodes), r.value)
+        for r in rows
+        if r.quantity == "tokens_per_call"
+        and all(getattr(r, name) == value for name, value in where.items())
+        and int(r.draft_nodes) >= SLOPE_NODES
+    ]
+    if len(large) < 2:
+        return []
+    nodes, values = np.array(large).T
+    return [Row("slope", float(np.polyfit(np.log2(nodes + 1), values, 1)[0]), **where)]
+
+
+def _autocorrelation_rows(texts: Texts, where: dict[str, Any]) -> list[Row]:
+    """The autocorrelation of "the rank is 0" by distance."""
+    return [
+        Row("rank_autocorrelation", *texts.autocorrelation(lag), x=lag, category="all", **where)
+        for lag in range(1, MAX_LAG + 1)
+    ]
+
+
+def _check_rows(r: Record, texts: Texts) -> list[Row]:
+    """Calls and tokens of the engine on a text, and those that follow from the text's ranks."""
+    ranks = next(
+        text["ranks"]
+        for text in texts.records
+        if (text["category"], text["prompt"]) == (r["category"], r["prompt"])
+    )
+    tree = texts.trees(r["strategy"], r["draft_nodes"])[r["prompt"] % 2]
+    names = ("method", "strategy", "draft_nodes", "temperature", "category")
+    where = {name: r[name] for name in names} | {"x": r["prompt"]}
+    return [
+        Row("engine_calls", r["target_calls"], **where),
+        Row("engine_tokens", r["generated"], **where),
+        Row("replayed_calls", len(replay(ranks, tree)), **where),
+        Row("replayed_tokens", len(ranks), **where),
+    ]
