@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "ersd/race/logarithm.h"
-#include "ersd/race/simd/philox.h"
 #include "ersd/race/simd/lanes.h"
+#include "ersd/race/simd/philox.h"
 #include "ersd/race/simd/variants.h"
 
 namespace ersd {
