@@ -216,7 +216,8 @@ def test_sampling_flags_are_the_options(
         (
             ["--grammar", "root ::= [a-z]", "-j", "{}"],
             1,
-            "ersd: --grammar, --grammar-file and --json-schema exclude each other: give one of them",
+            "ersd: --grammar, --grammar-file and --json-schema exclude each other: "
+            "give one of them",
         ),
         (["-j", "{"], 1, "ersd: --json-schema must be JSON, got '{': Expecting property name"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ersd.commands.flags import add_options, options_from
-from ersd.options import DEFAULTS, TABLE
+from ersd.engine.options import DEFAULTS, TABLE
 
 # Options that have no flag of their own: -j makes a response_format, `ersd generate --json` has
 # --logprobs, and the other two make no sense on a command line.

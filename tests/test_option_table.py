@@ -9,7 +9,7 @@ import llama_cpp
 import pytest
 
 from ersd import Generator, Options, _core
-from ersd.options import TABLE
+from ersd.engine.options import TABLE
 
 # The documented defaults, written out once more so that a change of the table is noticed.
 DOCUMENTED = {

@@ -14,7 +14,7 @@ from scipy import stats
 import oracles
 import samplers
 from ersd import Generator, Options
-from ersd.options import DEFAULTS
+from ersd.engine.options import DEFAULTS
 
 FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]

@@ -33,13 +33,12 @@ USES_LLAMA_CPP = {"bench/race_bench.cpp"}
 # and of lower ones.
 LAYERS = [
     {"_loader"},
-    {"files", "grammars", "lock", "models", "options"}
-    | {"profile", "progress", "prompts", "results", "state"},
-    {"stream"},
+    {"files", "grammars", "profile", "progress", "prompts", "results", "state"},
     {"engine"},
-    {"api"},
+    {"models", "api"},
     {"generator"},
     {"__init__"},
+    {"rank_distributions"},
     {"theory"},
     {"ranks"},
     {"tune"},

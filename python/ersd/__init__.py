@@ -8,11 +8,11 @@
 # This import loads llama.cpp. It must come before every import that uses ersd._core.
 from ersd import _loader as _loader
 from ersd import models
+from ersd.engine.options import Options
+from ersd.engine.stream import Stream
 from ersd.generator import Generator
-from ersd.options import Options
 from ersd.results import Position, Result, Stats, Step, TokenLogprob
 from ersd.state import State
-from ersd.stream import Stream
 
 __version__ = _loader.VERSION
 __all__ = [

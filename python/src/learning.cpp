@@ -55,6 +55,33 @@ void bind_margins(nb::module_& m) {
           "Learns that the target's token was the arrival of this rank.");
 }
 
+// The entries of a correction as arrays; Correction.state() describes them.
+auto state_of(const Correction& c) {
+  std::vector<Token> before, token;
+  std::vector<float> bias, squares;
+  for (const Token context : c.contexts())
+    for (const auto& entry : c.entries(context)) {
+      before.push_back(context);
+      token.push_back(entry.token);
+      bias.push_back(entry.bias);
+      squares.push_back(entry.squares);
+    }
+  return std::tuple(array(std::move(before)), array(std::move(token)), array(std::move(bias)),
+                    array(std::move(squares)));
+}
+
+void restore(Correction& c, const Tokens& before, const Tokens& token, const Floats& bias,
+             const Floats& squares) {
+  const size_t n = before.size();
+  if (token.size() != n || bias.size() != n || squares.size() != n)
+    throw std::invalid_argument("the arrays of a correction must be equally long");
+  std::map<Token, std::vector<Correction::Entry>> entries;
+  for (size_t i = 0; i < n; ++i) entries[before(i)].push_back({token(i), bias(i), squares(i)});
+  Correction restored;
+  for (auto& [context, mine] : entries) restored.set(context, std::move(mine));
+  c = std::move(restored);
+}
+
 void bind_correction(nb::module_& m) {
   nb::class_<Correction>(m, "Correction",
                          "Biases that a draft adds to its logits to correct itself.")
@@ -76,37 +103,11 @@ void bind_correction(nb::module_& m) {
           "before"_a, "row"_a,
           "The draft's logits for the token after `before` with the correction added; "
           "f32[n_vocab].")
-      .def(
-          "state",
-          [](const Correction& c) {
-            std::vector<Token> before, token;
-            std::vector<float> bias, squares;
-            for (const Token context : c.contexts())
-              for (const auto& entry : c.entries(context))
-                before.push_back(context), token.push_back(entry.token), bias.push_back(entry.bias),
-                    squares.push_back(entry.squares);
-            return std::tuple(array(std::move(before)), array(std::move(token)),
-                              array(std::move(bias)), array(std::move(squares)));
-          },
-          "All entries as arrays (before, token, bias, squares), i32 and f32[n_entries], by the "
-          "token "
-          "before and the token; before is -1 for any token.")
-      .def(
-          "restore",
-          [](Correction& c, const Tokens& before, const Tokens& token, const Floats& bias,
-             const Floats& squares) {
-            if (token.size() != before.size() || bias.size() != before.size() ||
-                squares.size() != before.size())
-              throw std::invalid_argument("the arrays of a correction must be equally long");
-            std::map<Token, std::vector<Correction::Entry>> entries;
-            for (size_t i = 0; i < before.size(); ++i)
-              entries[before(i)].push_back({token(i), bias(i), squares(i)});
-            Correction restored;
-            for (auto& [context, mine] : entries) restored.set(context, std::move(mine));
-            c = std::move(restored);
-          },
-          "before"_a, "token"_a, "bias"_a, "squares"_a,
-          "Replaces all entries by those of a state().");
+      .def("state", &state_of,
+           "All entries as arrays (before, token, bias, squares), i32 and f32[n_entries], by the "
+           "token before and the token; before is -1 for any token.")
+      .def("restore", &restore, "before"_a, "token"_a, "bias"_a, "squares"_a,
+           "Replaces all entries by those of a state().");
 }
 
 void bind_histogram(nb::module_& m) {

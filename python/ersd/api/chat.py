@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ersd._loader import llama_cpp_module
 from ersd.engine import Engine
+from ersd.engine.stream import Stream
 from ersd.results import Result
-from ersd.stream import Stream
 
 if TYPE_CHECKING:
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter

@@ -10,7 +10,7 @@ from ersd.api.parameters import Parameters, engine_options
 from ersd.api.responses import Chat, Response, ToolCall, answer
 from ersd.api.tools import chosen_function, function_grammar, tools_and_choice
 from ersd.engine import Engine
-from ersd.options import LogitsProcessor
+from ersd.engine.options import LogitsProcessor
 
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar

@@ -9,7 +9,7 @@ from ersd.api.parameters import Parameters, engine_options
 from ersd.api.responses import Response, Text, answer
 from ersd.api.stopping import StoppingCriteria, stopping_processor
 from ersd.engine import Engine
-from ersd.options import LogitsProcessor
+from ersd.engine.options import LogitsProcessor
 
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar

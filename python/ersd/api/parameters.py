@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ersd.options import LogitsProcessor
+from ersd.engine.options import LogitsProcessor
 
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar

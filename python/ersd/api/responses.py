@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ersd.engine import Engine
+from ersd.engine.stream import Stream
 from ersd.results import Step, TokenLogprob
-from ersd.stream import Stream
 
 __all__ = ["Chat", "Choice", "Response", "Text", "ToolCall", "answer"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd.engine import Model
-from ersd.options import LogitsProcessor
+from ersd.engine.options import LogitsProcessor
 
 __all__ = ["StoppingCriteria", "stopping_processor"]
 

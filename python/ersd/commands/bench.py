@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ersd import _core, models
+from ersd import _loader, models
 
 __all__ = ["main"]
 
@@ -30,7 +30,7 @@ def main() -> int:
 def _program() -> Path:
     """The program, which is installed in a folder bin next to the extension module."""
     name = "ersd-bench.exe" if sys.platform == "win32" else "ersd-bench"
-    return Path(_core.__file__).parent / "bin" / name
+    return _loader.program_folder() / name
 
 
 def _with_models(words: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from ersd.options import TABLE, Options
+from ersd.engine.options import TABLE, Options
 
 __all__ = ["add_options", "options_from"]
 
@@ -37,7 +37,10 @@ def _breakers(texts: list[str]) -> list[str]:
 
 
 class _Flag(NamedTuple):
-    """What a command line alone decides of an option. The rest comes from `ersd.options.TABLE`."""
+    """What a command line alone decides of an option.
+
+    The rest comes from `ersd.engine.options.TABLE`.
+    """
 
     option: str
     spellings: str  # separated by spaces

@@ -12,7 +12,7 @@ from ersd.commands.flags import options_from
 from ersd.commands.model_flags import add_text_flags, text_generator_from
 
 if TYPE_CHECKING:
-    from ersd.stream import Stream
+    from ersd.engine.stream import Stream
 
 __all__ = ["add_parser", "run"]
 

@@ -9,9 +9,9 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ersd.engine.options import Options
+    from ersd.engine.stream import Step, Stream
     from ersd.generator import Generator
-    from ersd.options import Options
-    from ersd.stream import Step, Stream
 
 __all__ = ["DraftColours", "talk"]
 

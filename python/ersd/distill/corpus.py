@@ -90,7 +90,8 @@ class Corpus:
     def __init__(self, path: Path) -> None:
         """Read all whole texts of a file. A file that does not exist has none."""
         has_data = path.exists() and path.stat().st_size > 0
-        data = memoryview(np.memmap(path, np.uint8, "r") if has_data else b"")  # type: ignore[arg-type]
+        mapped = np.memmap(path, np.uint8, "r") if has_data else b""
+        data = memoryview(mapped)  # type: ignore[arg-type]
         self.end, texts = 0, {}
         while found := Text.read(data, self.end):
             text, self.end = found

@@ -66,7 +66,7 @@ def evaluate(
             measured[f"tokens_per_call_{k}_{name}"] = texts.tokens_per_call(trees)
         for key, (mean, stderr) in measured.items():
             figures |= {key: mean, f"{key}_stderr": stderr}
-    generator._core.forecast()  # measures the costs
-    costs = generator._core.profile()
-    figures["cost"] = costs.draft(1) / costs.target(1)
+    generator.forecast()  # measures the costs
+    costs = generator.profile()
+    figures["cost"] = costs.draft_ms[0] / costs.target_ms[0]  # of calls with one token
     return figures

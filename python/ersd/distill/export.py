@@ -7,12 +7,12 @@ from pathlib import Path
 
 import gguf
 
-from ersd import models
 from ersd.distill.batches import ROW
 from ersd.distill.corpus import N_TOP
 from ersd.distill.rounding import packed
 from ersd.distill.student import EPSILON, HEAD_WIDTH, ROPE_BASE, Dimensions, Student
 from ersd.distill.target import files_of
+from ersd.files import replacing
 
 __all__ = ["export"]
 
@@ -34,7 +34,7 @@ def export(student: Student, target: Path, path: Path, facts: Facts) -> None:
     """
     reader = gguf.GGUFReader(str(files_of(target)[0]))
     name = _text(reader, "general.name") or target.stem
-    with models.replacing(path) as unfinished:
+    with replacing(path) as unfinished:
         writer = gguf.GGUFWriter(str(unfinished), "llama")
         writer.add_name(f"{name} draft")
         writer.add_description(f"A draft for {name}, distilled from it")

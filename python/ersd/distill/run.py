@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import ersd
-from ersd import Generator, _core, models
+from ersd import Generator
 from ersd.distill import corpus, writing
 from ersd.distill.batches import ROW, Batch, Batches
 from ersd.distill.card import card
@@ -25,6 +25,8 @@ from ersd.distill.settings import Distillation
 from ersd.distill.student import Dimensions, Student, begin
 from ersd.distill.target import output_matrix, single_states
 from ersd.distill.train import Trainer, keep_memory, measure, multiplies_bf16
+from ersd.engine import Model, Teacher, devices, quantize
+from ersd.files import fingerprint, replacing
 from ersd.profile import processor
 from ersd.progress import Progress, differences
 
@@ -85,7 +87,7 @@ def distill(settings: Distillation) -> Figures:
 def _open_folders(settings: Distillation, given: Sequence[Sequence[int]]) -> None:
     """Make the folders of texts and of work. Those of an earlier run must have equal settings."""
     texts = {
-        "target": models.fingerprint(settings.target),
+        "target": fingerprint(settings.target),
         "given": corpus.fingerprint(given),
         **{name: getattr(settings, name) for name in ("n_ctx", "n_texts", "seed")},
         "version": ersd.__version__,
@@ -99,7 +101,7 @@ def _open_folders(settings: Distillation, given: Sequence[Sequence[int]]) -> Non
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            with models.replacing(path) as unfinished:
+            with replacing(path) as unfinished:
                 unfinished.write_text(json.dumps(wanted), encoding="utf-8")
         elif (found := json.loads(path.read_text(encoding="utf-8"))) != wanted:
             raise ValueError(
@@ -108,20 +110,20 @@ def _open_folders(settings: Distillation, given: Sequence[Sequence[int]]) -> Non
             )
 
 
-def _teacher(settings: Distillation, n_ctx: int) -> _core.Teacher:
+def _teacher(settings: Distillation, n_ctx: int) -> Teacher:
     """The target with room for all texts that are written in parallel, and one more."""
     path = settings.target
-    if not any(is_gpu for _, _, is_gpu in _core.devices()) or settings.n_gpu_layers == 0:
+    if not any(is_gpu for _, _, is_gpu in devices()) or settings.n_gpu_layers == 0:
         # On a CPU, llama.cpp computes many tokens at once in F16 twice as fast as in Q4_1, and half
         # as fast again in BF16 if the processor multiplies bf16.
         path = settings.texts / "teacher.gguf"
         if not path.exists():
             kind = "BF16" if multiplies_bf16(torch.device("cpu")) else "F16"
-            with models.replacing(path) as unfinished:
-                _core.quantize(str(settings.target), str(unfinished), kind, settings.n_threads)
-    model = _core.Model(str(path), settings.n_gpu_layers)
+            with replacing(path) as unfinished:
+                quantize(str(settings.target), str(unfinished), kind, settings.n_threads)
+    model = Model(str(path), settings.n_gpu_layers)
     n_texts = settings.n_texts + 1
-    return _core.Teacher(model, n_texts=n_texts, n_ctx=n_ctx, n_threads=settings.n_threads)
+    return Teacher(model, n_texts=n_texts, n_ctx=n_ctx, n_threads=settings.n_threads)
 
 
 def _write_texts(
@@ -145,7 +147,7 @@ def _write_texts(
             progress.step(min(written, n - 1) - progress.done, skipped=progress.done == 0)
         progress.step(n - progress.done)
     if not states.exists():
-        with models.replacing(states) as unfinished, unfinished.open("wb") as file:
+        with replacing(states) as unfinished, unfinished.open("wb") as file:
             np.save(file, single_states(_teacher(settings, SINGLE_CTX), target))
     return Corpus(path).up_to(n)
 
@@ -190,7 +192,7 @@ def _train(settings: Distillation, trainer: Trainer, measured: Sequence[Batch]) 
             curve.append({"step": trainer.step, "tokens": seen, **measures})
 
     def save() -> None:
-        with models.replacing(log) as unfinished:
+        with replacing(log) as unfinished:
             unfinished.write_text(json.dumps(curve), encoding="utf-8")
         trainer.save(checkpoint)
 
@@ -234,10 +236,10 @@ def _facts(
     settings: Distillation, target: Generator, learnt: Sequence[Text]
 ) -> dict[str, str | int | float]:
     """How the draft was made, for its metadata and its card."""
-    gpus = [description for _, description, is_gpu in _core.devices() if is_gpu]
+    gpus = [description for _, description, is_gpu in devices() if is_gpu]
     return {
         "target": target.target.description,
-        "target_fingerprint": models.fingerprint(settings.target),
+        "target_fingerprint": fingerprint(settings.target),
         "positions": sum(map(len, learnt)),
         "epochs": float(settings.epochs),
         "given_files": len(settings.text),

@@ -114,7 +114,8 @@ class Layer(nn.Module):
         )
         x = x + self.attn_output(attended.transpose(1, 2).reshape(batch, length, -1))
         h = self.ffn_norm(x)
-        return x + self.ffn_down(functional.silu(self.ffn_gate(h)) * self.ffn_up(h))  # type: ignore[no-any-return]
+        y: Tensor = x + self.ffn_down(functional.silu(self.ffn_gate(h)) * self.ffn_up(h))
+        return y
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from ersd import Generator, _core
+from ersd import Generator
+from ersd.engine import Teacher
 
 __all__ = ["files_of", "output_matrix", "single_states"]
 
@@ -47,7 +48,7 @@ def output_matrix(path: Path) -> Matrix:
     )
 
 
-def single_states(teacher: _core.Teacher, target: Generator) -> Matrix:
+def single_states(teacher: Teacher, target: Generator) -> Matrix:
     """The target's state after each token of its vocabulary, on a new line; f32[n_vocab, n_embd].
 
     Args:

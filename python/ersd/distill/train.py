@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ersd import _core, models
 from ersd.distill.batches import Batch, Batches
 from ersd.distill.losses import (
     coarse_logprobs,
@@ -24,6 +23,8 @@ from ersd.distill.losses import (
 )
 from ersd.distill.muon import Muon
 from ersd.distill.student import Student
+from ersd.engine import features
+from ersd.files import replacing
 
 __all__ = ["Measures", "Trainer", "keep_memory", "measure", "multiplies_bf16"]
 
@@ -80,7 +81,7 @@ def measure(student: Student, batches: Sequence[Batch]) -> Measures:
 
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether a device multiplies bf16 faster than f32: GPUs, and CPUs with instructions for it."""
-    return device.type != "cpu" or "AVX512_BF16 = 1" in _core.features()
+    return device.type != "cpu" or "AVX512_BF16 = 1" in features()
 
 
 def keep_memory() -> None:
@@ -161,7 +162,7 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint with all that `load` needs."""
-        with models.replacing(path) as unfinished:
+        with replacing(path) as unfinished:
             optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
             torch.save(
                 {"step": self.step, "student": self.student.state_dict(), "optimizers": optimizers},

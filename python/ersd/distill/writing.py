@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ersd import Generator, _core
+from ersd import Generator
 from ersd.distill.corpus import N_TOP, Corpus, Ids, Text
+from ersd.engine import Teacher
 
 __all__ = ["given_texts", "write"]
 
@@ -29,7 +30,7 @@ def given_texts(target: Generator, paths: Sequence[Path]) -> list[list[int]]:
 
 
 def write(
-    teacher: _core.Teacher,
+    teacher: Teacher,
     target: Generator,
     path: Path,
     n_positions: int,
@@ -199,7 +200,7 @@ class _Writer:
 
     def __init__(
         self,
-        teacher: _core.Teacher,
+        teacher: Teacher,
         target: Generator,
         beginnings: _Beginnings,
         done: dict[int, int],

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ersd import _core
 from ersd.engine.loaded_models import LoadedModels
-from ersd.options import Options, check_max_tokens, check_seed, core_options, takes_options
+from ersd.engine.options import Options, check_max_tokens, check_seed, core_options, takes_options
+from ersd.engine.stream import Stream, ranked_positions
 from ersd.results import Position, Result
-from ersd.stream import Stream, ranked_positions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -9,7 +9,7 @@ from typing import Any
 from ersd import _core
 from ersd import profile as profiles
 from ersd.engine.core_profile import CostFile, from_plain, restore_file, to_plain
-from ersd.lock import EngineLock
+from ersd.engine.lock import EngineLock
 from ersd.profile import PairKey, Profile
 from ersd.results import Forecast
 from ersd.state import State

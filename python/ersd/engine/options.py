@@ -265,7 +265,8 @@ def takes_options(function: _Function) -> _Function:
         )
         for name, kind in Options.__annotations__.items()
     ]
-    function.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+    shown = signature.replace(parameters=[*own, *named])
+    function.__signature__ = shown  # type: ignore[attr-defined]
     return function
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ersd.lock import EngineLock
+from ersd.engine.lock import EngineLock
 from ersd.results import Position, Stats, Step, TokenLogprob
 
 if TYPE_CHECKING:
