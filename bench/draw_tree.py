@@ -20,9 +20,8 @@ import numpy.typing as npt
 from ersd import Generator, _core, models
 
 SAMPLING = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}  # the defaults
-# Constants of Drafter::grow.
-FIRST = 0.8  # how probable the best child of a node is at most, before its race is seen
-THRESHOLD = 0.6  # the first path probability that a node needs, times k
+# kFirstHit of cpp/ersd/draft/drafter.cpp: how probable the best child of a node is expected to be.
+FIRST_HIT = 0.8
 
 FONT = 15  # px
 CHARACTER = 0.6 * FONT  # width of one, in a monospaced font
@@ -53,13 +52,13 @@ class Node:
 
 
 class Draft:
-    """The draft model alone: its logits after any tokens."""
+    """The draft model alone."""
 
     def __init__(self) -> None:
         self._model = Generator(models.default_draft(), profile=False)
 
     def logits(self, tokens: list[int]) -> npt.NDArray[np.float32]:
-        """f32[n_vocab], of the token that follows."""
+        """The logits of the token after these tokens, f32[n_vocab]."""
         rows = []
 
         def record(
@@ -76,6 +75,8 @@ def grow(prompt: list[int], k: int, seed: int) -> Node:
     """The adaptive tree of about k nodes that a fresh Generator drafts after a prompt."""
     draft, race, margins = Draft(), _core.Race(), _core.MarginModel()
     options = _core.SamplingOptions(**SAMPLING)
+    threshold = _core.PathThreshold()
+    threshold.set_nodes(k)
     root, n_drafted = Node([]), 0
     level = [root]
     while level:
@@ -87,11 +88,11 @@ def grow(prompt: list[int], k: int, seed: int) -> Node:
             hits = margins.predict(race, row, options, clock)
             for token, hit in zip(tokens, hits, strict=True):
                 child = Node([*node.path, int(token)], node.probability * float(hit))
-                if child.probability < THRESHOLD / k and n_drafted > 0:
+                if child.probability < threshold.value and n_drafted > 0:
                     continue
                 node.children.append(child)
                 n_drafted += 1
-                if FIRST * child.probability >= THRESHOLD / k:
+                if FIRST_HIT * child.probability >= threshold.value:
                     level.append(child)
     return root
 
@@ -112,7 +113,10 @@ def mark(root: Node, emitted: list[int]) -> None:
 
 
 def place(node: Node, row: int = 0) -> int:
-    """Give every leaf a row of its own, and a parent the middle of its children; the next row."""
+    """Give every leaf a row of its own and a parent the middle of its children.
+
+    Returns the next free row.
+    """
     if not node.children:
         node.row = row
         return row + 1
@@ -139,7 +143,7 @@ def box(x: float, y: float, lines: list[str], style: str) -> str:
 
 
 def box_width(lines: list[str]) -> float:
-    """Of the longest line, in px."""
+    """The width of a box, in px."""
     return max(map(len, lines)) * CHARACTER + 2 * PADDING
 
 
@@ -154,10 +158,10 @@ def halves(text: str) -> list[str]:
 
 
 def svg(root: Node, prompt: str, label: dict[int, str], sentence: str) -> str:
-    """The picture."""
+    """The picture of a marked tree. label: the text of each token."""
     n_rows, nodes = place(root), nodes_of(root)
     lines = {id(node): [label[node.path[-1]]] if node.path else halves(prompt) for node in nodes}
-    left = [float(MARGIN)]  # of each column
+    left = [float(MARGIN)]  # edge of each column, in px
     for depth in range(max(len(node.path) for node in nodes) + 1):
         widest = max(box_width(lines[id(n)]) for n in nodes if len(n.path) == depth)
         left.append(left[-1] + widest + GAP)
