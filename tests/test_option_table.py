@@ -250,5 +250,5 @@ def test_an_answer_without_max_tokens_has_128(generator: Generator) -> None:
     """Python and the core have the same default."""
     assert len(generator.generate("the", seed=1, ignore_eos=True).tokens) == 128
     generator._core.start(generator.tokenize("the"), _core.GenerationOptions())
-    assert generator._core.left == 128
+    assert generator._core.n_remain == 128
     generator._core.end()

@@ -10,6 +10,8 @@ import pytest
 from ersd import Generator, theory
 from ersd.ranks import Texts, ratio, replay, strategy_tree
 
+pytestmark = pytest.mark.no_sanitizer
+
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from ersd import Generator
 
+pytestmark = pytest.mark.no_sanitizer
+
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
 from ersd.distill import rounding  # noqa: E402

@@ -8,6 +8,8 @@ import pytest
 from ersd import theory
 from ersd.distill import corpus
 
+pytestmark = pytest.mark.no_sanitizer
+
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
 from ersd.distill import losses, muon, train  # noqa: E402

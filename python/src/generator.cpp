@@ -168,11 +168,11 @@ void bind_generator_class(nb::module_& m) {
       .def("restore", &Generator::restore, "profile"_a)
       .def("forecast", &Generator::forecast, NoGil())
       .def("reset", &Generator::reset)
-      .def("save", &save_state,
+      .def("save_state", &save_state,
            "Returns the tokens and the bytes of the target's cache, then those of the draft's "
            "cache.")
-      .def("load", &load_state, "tokens"_a, "data"_a, "draft_tokens"_a, "draft_data"_a)
-      .def_prop_ro("left", &Generator::n_remain)
+      .def("load_state", &load_state, "tokens"_a, "data"_a, "draft_tokens"_a, "draft_data"_a)
+      .def_prop_ro("n_remain", &Generator::n_remain)
       .def("target_row", [](const Generator& g) { return to_numpy(g.target_row()); })
       .def("draft_row", [](const Generator& g) { return to_numpy(g.draft_row()); })
       .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })

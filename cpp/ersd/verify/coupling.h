@@ -83,7 +83,8 @@ class Coupling {
     return method_ == Method::kGsd ? Siblings::kDistinct : Siblings::kIndependent;
   }
   SamplingOptions draft_options() const {
-    return method_ == Method::kMatch ? SamplingOptions{0, 0, 1, 0} : options_;
+    return method_ == Method::kMatch ? SamplingOptions{.temperature = 0}.without_truncation()
+                                     : options_;
   }
   Clock clock(uint32_t position) const { return {seed_, position + shift_}; }
   Selected select(std::span<const float> logits, const SamplingOptions& options, uint32_t position,

@@ -145,7 +145,7 @@ class LoadedModels:
         `load_state` accepts it in a Generator with the same models and the same cache types.
         """
         with self._lock:
-            return State(self._descriptions(), *self._core.save())
+            return State(self._descriptions(), *self._core.save_state())
 
     def load_state(self, state: State) -> None:
         """Replaces what the caches hold. A prompt that begins with these tokens is not read again.
@@ -160,7 +160,7 @@ class LoadedModels:
                 f"this Generator has {self._descriptions()}"
             )
         with self._lock:
-            self._core.load(state.tokens, state.data, state.draft_tokens, state.draft_data)
+            self._core.load_state(state.tokens, state.data, state.draft_tokens, state.draft_data)
 
     def _descriptions(self) -> list[str]:
         """Describes the models, to recognise them in another process."""
@@ -212,7 +212,7 @@ class LoadedModels:
 
     def _need_pair(self) -> PairKey:
         if self._pair is None:
-            raise ValueError("a profile is that of a pair: it needs a draft model")
+            raise ValueError("a profile describes a pair of models: it needs a draft model")
         return self._pair
 
     def forget(self) -> None:

@@ -129,7 +129,7 @@ def ranked_positions(
     """Yields the positions of one generation; see `Generator.ranks`."""
     with lock:
         core.start(prompt, options)
-        while core.left > 0:
+        while core.n_remain > 0:
             token, rank = core.step_with_rank()
             if with_logits:
                 yield Position(token, rank, core.target_row(), core.draft_row())
