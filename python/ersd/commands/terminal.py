@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ersd.engine.options import Options
-    from ersd.engine.stream import Step, Stream
+    from ersd.engine.stream import Stream
     from ersd.generator import Generator
+    from ersd.results import Step
 
 __all__ = ["DraftColours", "talk"]
 
