@@ -1,4 +1,4 @@
-"""Files of prompts."""
+"""Reads files of prompts."""
 
 from __future__ import annotations
 

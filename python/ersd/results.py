@@ -114,8 +114,8 @@ class Result:
 
     Attributes:
         text: the answer; it ends before a stop string or an end token.
-        tokens: the token ids of the answer, without the end token. Of a stop string, the tokens up
-            to the one that completes it are included.
+        tokens: the token ids of the answer, without the end token. If a stop string ended the
+            answer, its tokens are included up to the one that completes it.
         finish_reason: "stop" after an end token or a stop string, "length" when max_tokens or the
             end of the context is reached.
         seed: the seed that gives this answer again.

@@ -37,17 +37,13 @@ def _breakers(texts: list[str]) -> list[str]:
 
 
 class _Flag(NamedTuple):
-    """What a command line alone decides of an option.
-
-    The rest comes from `ersd.engine.options.TABLE`.
-    """
+    """The flag of an option. Everything else comes from `ersd.engine.options.TABLE`."""
 
     option: str
     spellings: str  # separated by spaces
     parse: Callable[[str], object] | None = None  # None: by the option's type
-    collect: Callable[[list[Any]], object] | None = (
-        None  # the values of a flag that may be repeated
-    )
+    # Makes the option of the values of a flag that may be repeated; None if it may not be.
+    collect: Callable[[list[Any]], object] | None = None
     metavar: str | None = None
     note: str = ""
 

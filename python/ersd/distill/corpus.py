@@ -16,7 +16,7 @@ __all__ = ["N_TOP", "Corpus", "Text", "fingerprint"]
 
 N_TOP = 64  # tokens kept of each distribution
 
-# Of each text: a magic word, the index, the number of tokens, the first position with a
+# The header of each text: a magic word, the index, the number of tokens, the first position with a
 # distribution, and the tokens kept per distribution. The three arrays follow.
 _HEADER = struct.Struct("<4sIIII")
 _MAGIC = b"text"
@@ -99,9 +99,9 @@ class Corpus:
         self.texts = [texts[index] for index in sorted(texts)]
 
     def up_to(self, n_positions: int) -> list[Text]:
-        """The first texts, without a gap in their indices, that have together n_positions.
+        """The first texts, without a gap in their indices, that together have n_positions.
 
-        There are fewer positions if the file does not have enough.
+        They have fewer positions if the file does not have enough.
         """
         chosen: list[Text] = []
         total = 0

@@ -104,7 +104,7 @@ def race_acceptance(target: Tensor, student: Tensor) -> Tensor:
 def race_surprise(target: Tensor, student: Tensor) -> Tensor:
     """-log(race acceptance + `BLIND`), in nats; f32[n].
 
-    The constant keeps positions where almost nothing is accepted from ruling the loss.
+    Without the constant, positions where almost nothing is accepted would dominate the loss.
     """
     return -torch.log(race_acceptance(target, student) + BLIND)
 

@@ -66,7 +66,7 @@ class Distillation:
 
     @property
     def work(self) -> Path:
-        """The folder of everything that is made on the way."""
+        """The folder of all files that a stopped run needs to continue."""
         return self.draft.with_suffix(".work")
 
     @property

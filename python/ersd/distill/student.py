@@ -20,7 +20,8 @@ __all__ = ["EPSILON", "HEAD_WIDTH", "ROPE_BASE", "Dimensions", "Student", "begin
 HEAD_WIDTH = 64  # numbers of an attention head
 EPSILON = 1e-5  # of the RMS norms
 ROPE_BASE = 10000.0
-MIN_EIGENVALUE = 1e-9  # of the largest; smaller ones count as this, so that they can be inverted
+# Eigenvalues are at least this share of the largest one, so that they can be inverted.
+MIN_EIGENVALUE = 1e-9
 
 Matrix = npt.NDArray[np.float32]
 

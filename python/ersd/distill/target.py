@@ -49,7 +49,7 @@ def output_matrix(path: Path) -> Matrix:
 
 
 def single_states(teacher: Teacher, target: Generator) -> Matrix:
-    """The target's state after each token of its vocabulary, on a new line; f32[n_vocab, n_embd].
+    """The target's state after a line break and each token of its vocabulary; f32[n_vocab, n_embd].
 
     Args:
         teacher: the target. Its texts are removed.

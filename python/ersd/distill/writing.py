@@ -16,7 +16,7 @@ from ersd.engine import Teacher
 __all__ = ["given_texts", "write"]
 
 TEMPERATURES = (0.6, 0.8, 1.0, 1.0)  # of the answers, in turn; a user's message is drawn at 1
-# Of a chat model, every fourth text begins with a random token instead of a user's message.
+# With a chat model, every fourth text begins with a random token instead of a user's message.
 RAW_EVERY = 4
 MAX_USER = 96  # tokens of a user's message at most
 

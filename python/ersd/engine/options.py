@@ -1,4 +1,4 @@
-"""The options of a generation, with their defaults and documentation, and their way into the core.
+"""The options of a generation: defaults, documentation, and conversion to the core's form.
 
 The core declares its options in one table, cpp/ersd/decode/option_table.h. This module adds what
 only Python has: two more options, and the forms in which Python writes some values.
@@ -196,8 +196,8 @@ _FORMS: Mapping[str, _Form] = {
         _processor,
     ),
     "logprobs": _Form("None gives no log-probabilities.", _check_logprobs),
-    "seed": _Form("None draws a fresh seed, which the result names.", default=None),
-    "stop": _Form("One string may stand alone.", _strings),
+    "seed": _Form("None draws a fresh seed, which is in the result.", default=None),
+    "stop": _Form("A single string need not be in a sequence.", _strings),
     "strategy": _Form(
         "None chooses 'adaptive' if the method allows it, else 'tree'.", default=None
     ),
@@ -251,8 +251,8 @@ Options.__doc__ = f"{inspect.cleandoc(Options.__doc__ or '')}\n\n{_attributes()}
 def takes_options(function: _Function) -> _Function:
     """Show the names and defaults of all options in the signature of a function.
 
-    The function takes ``**options: Unpack[Options]``, which `help` and `inspect` show as no more
-    than that.
+    The function takes ``**options: Unpack[Options]``. Without this decorator, `help` and `inspect`
+    would show just that.
     """
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]

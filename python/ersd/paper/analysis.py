@@ -1,4 +1,4 @@
-"""From recorded ranks to the rows of the table."""
+"""Makes the rows of the table from the recorded ranks."""
 
 from __future__ import annotations
 

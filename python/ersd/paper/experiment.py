@@ -3,8 +3,9 @@
 For each method and temperature a text is generated once, and the rank of each token is recorded
 (`Generator.ranks`). The ranks tell what any strategy with any k would have done on that text; see
 `ersd.ranks`. For races this is exactly what the engine does. For rejection sampling it is another
-sample of the same distribution, because the residual is what trying further siblings draws from.
-Some texts are also generated with drafts by the engine, so that both can be compared.
+sample of the same distribution, because trying more siblings than a tree has is the same as
+sampling from the residual. Some texts are also generated with drafts by the engine, so that both
+can be compared.
 Needs ``pip install "ersd[paper]"``.
 
 Source of method and bound: Kobus and Gündüz, arXiv 2504.15475.
@@ -172,7 +173,7 @@ def _key(r: Record) -> tuple[Any, ...]:
 def _open_records(path: Path, settings: Record) -> list[Record]:
     """The records of an earlier run, or none and a file with the settings.
 
-    A last line that the earlier run has not finished is removed.
+    An incomplete last line, which a stopped run may leave, is removed.
     """
     *whole, unfinished = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
     if not whole:

@@ -22,8 +22,8 @@ METHOD_NAMES = {
     "gsd_iid": "GSD, independent siblings",
     "match": "match",
 }
-# A colour and a marker each. The palette is that of Okabe and Ito, which colour-blind people can
-# tell apart.
+# A colour and a marker of each method. The palette is that of Okabe and Ito, which colour-blind
+# people can tell apart.
 STYLE = {
     "ersd": ("#0072B2", "o"),
     "gsd": ("#D55E00", "s"),
