@@ -84,7 +84,7 @@ class Stats:
     tokens_per_second: float
 
     def __str__(self) -> str:
-        """One line with the number of tokens, the speed, and the tokens per target call."""
+        """Returns the number of tokens, the speed and the tokens per target call, in one line."""
         return (
             f"{self.generated} tokens, {self.tokens_per_second:.1f} tokens/s, "
             f"{self.tokens_per_call:.2f} tokens per target call"

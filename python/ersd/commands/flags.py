@@ -125,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
 
 
 def options_from(args: argparse.Namespace) -> Options:
-    """The options that the flags ask for.
+    """Return the options that the flags ask for.
 
     Raises:
         OSError: the grammar file cannot be read.
@@ -140,7 +140,7 @@ def options_from(args: argparse.Namespace) -> Options:
 
 
 def _answer_format(args: argparse.Namespace) -> dict[str, Any]:
-    """The options for a grammar, its file or a JSON schema, of which one may be given."""
+    """Return the options for a grammar, its file or a JSON schema, of which one may be given."""
     given = (args.grammar, args.grammar_file, args.json_schema)
     if sum(each is not None for each in given) > 1:
         raise ValueError(

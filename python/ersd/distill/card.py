@@ -17,7 +17,7 @@ def card(
     figures: Figures,
     curve: Sequence[dict[str, float]],
 ) -> str:
-    """The text of the card.
+    """Return the text of the card.
 
     Args:
         settings: the settings of the distillation.
@@ -40,7 +40,7 @@ def card(
 
 
 def _introduction(settings: Distillation, facts: dict[str, Any]) -> list[str]:
-    """What the draft is and how it was made."""
+    """Return the lines that say what the draft is and how it was made."""
     text = "text that the target wrote or read" if settings.text else "text that the target wrote"
     return [
         f"# {settings.draft.stem}",
@@ -56,7 +56,7 @@ def _introduction(settings: Distillation, facts: dict[str, Any]) -> list[str]:
 
 
 def _evaluation(figures: Figures) -> list[str]:
-    """The figures on held-out texts."""
+    """Return the lines with the figures on held-out texts."""
     cost = f"{figures['cost']:.3f}"
     lines = [
         "The figures below are for held-out texts. The target writes their second halves anew, and",
@@ -77,7 +77,7 @@ def _evaluation(figures: Figures) -> list[str]:
 
 
 def _training(curve: Sequence[dict[str, float]]) -> list[str]:
-    """The student's worth while it was trained."""
+    """Return the lines with the student's worth while it was trained."""
     return [
         "The next table was measured on held-out text while the draft learnt. It learnt the",
         "target's distributions first and, in the last quarter, to win the target's races. In that",

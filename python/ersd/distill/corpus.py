@@ -45,7 +45,7 @@ class Text:
     logprobs: npt.NDArray[np.float16]
 
     def __len__(self) -> int:
-        """The number of positions to learn from."""
+        """Return the number of positions to learn from."""
         return len(self.top)
 
     def write(self, file: IO[bytes]) -> None:
@@ -99,7 +99,7 @@ class Corpus:
         self.texts = [texts[index] for index in sorted(texts)]
 
     def up_to(self, n_positions: int) -> list[Text]:
-        """The first texts, without a gap in their indices, that together have n_positions.
+        """Return the first texts that together have n_positions, without a gap in their indices.
 
         They have fewer positions if the file does not have enough.
         """
@@ -114,5 +114,5 @@ class Corpus:
 
 
 def fingerprint(given: Sequence[Sequence[int]]) -> str:
-    """A hash of the tokens of given texts."""
+    """Return a hash of the tokens of given texts."""
     return hashlib.sha256(repr([list(tokens) for tokens in given]).encode()).hexdigest()[:16]

@@ -23,7 +23,7 @@ STEP_SIZE = 0.2
 
 
 def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """About UV' of a matrix USV', by the Newton-Schulz iteration.
+    """Return about UV' of a matrix USV', by the Newton-Schulz iteration.
 
     Singular values of the result are between 0.6 and 1.3, except for those that were very small.
 

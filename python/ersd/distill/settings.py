@@ -88,7 +88,7 @@ _FLAGS = {
 
 
 def command(settings: Distillation) -> str:
-    """The command line of ``ersd distill`` that makes the same draft."""
+    """Return the command line of ``ersd distill`` that makes the same draft."""
     words = ["ersd distill", settings.target.name, "-o", settings.draft.name]
     for name, flag in _FLAGS.items():
         value = getattr(settings, name)
