@@ -53,7 +53,7 @@ def hold_margins(generator: Generator) -> None:
 
 
 def row(name: str, temperature: float, category: str, stats: Sequence[Stats]) -> str:
-    """One line of the table: ratios over prompts with standard errors."""
+    """Return one line of the table: ratios over prompts with standard errors."""
     calls = [s.target_calls for s in stats]
     mean, error = ratio([s.generated for s in stats], calls)
     nodes, _ = ratio([s.drafted for s in stats], calls)
@@ -72,7 +72,7 @@ def row(name: str, temperature: float, category: str, stats: Sequence[Stats]) ->
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description="tokens per target call, and what each part of drafting adds"
     )
@@ -104,7 +104,7 @@ def parse_arguments() -> argparse.Namespace:
 def read_categories(
     generator: Generator, paths: Sequence[Path], count: int
 ) -> dict[str, list[str]]:
-    """The prompts of each file, chat messages in the target's template."""
+    """Return the prompts of each file, chat messages in the target's template."""
     return {
         path.stem: [
             text if path.stem in RAW else generator.target.chat_prompt(text)

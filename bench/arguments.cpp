@@ -1,4 +1,4 @@
-// From the words of the command line to Arguments.
+// Parses the command line into Arguments.
 #include "arguments.h"
 
 #include <charconv>
@@ -84,7 +84,7 @@ Reader text(std::string& out) {
   return [&out](const std::string&, const std::string& v) { out = v; };
 }
 
-// Options with one value, but for prompts, which may be repeated.
+// Options with one value. Only prompts may be given several times.
 Readers single_readers(Arguments& a) {
   auto& context = a.generator.context;
   return {

@@ -30,7 +30,7 @@ struct Arguments {
   Format format = Format::kMarkdown;
 };
 
-// Throws std::invalid_argument with one sentence for words that make no sense.
+// Throws std::invalid_argument for words that are no valid command line.
 Arguments parse(const std::vector<std::string>& words);
 const char* usage();
 

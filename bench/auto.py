@@ -39,7 +39,7 @@ CATEGORIES = {
 
 
 def pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
-    """The name, the target and the draft of each pair. Missing models are made in the folder."""
+    """Yield the name, the target and the draft of each pair. Makes missing models in the folder."""
 
     def pruned(name: str, source: Path, removed: range, shuffled: bool) -> Path:
         path = folder / name
@@ -61,7 +61,7 @@ def pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description="tokens per second with automatic drafting and without drafts"
     )
@@ -96,7 +96,7 @@ def measure(words: Sequence[str], category: str, count: int) -> dict[str, dict[s
 
 
 def cells(plain: dict[str, Any], auto: dict[str, Any]) -> str:
-    """The figures of a line of the table."""
+    """Return the figures of a line of the table."""
     parts = {key: auto[f"{key}_ms"] for key in ("target", "draft", "race", "rest")}
     outside = 100 * (parts["race"] + parts["rest"]) / sum(parts.values())
     speeds = f"{plain['avg_ts']:.1f} | {auto['avg_ts']:.1f}"

@@ -58,7 +58,7 @@ class Draft:
         self._model = Generator(models.default_draft(), profile=False)
 
     def logits(self, tokens: list[int]) -> npt.NDArray[np.float32]:
-        """The logits of the token after these tokens, f32[n_vocab]."""
+        """Return the logits of the token after these tokens, f32[n_vocab]."""
         rows = []
 
         def record(
@@ -72,7 +72,7 @@ class Draft:
 
 
 def grow(prompt: list[int], k: int, seed: int) -> Node:
-    """The adaptive tree of about k nodes that a fresh Generator drafts after a prompt."""
+    """Return the adaptive tree of about k nodes that a fresh Generator drafts after a prompt."""
     draft, race, margins = Draft(), _core.Race(), _core.MarginModel()
     options = _core.SamplingOptions(**SAMPLING)
     threshold = _core.PathThreshold()
@@ -98,7 +98,7 @@ def grow(prompt: list[int], k: int, seed: int) -> Node:
 
 
 def nodes_of(node: Node) -> list[Node]:
-    """A node and all below it, parents first."""
+    """Return a node and all below it, parents first."""
     return [node] + [below for child in node.children for below in nodes_of(child)]
 
 
@@ -127,7 +127,7 @@ def place(node: Node, row: int = 0) -> int:
 
 
 def box(x: float, y: float, lines: list[str], style: str) -> str:
-    """A box with its left edge at x and its middle at y."""
+    """Return a box with its left edge at x and its middle at y."""
     fill, border, color = STYLES[style]
     width, height = box_width(lines), HEIGHT + (len(lines) - 1) * FONT * 1.3
     dashes = ' stroke-dasharray="5 3"' if style == "target" else ""
@@ -143,12 +143,12 @@ def box(x: float, y: float, lines: list[str], style: str) -> str:
 
 
 def box_width(lines: list[str]) -> float:
-    """The width of a box, in px."""
+    """Return the width of a box, in px."""
     return max(map(len, lines)) * CHARACTER + 2 * PADDING
 
 
 def halves(text: str) -> list[str]:
-    """A text in two lines that are about equally long."""
+    """Return a text in two lines that are about equally long."""
     words = text.split()
     best = min(
         range(1, len(words) + 1),
@@ -158,7 +158,7 @@ def halves(text: str) -> list[str]:
 
 
 def svg(root: Node, prompt: str, label: dict[int, str], sentence: str) -> str:
-    """The picture of a marked tree. label: the text of each token."""
+    """Return the picture of a marked tree. label: the text of each token."""
     n_rows, nodes = place(root), nodes_of(root)
     lines = {id(node): [label[node.path[-1]]] if node.path else halves(prompt) for node in nodes}
     left = [float(MARGIN)]  # edge of each column, in px

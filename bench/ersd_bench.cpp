@@ -64,7 +64,7 @@ double mean(const std::vector<double>& x) {
   return x.empty() ? 0 : std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size());
 }
 
-// The amount for each of n things; for one thing if there is none.
+// The amount divided by n, or by 1 if n is 0.
 double per(auto amount, int64_t n) {
   return static_cast<double>(amount) / static_cast<double>(std::max<int64_t>(n, 1));
 }

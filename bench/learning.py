@@ -99,7 +99,7 @@ class Observer:
     def features(
         self, scores: Array, logits: npt.NDArray[np.float32], row: npt.NDArray[np.float32]
     ) -> Array:
-        """Features of each arrival and of all later ones: the model's (margins.h) and others."""
+        """Return the model's features (margins.h) and others, of each arrival and of later ones."""
         entropy = theory.entropy(theory.softmax(row, self.temperature))
         gap = self.temperature * (np.append(scores, scores[-1]) - scores[0])
         logit_gap = np.append(logits - logits[0], 0) / self.temperature

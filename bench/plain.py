@@ -29,7 +29,7 @@ SAMPLING: dict[str, dict[str, Any]] = {
 
 
 def our_run(generator: Generator, options: dict[str, Any]) -> tuple[float, float]:
-    """Tokens per second of ersd, and the share of a step outside llama.cpp's decode."""
+    """Return tokens per second of ersd, and the share of a step outside llama.cpp's decode."""
     started = time.perf_counter()
     result = generator.generate(PROMPT, method="ar", **options)
     speed = len(result.tokens) / (time.perf_counter() - started)
@@ -38,7 +38,7 @@ def our_run(generator: Generator, options: dict[str, Any]) -> tuple[float, float
 
 
 def their_speed(llama: llama_cpp.Llama, options: dict[str, Any]) -> float:
-    """Tokens per second of llama-cpp-python."""
+    """Return tokens per second of llama-cpp-python."""
     llama.reset()  # it then reads the prompt each time, as ersd does
     started = time.perf_counter()
     answer = llama.create_completion(PROMPT, repeat_penalty=1.0, **options)

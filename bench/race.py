@@ -63,7 +63,7 @@ def record(path: str, n_tokens: int) -> Rows:
 
 
 def entropies(rows: Rows) -> NDArray[np.float64]:
-    """The entropy of each row in nats; f64[n]."""
+    """Return the entropy of each row in nats; f64[n]."""
     p = np.exp(rows - rows.max(axis=1, keepdims=True)).astype(np.float64)
     p /= p.sum(axis=1, keepdims=True)
     return -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1)
@@ -110,7 +110,7 @@ def numpy_truncation(row: Rows, rng: np.random.Generator) -> int:
 def timed(
     function: Callable[[Rows, np.random.Generator], object], rows: Rows, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The nanoseconds that a function takes for each row; f64[n]."""
+    """Return the nanoseconds that a function takes for each row; f64[n]."""
     times = [time.perf_counter_ns()]
     for row in rows:
         function(row, rng)
@@ -138,7 +138,7 @@ def load(library: Path) -> Bench:
 def best_times(
     bench: Bench, rows: Rows, repeats: int, passes: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The nanoseconds of each row in its fastest pass, inf where it was not timed.
+    """Return the nanoseconds of each row in its fastest pass, inf where it was not timed.
 
     Args:
         bench: what load() returns.
@@ -166,7 +166,7 @@ def best_times(
 
 
 def table_row(n_vocab: int, kind: str, rows: Rows, place: str, best: NDArray[np.float64]) -> str:
-    """A line of the table: the mean time of the maximum, and the others as multiples of it."""
+    """Return a line of the table: the mean time of the maximum, and the others relative to it."""
     means = [
         times[np.isfinite(times)].mean() if np.isfinite(times).any() else np.nan for times in best
     ]

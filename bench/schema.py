@@ -71,7 +71,7 @@ SCHEMA = {
 
 
 def validates(text: str) -> bool:
-    """Whether a text is JSON that follows the schema."""
+    """Return whether a text is JSON that follows the schema."""
     try:
         jsonschema.validate(json.loads(text), SCHEMA)
     except (ValueError, jsonschema.ValidationError):
@@ -80,7 +80,7 @@ def validates(text: str) -> bool:
 
 
 def answers(args: argparse.Namespace, with_grammar: bool) -> list[Result]:
-    """One answer for each seed, by a fresh Generator."""
+    """Generate one answer for each seed with a fresh Generator."""
     generator = Generator(
         models.default_target(), models.twin(), n_ctx=1024, n_threads=args.threads, profile=False
     )

@@ -1,4 +1,5 @@
-// Checks of a caller's arguments. Each failure is one sentence: who must be what, and what came.
+// Checks of a caller's arguments. The message of each error is one sentence: which argument must be
+// what, and which value came.
 #pragma once
 
 #include <array>

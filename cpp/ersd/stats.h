@@ -8,7 +8,7 @@
 
 namespace ersd {
 
-// How many ranks of the draft's order histograms tell apart; later ranks are counted together.
+// A rank histogram has one count for each of this many ranks, and one count for all later ranks.
 constexpr size_t kHistogramRanks = 64;
 
 // Counts of one generation, and times in milliseconds.

@@ -31,8 +31,8 @@ class Generator(Engine):
     The names of the arguments are those of llama-cpp-python.
 
     Args:
-        model_path: the target, a GGUF file. Of a model in several files, name the first, like
-            ``name-00001-of-00003.gguf``.
+        model_path: the target, a GGUF file. If the model is in several files, name the first one,
+            like ``name-00001-of-00003.gguf``.
         draft_model_path: a smaller GGUF model with the same vocabulary; None for plain sampling.
         n_ctx: tokens of prompt and answer together; 0 for the length that the model was trained
             with, but at most 4096.

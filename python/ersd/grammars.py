@@ -47,7 +47,7 @@ _NOT_ENFORCED = frozenset(
 def grammar_text(
     grammar: str | LlamaGrammar | None, response_format: Mapping[str, Any] | None
 ) -> str:
-    """The GBNF that an answer must match; empty if it may be anything.
+    """Returns the GBNF that an answer must match; empty if it may be anything.
 
     Args:
         grammar: GBNF, or a ``llama_cpp.LlamaGrammar``.
@@ -72,7 +72,7 @@ def grammar_text(
 
 
 def _format_grammar(response_format: Mapping[str, Any]) -> str | None:
-    """The grammar of a response_format; None if it allows any text."""
+    """Returns the grammar of a response_format; None if it allows any text."""
     kind = response_format.get("type")
     if kind not in ("text", "json_object", "json_schema"):
         raise ValueError(
@@ -112,7 +112,7 @@ def _format_grammar(response_format: Mapping[str, Any]) -> str | None:
 
 
 def _keywords(schema: Any) -> Iterator[str]:
-    """The keywords of a JSON schema and of the schemas in it, but not the names of properties."""
+    """Yields the keywords of a JSON schema and of the schemas in it, but no names of properties."""
     for key, value in schema.items() if isinstance(schema, Mapping) else ():
         yield key
         if key in ("const", "enum", "default", "examples"):

@@ -37,7 +37,7 @@ class Progress:
     shown: float = 0.0
 
     def step(self, n: int = 1, *, skipped: bool = False) -> None:
-        """Count steps as done, and print a line if it is time for one.
+        """Counts steps as done, and prints a line if it is time for one.
 
         Args:
             n: number of steps.
@@ -61,7 +61,7 @@ class Progress:
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The settings in which an earlier run differs, as "seed = 1 instead of 2, ...".
+    """Returns the settings in which an earlier run differs, as "seed = 1 instead of 2, ...".
 
     Args:
         found: settings of the earlier run.

@@ -1,4 +1,4 @@
-"""Files of prompts."""
+"""Reads files of prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["read_prompts"]
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The prompts of a UTF-8 file, where lines that hold only --- separate them."""
+    """Returns the prompts of a UTF-8 file, in which lines that hold only --- separate them."""
     text = "\n" + path.read_text(encoding="utf-8") + "\n"
     prompts = [part.strip("\n") for part in text.split("\n---\n")]
     return [prompt for prompt in prompts if prompt]

@@ -43,7 +43,7 @@ Record = dict[str, Any]  # a JSON object
 
 
 def ratio(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> tuple[float, float]:
-    """A ratio of two sums over prompts, and its standard error.
+    """Returns a ratio of two sums over prompts, and its standard error.
 
     The error is that of the linearised ratio (the delta method).
 
@@ -62,12 +62,12 @@ def ratio(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> tuple[float
 
 
 def binomial_share(count: float, n: float) -> tuple[float, float]:
-    """The share count / n, and its binomial standard error."""
+    """Returns the share count / n, and its binomial standard error."""
     return float(count / n), float(np.sqrt(count / n * (1 - count / n) / n))
 
 
 def strategy_tree(strategy: str, k: int, ranks: npt.ArrayLike) -> theory.TreeShape:
-    """The tree of ranks that a drafting strategy uses.
+    """Returns the tree of ranks that a drafting strategy uses.
 
     Args:
         strategy: "simple", "sequence", "batch" or "tree".
@@ -82,7 +82,7 @@ def strategy_tree(strategy: str, k: int, ranks: npt.ArrayLike) -> theory.TreeSha
 
 
 def replay(ranks: Sequence[int], tree: theory.TreeShape) -> list[int]:
-    """The number of tokens that each target call would have given.
+    """Returns the number of tokens that each target call would have given.
 
     Args:
         ranks: the rank of each token of a text.
@@ -101,7 +101,7 @@ def replay(ranks: Sequence[int], tree: theory.TreeShape) -> list[int]:
 
 
 def _children(tree: theory.TreeShape) -> dict[tuple[int, int], int]:
-    """The child of each node and rank."""
+    """Returns the child of each node and rank."""
     return {
         (parent, rank): i
         for i, (parent, rank) in enumerate(zip(tree.parent, tree.rank, strict=True))
@@ -117,16 +117,16 @@ class Texts:
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        """Keep the records."""
+        """Keeps the records."""
         self.records = list(records)
 
     def counts(self) -> Array:
-        """How often each rank occurred; f64[MAX_RANK + 1]. The last entry is that of all others."""
+        """Returns how often each rank occurred; f64[MAX_RANK + 1]. The last is for later ranks."""
         ranks = [rank for record in self.records for rank in record["ranks"]]
         return np.asarray(np.bincount(ranks, minlength=MAX_RANK + 1).astype(float))
 
     def rank_distribution(self) -> Array:
-        """P(R = r), fitted so that it does not increase; f64[MAX_RANK].
+        """Returns P(R = r), fitted so that it does not increase; f64[MAX_RANK].
 
         Its sum may be below 1: the rest is the probability of all later ranks.
         """
@@ -135,7 +135,7 @@ class Texts:
         return np.asarray(isotonic_regression(shares, increasing=False).x)
 
     def half(self, parity: int) -> Texts:
-        """The texts of prompts with even (0) or odd (1) numbers; all texts if there are none."""
+        """Returns the texts of even (0) or odd (1) prompts, or all texts if there are none."""
         return Texts([r for r in self.records if r["prompt"] % 2 == parity] or self.records)
 
     @cached_property
@@ -144,7 +144,7 @@ class Texts:
         return [self.half(1 - parity).rank_distribution() for parity in (0, 1)]
 
     def trees(self, strategy: str, k: int) -> list[theory.TreeShape]:
-        """The tree of even and the tree of odd prompts.
+        """Returns the tree of even and the tree of odd prompts.
 
         Each is made for the ranks of the other half, so that no tree has seen the text it is
         measured on.
@@ -152,19 +152,19 @@ class Texts:
         return [strategy_tree(strategy, k, ranks) for ranks in self._distributions_of_other_half]
 
     def by_category(self) -> dict[str, Texts]:
-        """All texts under the name "all", then those of each category."""
+        """Returns all texts under the name "all", then those of each category."""
         names = dict.fromkeys(r["category"] for r in self.records)
         return {"all": self} | {
             name: Texts(r for r in self.records if r["category"] == name) for name in names
         }
 
     def first_acceptance(self) -> tuple[float, float]:
-        """The share of tokens that the draft tries first, and its standard error over prompts."""
+        """Returns the share of tokens that the draft tries first, and its standard error."""
         hits = [r["ranks"].count(0) for r in self.records]
         return ratio(hits, [len(r["ranks"]) for r in self.records])
 
     def tokens_per_call(self, trees: Sequence[theory.TreeShape]) -> tuple[float, float]:
-        """Mean tokens per target call, and its standard error over prompts.
+        """Returns mean tokens per target call, and its standard error over prompts.
 
         Args:
             trees: the tree of even and the tree of odd prompts, as `trees` returns them.
@@ -175,7 +175,7 @@ class Texts:
     def acceptance_by_depth(
         self, trees: Sequence[theory.TreeShape]
     ) -> Iterator[tuple[int, tuple[float, float], float]]:
-        """How often a walk that reaches a node with children accepts one of them, by depth.
+        """Yields how often a walk at a node with children accepts one of them, by depth.
 
         Args:
             trees: the tree of even and the tree of odd prompts, as `trees` returns them.
@@ -203,7 +203,7 @@ class Texts:
                 yield depth, binomial_share(accepted, n), expected / n
 
     def autocorrelation(self, lag: int) -> tuple[float, float]:
-        """The autocorrelation of "the rank is 0" over all texts.
+        """Returns the autocorrelation of "the rank is 0" over all texts.
 
         Args:
             lag: distance in tokens.

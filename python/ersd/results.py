@@ -84,7 +84,7 @@ class Stats:
     tokens_per_second: float
 
     def __str__(self) -> str:
-        """One line with the number of tokens, the speed, and the tokens per target call."""
+        """Returns the number of tokens, the speed and the tokens per target call, in one line."""
         return (
             f"{self.generated} tokens, {self.tokens_per_second:.1f} tokens/s, "
             f"{self.tokens_per_call:.2f} tokens per target call"
@@ -114,8 +114,8 @@ class Result:
 
     Attributes:
         text: the answer; it ends before a stop string or an end token.
-        tokens: the token ids of the answer, without the end token. Of a stop string, the tokens up
-            to the one that completes it are included.
+        tokens: the token ids of the answer, without the end token. If a stop string ended the
+            answer, its tokens are included up to the one that completes it.
         finish_reason: "stop" after an end token or a stop string, "length" when max_tokens or the
             end of the context is reached.
         seed: the seed that gives this answer again.

@@ -159,8 +159,9 @@ def rank_entropy_bounds(p: npt.ArrayLike, q: npt.ArrayLike) -> dict[str, float]:
         gsd_least: D_CS. No causal rejection sampler has a smaller H[R], and so neither has GSD with
             independent siblings [GF].
         gsd_most: D_CS + log2(e + 1), the upper bound for GSD with independent siblings [GF].
-        ersd_most: D + log2(D + 1) + 4, by the Poisson functional representation [LE]. A race is one
-            without its repeated arrivals. This lowers E[log R], from which the bound follows.
+        ersd_most: D + log2(D + 1) + 4, by the Poisson functional representation [LE]. A race is
+            this representation without its repeated arrivals. Its E[log R], from which the bound
+            follows, is therefore lower.
     """
     cs, d = channel_simulation_divergence(p, q), kl_divergence(p, q)
     return {

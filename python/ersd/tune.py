@@ -41,7 +41,8 @@ class Tuning:
         draft_ms: milliseconds of a draft call by its width, f64[11].
         first_acceptance: the share of positions where the draft's first choice was the target's
             token, over the second half of the texts that teach.
-        coefficients: learnt coefficients of the model of race margins, f64[5]; see margins.h.
+        coefficients: learnt coefficients of the model of race margins, f64[5]; see
+            learning/margins.h.
         n_corrections: the number of entries of the draft's self-correction.
         forecasts: one for plain decoding (k = 0), then one for each k that "auto" chooses from.
         plain: tokens per second with method "ar", measured on the other texts.
@@ -71,8 +72,8 @@ def tune(
     """Learns from texts, forecasts the speed, and measures it.
 
     The first, third, ... prompts teach, with 16 drafted tokens per call whether that pays or not.
-    On the others plain and automatic drafting are timed in turn. What the generator knew of its
-    pair is forgotten first. Afterwards it knows what was learnt here.
+    On the other prompts, plain decoding and automatic drafting are timed in turn. The generator
+    first forgets what it knew of its pair. Afterwards it knows what was learnt here.
 
     Args:
         generator: has a draft model.

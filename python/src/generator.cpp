@@ -43,7 +43,7 @@ class SignalPoll {
   std::chrono::steady_clock::time_point last_{};
 };
 
-// Every option of a Generator with the name of its keyword argument.
+// Reads every option of a Generator from the keyword argument of its name.
 Generator::Options read_options(const nb::kwargs& given) {
   Generator::Options o;
   Keywords keywords(given);

@@ -17,8 +17,7 @@ void bind_shapes(nb::module_& m) {
   nb::class_<TreeShape>(
       m, "TreeShape",
       "A draft tree of ranks instead of tokens: parent, rank and depth of each node, i32[k + 1]. "
-      "Node "
-      "0 is the root; a node of rank r is the r-th token of the draft's order at its parent.")
+      "Node 0 is the root; a node of rank r is the r-th token of the draft's order at its parent.")
       .def_ro("parent", &TreeShape::parent)
       .def_ro("rank", &TreeShape::rank)
       .def_ro("depth", &TreeShape::depth)

@@ -1,4 +1,4 @@
-// The decoding step and what stands around it.
+// The decoding step, the prompt before it, and the context shift.
 #include "ersd/decode/decoder.h"
 
 #include <algorithm>
@@ -50,8 +50,8 @@ void Decoder::prefill() {
   if (plan_nodes() > 0) drafter_->model().decode(history(), tree_, {});
 }
 
-// Cuts a cache to what it has in common with the history. A model knows what it holds, whatever ran
-// before and wherever that broke off.
+// Cuts a cache to what it has in common with the history. The model says what its cache holds,
+// which is right even after a generation that failed.
 void Decoder::keep_prefix(LanguageModel& model) {
   const auto cached = model.cached(), wanted = history();
   const auto end = std::mismatch(cached.begin(), cached.end(), wanted.begin(), wanted.end()).first;

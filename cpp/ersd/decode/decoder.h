@@ -26,17 +26,17 @@ class Decoder {
   // outlive the decoder.
   Decoder(LanguageModel& target, LanguageModel* draft);
 
-  // Begins a generation and ends the last one. Decodes the prompt but for its last token, as far as
-  // the caches do not hold it. Rejection sampling decodes it all, because its text depends on every
-  // bit of both models.
+  // Begins a generation and ends the last one. Decodes the prompt except for its last token and for
+  // what the caches hold. Rejection sampling never uses what the caches hold, because its text
+  // depends on every bit of both models.
   // prompt: i32[n], at least one token.
   // processors: those that options.processors asks for.
   void start(std::span<const Token> prompt, const GenerationOptions& options,
              LogitsProcessorList processors = {});
 
   // Makes one target call and returns its tokens: at least one, and at most `limit`, which is 1 or
-  // more. Valid until the next step. If a model throws, the tokens so far stand, and start() begins
-  // a new generation.
+  // more. Valid until the next step. If a model throws, the tokens of earlier
+  // steps stay valid, and start() begins a new generation.
   std::span<const Token> step(int32_t limit);
 
   // The log-probabilities of the tokens of the last step if options.logprobs asks for them, else
@@ -44,8 +44,7 @@ class Decoder {
   std::span<const TokenLogprob> logprobs() const { return logprobs_; }
 
   // Makes one call of each model without a tree, and returns the token and its rank in the draft's
-  // order. From such ranks follows what any tree would have given. Needs a draft and room for the
-  // token.
+  // order. Such ranks tell what any tree would have given. Needs a draft and room for the token.
   RankedToken step_with_rank();
 
   // The logits of the last step_with_rank(), f32[n_vocab] and f32[least of both vocabularies].

@@ -27,8 +27,8 @@ struct Range {
   bool (*contains)(const Value&) = nullptr;  // null: every value of the type
 };
 
-// A number that is no quantity. A caller in Python writes the word instead, or None if word is
-// null.
+// A number with a meaning of its own, such as -1 for "auto". A caller in Python writes the word
+// instead of the number, or None if word is null.
 struct Special {
   int32_t number;
   const char* word;

@@ -24,7 +24,7 @@ class Drafter {
   // The step that a tree is drafted for.
   struct Request {
     std::span<const Token> history;  // committed tokens before the root, i32[n]
-    Coupling& coupling;              // whose order is followed
+    Coupling& coupling;              // gives the draft's order
     DraftTree& tree;                 // holds the root; drafted nodes are added to it
     Stats& stats;                    // calls, nodes and times are added to it
   };
@@ -61,11 +61,12 @@ class Drafter {
     return {has_processors() ? rows_.processed(node) : rows_.raw(node), rows_.order(node)};
   }
 
-  // The same logits before processors; empty if the model was not run at the node.
+  // The draft's logits at a node of the last tree after correction and before processors; empty if
+  // the model was not run at the node.
   std::span<const float> raw_logits(int32_t node) const { return rows_.raw(node); }
 
-  // What is added to and what processes the draft's logits; null for nothing. Both must outlive
-  // their use.
+  // The correction that is added to the draft's logits, and the processors that change them after
+  // that; null for none. The drafter keeps the pointers.
   void set_correction(const Correction* correction) { correction_ = correction; }
   void set_processors(LogitsProcessorList* processors) { processors_ = processors; }
 

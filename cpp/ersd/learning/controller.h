@@ -43,7 +43,7 @@ class Controller {
   const Plan& plan(const Shapes& shapes, std::span<const double> ranks, const Costs& costs,
                    int32_t n_missing);
 
-  // Makes the plan of a shape that somebody else chose.
+  // Makes the plan for a shape that is already chosen.
   const Plan& plan_fixed(const TreeShape& shape, std::span<const double> ranks, const Costs& costs);
 
   // Returns what is expected of a plain call, and of calls with each k that plan() chooses from.
@@ -56,7 +56,7 @@ class Controller {
   // long it took.
   void learn(int32_t n_accepted, double ms);
 
-  // Makes the next call of plan() choose anew, as at the beginning of a text.
+  // Makes the next call of plan() choose k again, as at the beginning of a text.
   void replan() { calls_left_ = 0; }
 
  private:

@@ -16,7 +16,8 @@ constexpr float kLeastDifference = 0.002f;  // smaller differences of probabilit
 constexpr float kMostBias = 4;
 constexpr float kRate = 0.7f, kFirstSquares = 0.03f;  // of AdaGrad
 
-// Near temperature 0 probabilities say little about logits, so they are compared at this one.
+// Near temperature 0, probabilities say little about logits. They are compared at this temperature
+// or a higher one.
 constexpr float kLeastTemperature = 0.5f;
 
 constexpr size_t kMostEntries = 1 << 20;

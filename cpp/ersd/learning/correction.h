@@ -19,7 +19,7 @@ namespace ersd {
 // Singer, 2011).
 class Correction {
  public:
-  // Stands for any token as the token before.
+  // As the token before, it stands for any token.
   static constexpr Token kAny = -1;
 
   // The bias of a token, and the sum of the squared differences of probability behind it.
@@ -40,15 +40,15 @@ class Correction {
   void learn(Token before, std::span<const float> target, std::span<const float> draft,
              float temperature);
 
-  // The entries for a token before, in ascending order of their tokens.
+  // The entries for the position after the token `before`, in ascending order of their tokens.
   std::span<const Entry> entries(Token before) const;
 
-  // The tokens before that have entries, in ascending order; kAny may be among them.
+  // Every `before` that has entries, in ascending order; kAny may be among them.
   std::vector<Token> contexts() const;
 
-  // Replaces the entries for a token before. At most 2^20 entries are kept in all. Throws
-  // std::invalid_argument unless tokens ascend from 0, biases are between -4 and 4, and squares are
-  // finite and not negative.
+  // Replaces the entries for the position after the token `before`. At most 2^20 entries are kept
+  // in all. Throws std::invalid_argument unless tokens ascend from 0, biases are between -4 and 4,
+  // and squares are finite and not negative.
   void set(Token before, std::vector<Entry> entries);
 
  private:
@@ -60,10 +60,10 @@ class Correction {
   size_t n_entries_ = 0;
   Row row_;
   std::vector<float> target_, draft_;  // f32[n_vocab], weights of the probabilities
-  std::vector<Token> differing_;       // tokens whose probabilities differ,
-  std::vector<float> difference_;      // and their differences
-  std::vector<Token> found_;           // working memory of find_differences(),
-  std::vector<Entry> merged_;          // and of step()
+  std::vector<Token> differing_;       // tokens whose probabilities differ
+  std::vector<float> difference_;      // the difference of each of differing_
+  std::vector<Token> found_;           // working memory of find_differences()
+  std::vector<Entry> merged_;          // working memory of step()
 };
 
 }  // namespace ersd

@@ -16,7 +16,7 @@ namespace {
 // the ratio of its time to the expected one. A ratio beyond 2 counts as 2, one below 1/2 as 1/2.
 constexpr double kAllWidths = 0.03, kOwnWidth = 0.1, kGreatestRatio = 2;
 
-// Each width is measured so often, and so many widths are measured whatever the budget.
+// How often each width is measured, and how many widths are measured whatever the budget.
 constexpr int kRepetitions = 3;
 constexpr size_t kLeastWidths = 3;
 

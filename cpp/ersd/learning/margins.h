@@ -1,5 +1,6 @@
-// Race margins: how safe the places of a race are. The draft knows the clocks that it shares with
-// the target. So a tree can be wide where the draft's race was close, and deep where it was not.
+// Race margins: by how much each arrival of the draft's race lost to the first one. The draft knows
+// the clocks that it shares with the target, so a tree can be wide where the draft's race was close
+// and deep where it was not.
 #pragma once
 
 #include <array>

@@ -13,7 +13,7 @@ namespace ersd::llama {
 namespace {
 
 constexpr int32_t kMaxSequences = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
-constexpr int32_t kAborted = 2;         // llama_decode's status after the abort callback said so
+constexpr int32_t kAborted = 2;         // llama_decode's status if the abort callback stopped it
 
 ggml_type cache_type(const char* option, std::string name) {
   std::transform(name.begin(), name.end(), name.begin(),
@@ -39,7 +39,7 @@ bool cache_on_cpu(const Model& model, const ContextOptions& options) {
   return !model.on_gpu() || !options.offload_kqv;
 }
 
-// The parameters without the sizes, which the context knows.
+// The parameters except for the sizes, which Context::create() sets.
 llama_context_params context_params(const Model& model, const ContextOptions& options) {
   llama_context_params params = llama_context_default_params();
   params.n_threads = params.n_threads_batch =

@@ -16,7 +16,7 @@ struct llama_batch;
 
 namespace ersd::llama {
 
-// Names of llama.cpp, except ordered_cells.
+// The names are those of llama.cpp, except ordered_cells.
 struct ContextOptions {
   int32_t n_ctx = 4096;     // positions; the cache has extra room for a draft tree
   int32_t n_batch = 512;    // tokens per call while a prompt is read

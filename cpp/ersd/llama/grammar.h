@@ -22,8 +22,8 @@ class Grammar : public TokenFilter {
  public:
   // gbnf needs a rule "root"; n_prompt is the number of tokens before the answer. The model must
   // outlive the grammar. Throws std::invalid_argument if llama.cpp cannot read the grammar. An end
-  // token is allowed once the answer is complete. Every token is allowed after an end token, as
-  // the answer stops before it.
+  // token is allowed once the answer is complete. After an end token every token is allowed,
+  // because the answer has ended.
   Grammar(const Model& model, const std::string& gbnf, size_t n_prompt);
 
   void filter(std::span<const Token> history, std::span<const Token> tokens,

@@ -23,7 +23,7 @@ class LanguageModel {
   virtual int32_t n_vocab() const = 0;
   virtual int32_t n_ctx() const = 0;  // number of positions
 
-  // The committed tokens, which need no decoding any more; i32[n_cached]. Valid until the next call
+  // The committed tokens, which need not be decoded again; i32[n_cached]. Valid until the next call
   // that changes them.
   virtual std::span<const Token> cached() const = 0;
   int32_t n_cached() const { return static_cast<int32_t>(cached().size()); }
@@ -43,7 +43,7 @@ class LanguageModel {
   virtual void commit(const DraftTree& tree, int32_t node) = 0;
 
   // Keeps the first n cached tokens and drops the rest, an uncommitted tree included. A model that
-  // cannot cut its cache there keeps fewer tokens or none. It may also follow a call that threw.
+  // cannot cut its cache there keeps fewer tokens or none. It may be called after an exception.
   virtual void rollback(int32_t n) = 0;
 };
 

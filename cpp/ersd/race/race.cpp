@@ -19,12 +19,12 @@ constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr float kLowNoise = -1.1f;     // 95 % of all noise -log(clock) is greater
 constexpr float kHighNoise = 1.0f;     // a third of all noise is greater
-constexpr size_t kManyArrivals = 16;   // among so many, lucky blocks make up for unlucky ones
-constexpr size_t kFewKept = 10;        // so few tokens are raced without bounding any block
-constexpr size_t kTooFewToBound = 16;  // so few tokens cost less to race than to bound first
+constexpr size_t kManyArrivals = 16;   // so many that lucky blocks make up for unlucky ones
+constexpr size_t kFewKept = 10;        // up to this many tokens are raced without bounds
+constexpr size_t kTooFewToBound = 16;  // up to this many tokens cost less to race than to bound
 constexpr size_t kChunk = 512;         // tokens that are drawn together, at least one block
-constexpr size_t kLeastSpare = 16;     // at least so many arrivals are collected beyond the first m
-constexpr float kSecondGuess = 4;      // the next guess of a score is so much lower
+constexpr size_t kLeastSpare = 16;     // least number of arrivals collected beyond the first m
+constexpr float kSecondGuess = 4;      // how much lower the second guess of a score is
 
 // bounds[i] = x[i] / temperature + noise_bounds[i], rounded up by a margin that covers the float
 // arithmetic, or -infinity if x[i] is below the cutoff. Logits that mask a token may be as low as
@@ -54,7 +54,7 @@ bool arrives_before(const Arrival& a, const Arrival& b) {
   return a.score > b.score || (a.score == b.score && a.token < b.token);
 }
 
-// So many arrivals are collected beyond the first m before the latest ones are dropped.
+// The number of arrivals that are collected beyond the first m before the latest ones are dropped.
 size_t n_spare(size_t m) { return std::max(m, kLeastSpare); }
 
 // A float that is less than x by a margin that covers the rounding of bounds.

@@ -28,8 +28,7 @@ struct Arrival {
 // clock, because no bound is approximate.
 class Race {
  public:
-  // The draws of so many positions are kept, because the target races at the positions where the
-  // draft has raced.
+  // The draws of this many positions are kept, because the target races where the draft has raced.
   static constexpr size_t kCachedPositions = 32;
 
   // Returns the token of the highest score, the lowest token of equal scores. Throws

@@ -21,7 +21,7 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr int32_t kBlock = Clock::kBlock;
-constexpr size_t kChunk = 4096;   // so many terms are summed in float, and the sums in double
+constexpr size_t kChunk = 4096;   // terms that are summed in float; their sums are added in double
 constexpr int kMaxHalvings = 12;  // a few candidates too many cost less than more passes
 
 // The greatest value of each lane of a block.

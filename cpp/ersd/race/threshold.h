@@ -1,5 +1,5 @@
-// Which values of a row reach a limit. Most of a race passes over whole rows in vector code; this
-// turns what is left into a list of a few indices.
+// Lists the values of a row that reach a limit. Most of a race is vector code over whole rows; this
+// picks the few blocks and tokens that the rest of the race looks at.
 #pragma once
 
 #include <cstddef>

@@ -17,7 +17,7 @@ struct TreeShape {
   int32_t add(int32_t parent_node, int32_t child_rank);
 };
 
-// Builds shapes in memory that it uses again. A shape is valid until the next one is built.
+// Builds shapes. A shape is valid until the next one is built, because it uses the same memory.
 class TreeShapeBuilder {
  public:
   const TreeShape& build_sequence(int32_t k, int32_t max_depth);  // a chain of k nodes

@@ -19,8 +19,8 @@ enum class Method {
   kAr,      // plain decoding: the target's winner, without a draft
   kGsd,     // greedy rejection sampling with distinct siblings
   kGsdIid,  // greedy rejection sampling with independent siblings
-  kMatch,   // llama.cpp's rule: the draft's most probable tokens are tried; the target's winner is
-            // emitted
+  // llama.cpp's rule: the draft's most probable tokens are tried; the target's winner is emitted
+  kMatch,
 };
 
 constexpr size_t kMethodCount = 5;
@@ -40,7 +40,7 @@ struct DraftRow {
 // Positions count from the beginning of the text. One thread at a time.
 class Coupling {
  public:
-  static constexpr int32_t kRanks = Rejection::kMaxSiblings;  // the rank of all later tokens
+  static constexpr int32_t kRanks = Rejection::kMaxSiblings;  // stands for all later ranks
 
   void reset(Method method, const SamplingOptions& options, uint64_t seed) {
     method_ = method, options_ = options, seed_ = seed, shift_ = 0;
@@ -50,13 +50,13 @@ class Coupling {
   // than before. Clocks keep counting, so no clock is used twice.
   void shift(int32_t n) { shift_ += static_cast<uint32_t>(n); }
 
-  // The draft's order: the first m tokens to try at a position; fewer if the draft has no more.
-  // Scores are those of the race, or 0 for rejection sampling. Valid until the next call.
+  // Returns the draft's order: the first m tokens to try at a position, or fewer if the draft has
+  // no more. Scores are those of the race, or 0 for rejection sampling. Valid until the next call.
   // logits: the draft's, f32[n_draft_vocab].
   std::span<const Arrival> draft_order(std::span<const float> logits, uint32_t position, size_t m);
 
-  // Samples the target's token at a position. Its rank is that in the draft's order, kRanks for all
-  // later tokens, -1 without a draft.
+  // Samples the target's token at a position. Its rank is its place in the draft's order, or
+  // kRanks for all later places, or -1 without a draft.
   // target: logits, f32[n_vocab].
   // allowed: which tokens may come. Races ask about few tokens; rejection sampling, typical-p and
   //   XTC ask about all.
@@ -102,8 +102,8 @@ class Coupling {
   Rejection rejection_;
   Selection target_selection_, draft_selection_;
   std::vector<Arrival> order_;    // the siblings of rejection sampling
-  std::vector<Token> asked_;      // tokens that a filter is asked about,
-  std::vector<uint8_t> replies_;  // and its replies
+  std::vector<Token> asked_;      // tokens that a filter is asked about
+  std::vector<uint8_t> replies_;  // the filter's reply to each of asked_
 };
 
 }  // namespace ersd

@@ -17,8 +17,7 @@ constexpr float kNone = -std::numeric_limits<float>::infinity();
 // Sums within this relative distance of a limit are too near to it; truncation itself must decide.
 constexpr double kRounding = 1e-5;
 
-// How many arrivals, and how many of the most probable tokens, are looked at in one round after
-// another.
+// How many arrivals and how many of the most probable tokens each round looks at.
 constexpr std::array kArrivals{1, 8, 64, 512, 4096};
 constexpr std::array kMostProbable{1, 64, 512, 4096};
 
@@ -116,7 +115,8 @@ FilteredRace::Kept FilteredRace::check_kept(float logit, const SamplingOptions& 
   return kept;
 }
 
-// The same question after all tokens with at least the logit `least` have been asked about.
+// Whether truncation keeps an allowed token with this logit, judged by the tokens with at least the
+// logit `least`. All of these must have been asked about.
 FilteredRace::Kept FilteredRace::check_kept(float logit, float least,
                                             const SamplingOptions& options) {
   find_allowed(least);

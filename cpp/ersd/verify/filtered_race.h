@@ -1,6 +1,6 @@
 // Races among the tokens that a filter allows. A grammar needs much time for a whole vocabulary, so
-// it is asked about few tokens: the first arrival that it allows wins, whatever it says about later
-// ones. Truncation comes after the filter; it may remove that token, and then more are asked about.
+// it is asked about few tokens: the first arrival that it allows wins, and later arrivals do not
+// matter. If truncation, which comes after the filter, removes that token, more tokens are tried.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +44,8 @@ class FilteredRace {
   const Allowed* allowed_ = nullptr;
   double total_ = 0;                   // exp_sum of the row; -1 if it has not been computed
   std::vector<uint8_t> answers_;       // Answer of each token of the vocabulary
-  std::vector<Token> asked_;           // the tokens of the next question,
-  std::vector<uint8_t> replies_;       // and what the filter replies to it
+  std::vector<Token> asked_;           // tokens to ask the filter about
+  std::vector<uint8_t> replies_;       // the filter's reply to each of asked_
   std::vector<float> allowed_logits_;  // logits of allowed tokens, the greatest first
   std::vector<float> masked_;          // f32[n_vocab]
 };

@@ -12,9 +12,9 @@ namespace ersd {
 namespace {
 
 constexpr size_t kBlock = Clock::kBlock;
-constexpr size_t kChunk = 4096;  // weights that are summed in float before a double takes the sum
+constexpr size_t kChunk = 4096;  // weights that are summed in float; their sums are added in double
 
-// Siblings are drawn in rounds: so many at first, then so many times more.
+// Siblings are drawn in rounds: kFirstDrawn at first, then kMoreDrawn times as many in each round.
 constexpr size_t kFirstDrawn = 4, kMoreDrawn = 8;
 
 // A draft with less probability left than float resolves has no more siblings.

@@ -36,8 +36,8 @@ class Rejection {
                                        Siblings kind, uint64_t seed, uint32_t position, size_t m);
 
   // Samples a token that has exactly the target's distribution. Its rank is that of the accepted
-  // sibling, kMaxSiblings if none of so many was accepted, or -1 without a draft. The siblings are
-  // not only those of a tree: trying more of them is the same as sampling from the residual.
+  // sibling, kMaxSiblings if none of that many was accepted, or -1 without a draft. More siblings
+  // are tried than a tree has, because that is the same as sampling from the residual.
   // target, draft: logits, f32[n_vocab] and f32[n_draft_vocab]; an empty draft samples the target.
   // Throws std::runtime_error if the target has no finite logit.
   RankedToken sample(std::span<const float> target, std::span<const float> draft,

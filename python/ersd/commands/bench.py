@@ -28,13 +28,13 @@ def main() -> int:
 
 
 def _program() -> Path:
-    """The program, which is installed in a folder bin next to the extension module."""
+    """Return the program's path: a folder bin next to the extension module holds it."""
     name = "ersd-bench.exe" if sys.platform == "win32" else "ersd-bench"
     return _loader.program_folder() / name
 
 
 def _with_models(words: Sequence[str]) -> list[str]:
-    """The words of the command line, with the default pair where they name no target."""
+    """Return the words of the command line, with the default pair if they name no target."""
     if not words or "-m" in words or {"-h", "--help"} & set(words):
         return list(words)
     draft = [] if "-md" in words else ["-md", str(models.default_draft())]

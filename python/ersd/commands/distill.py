@@ -75,7 +75,7 @@ def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The flags by the names that `Distillation` has for them."""
+    """Return the flags by the names that `Distillation` has for them."""
     return {
         "target": args.model,
         "draft": args.output,

@@ -37,17 +37,13 @@ def _breakers(texts: list[str]) -> list[str]:
 
 
 class _Flag(NamedTuple):
-    """What a command line alone decides of an option.
-
-    The rest comes from `ersd.engine.options.TABLE`.
-    """
+    """The flag of an option. Everything else comes from `ersd.engine.options.TABLE`."""
 
     option: str
     spellings: str  # separated by spaces
     parse: Callable[[str], object] | None = None  # None: by the option's type
-    collect: Callable[[list[Any]], object] | None = (
-        None  # the values of a flag that may be repeated
-    )
+    # Makes the option of the values of a flag that may be repeated; None if it may not be.
+    collect: Callable[[list[Any]], object] | None = None
     metavar: str | None = None
     note: str = ""
 
@@ -129,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
 
 
 def options_from(args: argparse.Namespace) -> Options:
-    """The options that the flags ask for.
+    """Return the options that the flags ask for.
 
     Raises:
         OSError: the grammar file cannot be read.
@@ -144,7 +140,7 @@ def options_from(args: argparse.Namespace) -> Options:
 
 
 def _answer_format(args: argparse.Namespace) -> dict[str, Any]:
-    """The options for a grammar, its file or a JSON schema, of which one may be given."""
+    """Return the options for a grammar, its file or a JSON schema, of which one may be given."""
     given = (args.grammar, args.grammar_file, args.json_schema)
     if sum(each is not None for each in given) > 1:
         raise ValueError(

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _prompt(args: argparse.Namespace) -> str:
-    """The prompt from the flags or, if they say so or have none, from standard input."""
+    """Return the prompt from the flags or, if they say so or have none, from standard input."""
     given = ([args.prompt] if args.prompt is not None else []) + list(args.words)
     if given == ["-"] or (not given and not sys.stdin.isatty()):
         return sys.stdin.read().removesuffix("\n")
@@ -83,7 +83,7 @@ def _prompt(args: argparse.Namespace) -> str:
 
 
 def _result(prompt: str, stream: Stream, interrupted: bool) -> dict[str, Any]:
-    """The object that ``--json`` prints."""
+    """Return the object that ``--json`` prints."""
     result: dict[str, Any] = {
         "prompt": prompt,
         "text": stream.text,

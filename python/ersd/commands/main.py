@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The parser of ``ersd``. Each command adds its own parser and sets ``run``."""
+    """Return the parser of ``ersd``. Each command adds its own parser and sets ``run``."""
     parser = argparse.ArgumentParser(
         prog="ersd", description="Exact speculative sampling by exponential races for GGUF models."
     )

@@ -71,12 +71,12 @@ def add_text_flags(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
 
 
 def target_path(args: argparse.Namespace) -> str | Path:
-    """The target that ``-m`` names, or the default target."""
+    """Return the target that ``-m`` names, or the default target."""
     return models.default_target() if args.model is None else args.model
 
 
 def draft_path(args: argparse.Namespace) -> str | Path | None:
-    """The draft that ``-md`` names. Without ``-m`` and ``-md`` it is the default draft."""
+    """Return the draft that ``-md`` names, or the default draft without ``-m`` and ``-md``."""
     if args.model is None and args.model_draft is None:
         return models.default_draft()
     return args.model_draft or None
@@ -85,7 +85,7 @@ def draft_path(args: argparse.Namespace) -> str | Path | None:
 def generator_from(
     args: argparse.Namespace, *, default_draft: bool = True, **options: Any
 ) -> Generator:
-    """The Generator that the flags of models and context ask for.
+    """Return the Generator that the flags of models and context ask for.
 
     Args:
         args: the parsed flags.
@@ -108,7 +108,7 @@ def generator_from(
 
 
 def text_generator_from(args: argparse.Namespace) -> Generator:
-    """The Generator that the flags of `add_text_flags` ask for."""
+    """Return the Generator that the flags of `add_text_flags` ask for."""
     return generator_from(
         args,
         default_draft=args.method != "ar",

@@ -173,7 +173,7 @@ class _Conversation:
         self.note(f"[{stream.stats}, {cached}, seed {stream.seed}{stopped}{full}]")
 
     def _is_full(self, stream: Stream) -> bool:
-        """Whether the context, and not ``max_tokens``, ended an answer."""
+        """Return whether the context, and not ``max_tokens``, ended an answer."""
         limit = self._options.get("max_tokens")
         is_below_limit = limit is None or limit < 0 or len(stream.tokens) < limit
         return bool(stream.tokens) and stream.finish_reason == "length" and is_below_limit
@@ -194,7 +194,7 @@ class DraftColours:
         self._waiting: list[tuple[int, bool]] = []
 
     def paint(self, step: Step) -> str:
-        """The text of a step with colours. The last token of a character gives it its colour."""
+        """Colour the text of a step. The last token of a character decides its colour."""
         for i, token in enumerate(step.tokens):
             characters = self._decoder.decode(self._piece(token))
             self._waiting.append((len(characters), i < step.n_accepted))

@@ -9,6 +9,6 @@ __all__ = ["version"]
 
 
 def version() -> str:
-    """The versions of ersd and of llama-cpp-python, and the devices that llama.cpp has found."""
+    """Return the versions of ersd and of llama-cpp-python, and the devices of llama.cpp."""
     found = "\n".join(f"  {name}: {description}" for name, description, _ in devices())
     return f"ersd {__version__}, {_loader.REQUIREMENT.replace('==', ' ')}\ndevices:\n{found}"

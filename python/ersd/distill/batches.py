@@ -58,7 +58,7 @@ class Batches:
         self._epoch = -1
 
     def __call__(self, number: int) -> Batch:
-        """The batch with this number."""
+        """Return the batch with this number."""
         epoch, place = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch

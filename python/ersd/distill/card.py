@@ -17,7 +17,7 @@ def card(
     figures: Figures,
     curve: Sequence[dict[str, float]],
 ) -> str:
-    """The text of the card.
+    """Return the text of the card.
 
     Args:
         settings: the settings of the distillation.
@@ -40,7 +40,7 @@ def card(
 
 
 def _introduction(settings: Distillation, facts: dict[str, Any]) -> list[str]:
-    """What the draft is and how it was made."""
+    """Return the lines that say what the draft is and how it was made."""
     text = "text that the target wrote or read" if settings.text else "text that the target wrote"
     return [
         f"# {settings.draft.stem}",
@@ -56,11 +56,12 @@ def _introduction(settings: Distillation, facts: dict[str, Any]) -> list[str]:
 
 
 def _evaluation(figures: Figures) -> list[str]:
-    """The figures on held-out texts."""
+    """Return the lines with the figures on held-out texts."""
     cost = f"{figures['cost']:.3f}"
     lines = [
-        "The figures are for held-out texts, with both models in llama.cpp: mean and standard",
-        f"error over texts. A draft call for one token takes {cost} of a target call's time.",
+        "The figures below are for held-out texts. The target writes their second halves anew, and",
+        "both models run in llama.cpp. ± is one standard error over texts. A call of the draft for",
+        f"one token takes {cost} of the time of a call of the target.",
         "",
         "| | T = 1 | T = 0.6 |",
         "| --- | ---: | ---: |",
@@ -76,12 +77,13 @@ def _evaluation(figures: Figures) -> list[str]:
 
 
 def _training(curve: Sequence[dict[str, float]]) -> list[str]:
-    """The student's worth while it was trained."""
+    """Return the lines with the student's worth while it was trained."""
     return [
-        "The next table shows the draft during training, on held-out text. It learnt the target's",
-        "distributions first and, in the last quarter, to win the same races. In that quarter the",
-        "output matrix was rounded to four bits; everything else had full precision. Of each",
-        "distribution, the target's 64 most probable tokens count, and all others as one token.",
+        "The next table was measured on held-out text while the draft learnt. It learnt the",
+        "target's distributions first and, in the last quarter, to win the target's races. In that",
+        "quarter its output matrix was rounded to four bits; other matrices had full precision.",
+        "Each distribution is taken as the target's 64 most probable tokens, and the rest as one",
+        "token.",
         "",
         "| tokens seen | divergence, nats | 1 - TV | first acceptance, T = 1 | T = 0.6 |",
         "| ---: | ---: | ---: | ---: | ---: |",

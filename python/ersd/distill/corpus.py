@@ -16,7 +16,7 @@ __all__ = ["N_TOP", "Corpus", "Text", "fingerprint"]
 
 N_TOP = 64  # tokens kept of each distribution
 
-# Of each text: a magic word, the index, the number of tokens, the first position with a
+# The header of each text: a magic word, the index, the number of tokens, the first position with a
 # distribution, and the tokens kept per distribution. The three arrays follow.
 _HEADER = struct.Struct("<4sIIII")
 _MAGIC = b"text"
@@ -45,7 +45,7 @@ class Text:
     logprobs: npt.NDArray[np.float16]
 
     def __len__(self) -> int:
-        """The number of positions to learn from."""
+        """Return the number of positions to learn from."""
         return len(self.top)
 
     def write(self, file: IO[bytes]) -> None:
@@ -99,9 +99,9 @@ class Corpus:
         self.texts = [texts[index] for index in sorted(texts)]
 
     def up_to(self, n_positions: int) -> list[Text]:
-        """The first texts, without a gap in their indices, that have together n_positions.
+        """Return the first texts that together have n_positions, without a gap in their indices.
 
-        There are fewer positions if the file does not have enough.
+        They have fewer positions if the file does not have enough.
         """
         chosen: list[Text] = []
         total = 0
@@ -114,5 +114,5 @@ class Corpus:
 
 
 def fingerprint(given: Sequence[Sequence[int]]) -> str:
-    """A hash of the tokens of given texts."""
+    """Return a hash of the tokens of given texts."""
     return hashlib.sha256(repr([list(tokens) for tokens in given]).encode()).hexdigest()[:16]

@@ -17,14 +17,14 @@ Figures = dict[str, float]
 
 
 def prompts_of(texts: Sequence[Text]) -> list[list[int]]:
-    """The tokens of the first half of each text. The target can write the second half again."""
+    """Return the first half of each text's tokens. The target can write the second half again."""
     return [text.tokens[: max(text.first + 1, len(text.tokens) // 2)].tolist() for text in texts]
 
 
 def evaluate(
     generator: Generator, prompts: Sequence[Sequence[int]], max_tokens: int = 64
 ) -> Figures:
-    """What a draft is worth on answers to prompts.
+    """Return what a draft is worth on answers to prompts.
 
     The ranks of all tokens are recorded with both models in llama.cpp. The draft does not correct
     itself.

@@ -51,7 +51,7 @@ def export(student: Student, target: Path, path: Path, facts: Facts) -> None:
 
 
 def _text(reader: gguf.GGUFReader, key: str) -> str:
-    """A text of a model's metadata; empty if it has none."""
+    """Return a text of a model's metadata; empty if it has none."""
     field = reader.get_field(key)
     return str(field.contents()) if field else ""
 

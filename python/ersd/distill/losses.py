@@ -29,7 +29,7 @@ MIN_PROBABILITY = 1e-12  # least probability of a token that is divided by
 
 
 def logprobs_of(tokens: Tensor, logits: Tensor, weights: Tensor | float = 0.0) -> Tensor:
-    """Log-probabilities of tokens.
+    """Return log-probabilities of tokens.
 
     Args:
         tokens: columns of the logits; i64[n, k].
@@ -45,7 +45,7 @@ def logprobs_of(tokens: Tensor, logits: Tensor, weights: Tensor | float = 0.0) -
 def coarse_logprobs(
     student: Student, states: Tensor, top: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The student's log-probabilities of kept tokens, by a softmax over a part of the vocabulary.
+    """Return the student's log-probabilities of kept tokens, by a softmax over some tokens.
 
     The softmax is over all tokens that any position of the batch keeps, and over `OTHERS` tokens
     that are drawn from the rest of the vocabulary. Each of these counts as often as it stands for
@@ -75,19 +75,19 @@ def coarse_logprobs(
 
 
 def _log_rest(logprobs: Tensor) -> Tensor:
-    """The log-probability of the rest; f32[n]."""
+    """Return the log-probability of the rest; f32[n]."""
     return torch.log((1 - logprobs.exp().sum(1)).clamp_min(MIN_REST))
 
 
 def divergence(target: Tensor, student: Tensor) -> Tensor:
-    """D_KL(target || student) over the kept tokens and the rest, in nats; f32[n]."""
+    """Return D_KL(target || student) over the kept tokens and the rest, in nats; f32[n]."""
     kept = (target.exp() * (target - student)).nan_to_num(0.0).sum(1)
     rest, student_rest = _log_rest(target), _log_rest(student)
     return kept + rest.exp() * (rest - student_rest)
 
 
 def race_acceptance(target: Tensor, student: Tensor) -> Tensor:
-    """The probability that both races have the same winner; f32[n].
+    """Return the probability that both races have the same winner; f32[n].
 
     It is sum_j 1 / sum_i max(p_i / p_j, q_i / q_j) over the kept tokens j, as in
     `ersd.theory.ersd_acceptance`. The rest counts as one token that never wins both races.
@@ -102,13 +102,13 @@ def race_acceptance(target: Tensor, student: Tensor) -> Tensor:
 
 
 def race_surprise(target: Tensor, student: Tensor) -> Tensor:
-    """-log(race acceptance + `BLIND`), in nats; f32[n].
+    """Return -log(race acceptance + `BLIND`), in nats; f32[n].
 
-    The constant keeps positions where almost nothing is accepted from ruling the loss.
+    Without the constant, positions where almost nothing is accepted would dominate the loss.
     """
     return -torch.log(race_acceptance(target, student) + BLIND)
 
 
 def tempered(logprobs: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities at another temperature among the kept tokens alone; f32[n, n_kept]."""
+    """Return log-probabilities at another temperature, of the kept tokens alone; f32[n, n_kept]."""
     return (logprobs / temperature).log_softmax(1)

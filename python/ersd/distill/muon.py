@@ -18,13 +18,12 @@ MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 MIN_NORM = 1e-7  # so that a matrix of zeros can be divided by its norm
-STEP_SIZE = (
-    0.2  # root mean square of AdamW's steps, which Muon's steps are given (arXiv 2502.16982)
-)
+# Muon's steps get the root mean square of AdamW's steps (arXiv 2502.16982).
+STEP_SIZE = 0.2
 
 
 def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """About UV' of a matrix USV', by the Newton-Schulz iteration.
+    """Return about UV' of a matrix USV', by the Newton-Schulz iteration.
 
     Singular values of the result are between 0.6 and 1.3, except for those that were very small.
 

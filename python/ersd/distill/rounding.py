@@ -17,7 +17,7 @@ DIVISORS = np.linspace(-8.5, -7, 7)
 
 
 def packed(name: str, values: Tensor) -> tuple[npt.NDArray[np.uint8], Type]:
-    """A matrix as it is stored in the file.
+    """Return a matrix as it is stored in the file.
 
     The output matrix takes most of the time of a call, and llama.cpp computes Q4_0 fastest. A call
     reads one row of the embedding, and the layers are small, so more bits cost them little time.
@@ -39,7 +39,7 @@ def packed(name: str, values: Tensor) -> tuple[npt.NDArray[np.uint8], Type]:
 
 
 def rounded(values: Tensor) -> Tensor:
-    """A matrix rounded to Q4_0. Gradients pass as if it were not rounded."""
+    """Return a matrix rounded to Q4_0. Gradients pass as if it were not rounded."""
     plain = values.detach()
     scales, codes = _q4_0(plain)
     found = ((codes.float() - 8) * scales.float()).view_as(plain)

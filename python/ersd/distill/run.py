@@ -111,7 +111,7 @@ def _open_folders(settings: Distillation, given: Sequence[Sequence[int]]) -> Non
 
 
 def _teacher(settings: Distillation, n_ctx: int) -> Teacher:
-    """The target with room for all texts that are written in parallel, and one more."""
+    """Return the target with room for all texts that are written in parallel, and one more."""
     path = settings.target
     if not any(is_gpu for _, _, is_gpu in devices()) or settings.n_gpu_layers == 0:
         # On a CPU, llama.cpp computes many tokens at once in F16 twice as fast as in Q4_1, and half
@@ -129,7 +129,7 @@ def _teacher(settings: Distillation, n_ctx: int) -> Teacher:
 def _write_texts(
     settings: Distillation, target: Generator, given: Sequence[Sequence[int]]
 ) -> list[Text]:
-    """The texts to learn from. What is missing is written, also the states of single tokens."""
+    """Return the texts to learn from. Writes what is missing, also the states of single tokens."""
     path, states = settings.texts / "texts.bin", settings.texts / "states.npy"
     n = settings.n_positions
     if sum(map(len, Corpus(path).up_to(n))) < n:
@@ -153,7 +153,7 @@ def _write_texts(
 
 
 def _trainer(settings: Distillation, student: Student, learnt: Sequence[Text]) -> Trainer:
-    """The trainer of a student, on a GPU if there is one and the settings allow it."""
+    """Return the trainer of a student, on a GPU if there is one and the settings allow it."""
     is_gpu = torch.cuda.is_available() and settings.n_gpu_layers != 0
     n = sum(map(len, learnt))
     rows = max(1, min(MAX_ROWS, n // POSITIONS_PER_ROW + 1, n // (MIN_BATCHES * ROW)))
@@ -212,7 +212,7 @@ def _train(settings: Distillation, trainer: Trainer, measured: Sequence[Batch]) 
 
 
 def _measured_rows(held: Sequence[Text]) -> list[Batch]:
-    """Batches of one row of held-out text. A few texts are repeated until they fill a row."""
+    """Return batches of one row of held-out text. Repeats a few texts until they fill a row."""
     n_tokens = sum(len(text.tokens) for text in held)
     n_rows = max(1, min(MAX_MEASURED_ROWS, n_tokens // ROW))
     batches = Batches([*held] * (1 + ROW // max(1, n_tokens)), 1, seed=0)
@@ -220,7 +220,7 @@ def _measured_rows(held: Sequence[Text]) -> list[Batch]:
 
 
 def _pair(settings: Distillation, draft: Path) -> Generator:
-    """The target with a draft, with nothing learnt from earlier uses."""
+    """Return the target with the draft, with nothing learnt from earlier uses."""
     return Generator(
         settings.target,
         draft,
@@ -235,7 +235,7 @@ def _pair(settings: Distillation, draft: Path) -> Generator:
 def _facts(
     settings: Distillation, target: Generator, learnt: Sequence[Text]
 ) -> dict[str, str | int | float]:
-    """How the draft was made, for its metadata and its card."""
+    """Return how the draft was made, for its metadata and its card."""
     gpus = [description for _, description, is_gpu in devices() if is_gpu]
     return {
         "target": target.target.description,

@@ -66,7 +66,7 @@ class Distillation:
 
     @property
     def work(self) -> Path:
-        """The folder of everything that is made on the way."""
+        """The folder of all files that a stopped run needs to continue."""
         return self.draft.with_suffix(".work")
 
     @property
@@ -88,7 +88,7 @@ _FLAGS = {
 
 
 def command(settings: Distillation) -> str:
-    """The command line of ``ersd distill`` that makes the same draft."""
+    """Return the command line of ``ersd distill`` that makes the same draft."""
     words = ["ersd distill", settings.target.name, "-o", settings.draft.name]
     for name, flag in _FLAGS.items():
         value = getattr(settings, name)

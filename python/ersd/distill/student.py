@@ -20,7 +20,8 @@ __all__ = ["EPSILON", "HEAD_WIDTH", "ROPE_BASE", "Dimensions", "Student", "begin
 HEAD_WIDTH = 64  # numbers of an attention head
 EPSILON = 1e-5  # of the RMS norms
 ROPE_BASE = 10000.0
-MIN_EIGENVALUE = 1e-9  # of the largest; smaller ones count as this, so that they can be inverted
+# Eigenvalues are at least this share of the largest one, so that they can be inverted.
+MIN_EIGENVALUE = 1e-9
 
 Matrix = npt.NDArray[np.float32]
 
@@ -145,12 +146,12 @@ class Output(nn.Module):
         self.is_rounded = False
 
     def matrix(self, tokens: Tensor | None = None) -> Tensor:
-        """The rows of some tokens, or of all, as they are used; f32[tokens, width]."""
+        """Return the rows of some tokens, or of all, as they are used; f32[tokens, width]."""
         weight = self.weight if tokens is None else self.weight[tokens]
         return rounded(weight) if self.is_rounded else weight
 
     def forward(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """Logits of some tokens, or of all; from f32[n, width] to f32[n, tokens]."""
+        """Return logits of some tokens, or of all; from f32[n, width] to f32[n, tokens]."""
         return states @ self.matrix(tokens).T
 
 
@@ -167,7 +168,7 @@ class Student(nn.Module):
         self.output = Output(dimensions)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """The state after each token; from i64[batch, length] to f32[batch, length, width].
+        """Return the state after each token; from i64[batch, length] to f32[batch, length, width].
 
         ``output(states)`` makes logits of them.
         """
@@ -183,7 +184,7 @@ class Student(nn.Module):
 
 
 def begin(dimensions: Dimensions, output: Matrix, states: Matrix, seed: int) -> Student:
-    """A student that predicts what the target predicts after a single token.
+    """Return a student that predicts what the target predicts after a single token.
 
     It does so as well as its width allows. Let h be the target's states and W its output matrix.
     The student keeps z = U' S h, where S = (W'W)^1/2 and the columns of U are the first

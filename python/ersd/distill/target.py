@@ -18,7 +18,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 def files_of(path: Path) -> list[Path]:
-    """All files of a model that may be split, named by its first file."""
+    """Return all files of a model that may be split, named by its first file."""
     found = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", path.name)
     if not found:
         return [path]
@@ -27,7 +27,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def output_matrix(path: Path) -> Matrix:
-    """The matrix by which a target makes logits of its states; f32[n_vocab, n_embd].
+    """Return the matrix that makes logits of the target's states; f32[n_vocab, n_embd].
 
     Raises:
         ValueError: the model has no such matrix.
@@ -49,7 +49,7 @@ def output_matrix(path: Path) -> Matrix:
 
 
 def single_states(teacher: Teacher, target: Generator) -> Matrix:
-    """The target's state after each token of its vocabulary, on a new line; f32[n_vocab, n_embd].
+    """Return the target's states after a line break and each token; f32[n_vocab, n_embd].
 
     Args:
         teacher: the target. Its texts are removed.

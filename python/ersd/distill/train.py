@@ -58,7 +58,7 @@ class Measures:
 
 @torch.no_grad()
 def measure(student: Student, batches: Sequence[Batch]) -> Measures:
-    """What a student is worth on batches that it does not learn from."""
+    """Return what a student is worth on batches that it does not learn from."""
     sums = torch.zeros(4, dtype=torch.float64)
     n = 0
     matrix = student.output.matrix()
@@ -80,7 +80,7 @@ def measure(student: Student, batches: Sequence[Batch]) -> Measures:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bf16 faster than f32: GPUs, and CPUs with instructions for it."""
+    """Return whether a device multiplies bf16 faster than f32, as GPUs and some CPUs do."""
     return device.type != "cpu" or "AVX512_BF16 = 1" in features()
 
 

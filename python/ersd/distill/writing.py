@@ -16,13 +16,13 @@ from ersd.engine import Teacher
 __all__ = ["given_texts", "write"]
 
 TEMPERATURES = (0.6, 0.8, 1.0, 1.0)  # of the answers, in turn; a user's message is drawn at 1
-# Of a chat model, every fourth text begins with a random token instead of a user's message.
+# With a chat model, every fourth text begins with a random token instead of a user's message.
 RAW_EVERY = 4
 MAX_USER = 96  # tokens of a user's message at most
 
 
 def given_texts(target: Generator, paths: Sequence[Path]) -> list[list[int]]:
-    """The tokens of text files."""
+    """Return the tokens of text files."""
     return [
         target.tokenize(path.read_text(encoding="utf-8"), add_special=False, parse_special=False)
         for path in paths
@@ -100,7 +100,7 @@ class _Unfinished:
     logprobs: list[npt.NDArray[np.float16]] = field(default_factory=list)
 
     def drawing_temperature(self) -> float:
-        """The temperature of the next draw."""
+        """Return the temperature of the next draw."""
         return 1.0 if self.after_user is not None else self.temperature
 
     def extend(self, drawn: int, is_end: bool) -> bool:
@@ -123,7 +123,7 @@ class _Unfinished:
         return len(self.tokens) < self.limit and (is_forced or not is_end)
 
     def finished(self) -> Text:
-        """The text, once it is finished."""
+        """Return the text, once it is finished."""
         return Text(
             self.index,
             np.array(self.tokens, np.int32),
@@ -156,7 +156,7 @@ class _Beginnings:
         self.before, self.after = _around_user(target)
 
     def __call__(self, index: int) -> _Unfinished:
-        """The beginning of the text with this index."""
+        """Return the beginning of the text with this index."""
         if index < len(self.given):
             start, *rest = self.given[index]
             return _Unfinished(index, [start], 1.0, 0, 1 + len(rest), rest)
@@ -172,7 +172,7 @@ class _Beginnings:
 
 
 def _around_user(target: Generator) -> tuple[list[int], list[int]]:
-    """The tokens that the chat template puts before and after a user's message.
+    """Return the tokens that the chat template puts before and after a user's message.
 
     Both are empty if the model has no chat template. They are what the conversations of two
     different messages have in common at their beginnings and ends.
@@ -267,20 +267,20 @@ class _Writer:
         return finished
 
     def n_positions(self) -> int:
-        """The positions of all texts, finished or not."""
+        """Return the positions of all texts, finished or not."""
         return sum(self.done.values()) + self._n_unfinished()
 
     def _n_unfinished(self) -> int:
-        """The positions of all unfinished texts."""
+        """Return the positions of all unfinished texts."""
         return sum(len(text.top) for text in self.unfinished.values())
 
     def _n_begun(self) -> int:
-        """The positions of unfinished texts and of all finished ones before the next text."""
+        """Return the positions of unfinished texts and of finished ones before the next text."""
         finished = sum(n for index, n in self.done.items() if index < self.following)
         return finished + self._n_unfinished()
 
     def _n_first(self) -> int:
-        """The positions of the first texts, up to the first one that is not finished."""
+        """Return the positions of the first texts, up to the first one that is not finished."""
         total = index = 0
         while index in self.done:
             total, index = total + self.done[index], index + 1

@@ -1,7 +1,7 @@
 """The engine: a target and perhaps a draft in memory, and generation with them.
 
-Only this package uses the extension module ersd._core. Modules above it import from here, by plain
-names, what they need of it beside the class `Engine`.
+Only this package uses the extension module ersd._core. Other modules import from here what they
+need of it.
 """
 
 from ersd._core import (

@@ -1,4 +1,4 @@
-"""Between the core's profile of a pair and the plain one that files hold."""
+"""Converts profiles between the core's form and the plain form, and restores them from files."""
 
 from __future__ import annotations
 

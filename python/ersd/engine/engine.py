@@ -73,9 +73,9 @@ class Engine(LoadedModels):
     ) -> Iterator[Position]:
         """Yields the rank of the target's token in the draft's order, position by position.
 
-        Each position runs both models once. From these ranks follows what any tree would have
-        accepted; see `ersd.paper`. With races the text is that of `generate`. With rejection
-        sampling it is another sample of the same distribution. An end token is the last position.
+        Each position runs both models once. These ranks tell what any tree would have accepted; see
+        `ersd.ranks`. With races the text is that of `generate`. With rejection sampling it is
+        another sample of the same distribution. An end token is the last position.
 
         Args:
             prompt: text or token ids.

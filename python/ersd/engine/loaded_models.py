@@ -236,7 +236,7 @@ class LoadedModels:
             self._core.forecast()
 
     def forecast(self) -> list[Forecast]:
-        """Returns the expected speed without drafts, then for each k that "auto" chooses from.
+        """Returns a forecast for plain decoding, then one for each k that "auto" chooses from.
 
         The first call measures costs, in about half a second, unless they are known.
 

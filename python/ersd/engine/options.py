@@ -1,4 +1,4 @@
-"""The options of a generation, with their defaults and documentation, and their way into the core.
+"""The options of a generation: defaults, documentation, and conversion to the core's form.
 
 The core declares its options in one table, cpp/ersd/decode/option_table.h. This module adds what
 only Python has: two more options, and the forms in which Python writes some values.
@@ -165,7 +165,7 @@ def _pairs(logit_bias: Mapping[int, float] | None) -> list[tuple[int, float]]:
 def _processor(
     processors: LogitsProcessor | Sequence[LogitsProcessor] | None,
 ) -> LogitsProcessor | None:
-    """One callable that applies all processors in turn. Raises TypeError if one is not callable."""
+    """Returns one callable that applies all in turn. Raises TypeError if one is not callable."""
     if processors is None or callable(processors):
         return processors
     chain = tuple(processors)
@@ -196,8 +196,8 @@ _FORMS: Mapping[str, _Form] = {
         _processor,
     ),
     "logprobs": _Form("None gives no log-probabilities.", _check_logprobs),
-    "seed": _Form("None draws a fresh seed, which the result names.", default=None),
-    "stop": _Form("One string may stand alone.", _strings),
+    "seed": _Form("None draws a fresh seed, which is in the result.", default=None),
+    "stop": _Form("A single string need not be in a sequence.", _strings),
     "strategy": _Form(
         "None chooses 'adaptive' if the method allows it, else 'tree'.", default=None
     ),
@@ -220,7 +220,7 @@ _PYTHON_ONLY = (
 
 
 def _option(row: tuple[str, type, object, str, str]) -> Option:
-    """An option of the core in Python's form."""
+    """Returns an option of the core in Python's form."""
     option = Option(*row)
     form = _FORMS.get(option.name, _Form())
     default = option.default if form.default is ... else form.default
@@ -233,7 +233,7 @@ DEFAULTS: Options = cast(Options, {name: option.default for name, option in TABL
 
 
 def _attributes() -> str:
-    """The section Attributes of the documentation of `Options`."""
+    """Returns the section Attributes of the documentation of `Options`."""
     lines = ["Attributes:"]
     for option in TABLE.values():
         parts = [f"{option.name}: {option.meaning}", option.note]
@@ -249,10 +249,10 @@ Options.__doc__ = f"{inspect.cleandoc(Options.__doc__ or '')}\n\n{_attributes()}
 
 
 def takes_options(function: _Function) -> _Function:
-    """Show the names and defaults of all options in the signature of a function.
+    """Shows the names and defaults of all options in the signature of a function.
 
-    The function takes ``**options: Unpack[Options]``, which `help` and `inspect` show as no more
-    than that.
+    The function takes ``**options: Unpack[Options]``. Without this decorator, `help` and `inspect`
+    would show just that.
     """
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -279,7 +279,7 @@ def _check_names(options: Options) -> None:
 
 
 def core_options(options: Options, seed: int) -> _core.GenerationOptions:
-    """The options in the form of the core, with this seed.
+    """Returns the options in the form of the core, with this seed.
 
     Raises:
         TypeError: an option is unknown, or a value has a wrong type.

@@ -1,4 +1,4 @@
-"""From recorded ranks to the rows of the table."""
+"""Makes the rows of the table from the recorded ranks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLOPE_NODES = 16  # the slope is fitted to each k from here on
 
 
 def analyse(records: Sequence[Record], nodes: Sequence[int]) -> list[Row]:
-    """All rows of the table.
+    """Return all rows of the table.
 
     Args:
         records: what `record` returns.
@@ -47,7 +47,7 @@ def analyse(records: Sequence[Record], nodes: Sequence[int]) -> list[Row]:
 
 
 def _strategy_rows(texts: Texts, nodes: Sequence[int], where: dict[str, Any]) -> list[Row]:
-    """Tokens per call of every strategy and k, measured and predicted, and acceptance by depth."""
+    """Return tokens per call of every strategy and k, measured and predicted, and acceptance."""
     rows, pooled = [], texts.rank_distribution()
     for strategy, k in product(STRATEGIES, nodes):
         if strategy == "simple" and k > 1:
@@ -68,7 +68,7 @@ def _strategy_rows(texts: Texts, nodes: Sequence[int], where: dict[str, Any]) ->
 
 
 def _rank_rows(texts: Texts, where: dict[str, Any]) -> list[Row]:
-    """The distribution of ranks, its entropy, and the comparisons of the models' distributions."""
+    """Return the distribution of ranks, its entropy, and comparisons of the two models."""
     counts = texts.counts()
     rows = [
         Row("rank_entropy", theory.entropy(counts), **where),
@@ -88,7 +88,7 @@ def _rank_rows(texts: Texts, where: dict[str, Any]) -> list[Row]:
 def _bound_rows(
     texts: Texts, nodes: Sequence[int], n_vocab: int, where: dict[str, Any]
 ) -> list[Row]:
-    """The bound of tokens per call for each k, and its slope."""
+    """Return the bound of tokens per call for each k, and its slope."""
     where = where | {"category": "all"}
     counts = texts.counts()
     rows = [
@@ -104,7 +104,7 @@ def _bound_rows(
 
 
 def _slope_rows(rows: Sequence[Row], where: dict[str, Any]) -> list[Row]:
-    """Tokens per call gained by each doubling of k + 1, fitted to trees of many nodes."""
+    """Return tokens per call gained by each doubling of k + 1, fitted to trees of many nodes."""
     where = where | {"strategy": "tree", "category": "all"}
     large = [
         (int(r.draft_nodes), r.value)
@@ -120,7 +120,7 @@ def _slope_rows(rows: Sequence[Row], where: dict[str, Any]) -> list[Row]:
 
 
 def _autocorrelation_rows(texts: Texts, where: dict[str, Any]) -> list[Row]:
-    """The autocorrelation of "the rank is 0" by distance."""
+    """Return the autocorrelation of "the rank is 0" by distance."""
     return [
         Row("rank_autocorrelation", *texts.autocorrelation(lag), x=lag, category="all", **where)
         for lag in range(1, MAX_LAG + 1)

@@ -3,8 +3,9 @@
 For each method and temperature a text is generated once, and the rank of each token is recorded
 (`Generator.ranks`). The ranks tell what any strategy with any k would have done on that text; see
 `ersd.ranks`. For races this is exactly what the engine does. For rejection sampling it is another
-sample of the same distribution, because the residual is what trying further siblings draws from.
-Some texts are also generated with drafts by the engine, so that both can be compared.
+sample of the same distribution, because trying more siblings than a tree has is the same as
+sampling from the residual. Some texts are also generated with drafts by the engine, so that both
+can be compared.
 Needs ``pip install "ersd[paper]"``.
 
 Source of method and bound: Kobus and Gündüz, arXiv 2504.15475.
@@ -85,7 +86,7 @@ class Experiment:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
     def prompts(self) -> dict[tuple[str, int], tuple[str, bool]]:
-        """By category and number: the prompt, and whether it is a chat message."""
+        """Return each prompt and whether it is a chat message, by category and number."""
         return {
             (path.stem, i): (prompt, path in self.chat)
             for path in (*self.chat, *self.text)
@@ -93,11 +94,11 @@ class Experiment:
         }
 
     def nodes(self) -> list[int]:
-        """Each k."""
+        """Return each k of the experiment."""
         return [2**i for i in range(self.max_nodes.bit_length())]
 
     def jobs(self) -> list[Record]:
-        """The texts to record. The engine's checks of a text follow the text.
+        """Return the texts to record. The engine's checks of a text follow the text.
 
         A job has the keys "method", "temperature", "category" and "prompt". A check has
         "strategy" and "draft_nodes" too.
@@ -164,15 +165,15 @@ def record(experiment: Experiment, folder: Path, **options: Any) -> list[Record]
 
 
 def _key(r: Record) -> tuple[Any, ...]:
-    """What tells jobs apart."""
+    """Return what tells jobs apart."""
     names = ("method", "temperature", "category", "prompt", "strategy", "draft_nodes")
     return tuple(r.get(name) for name in names)
 
 
 def _open_records(path: Path, settings: Record) -> list[Record]:
-    """The records of an earlier run, or none and a file with the settings.
+    """Return the records of an earlier run, or none after writing the settings to a new file.
 
-    A last line that the earlier run has not finished is removed.
+    An incomplete last line, which a stopped run may leave, is removed.
     """
     *whole, unfinished = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
     if not whole:
@@ -187,7 +188,7 @@ def _open_records(path: Path, settings: Record) -> list[Record]:
 
 
 def _sampling(job: Record, seed: int) -> dict[str, Any]:
-    """Options of sampling from the whole vocabulary."""
+    """Return options of sampling from the whole vocabulary."""
     return {
         "temperature": job["temperature"],
         "top_k": 0,
@@ -199,7 +200,7 @@ def _sampling(job: Record, seed: int) -> dict[str, Any]:
 
 
 def _record_ranks(generator: Generator, prompt: str, job: Record, n: int, seed: int) -> Record:
-    """The ranks of a text. For races also comparisons of the models' distributions."""
+    """Record the ranks of a text and, for races, comparisons of the models' distributions."""
     ranks: list[int] = []
     compared: list[list[float]] = []
     is_race = job["method"] == "ersd"
@@ -211,7 +212,7 @@ def _record_ranks(generator: Generator, prompt: str, job: Record, n: int, seed: 
 
 
 def _comparisons(position: Position, temperature: float) -> list[float]:
-    """The `COMPARISONS` of both models' distributions at a position that has logits."""
+    """Return the `COMPARISONS` of both models' distributions at a position with logits."""
     assert position.target_logits is not None
     assert position.draft_logits is not None
     target = theory.softmax(position.target_logits, temperature)
@@ -221,7 +222,7 @@ def _comparisons(position: Position, temperature: float) -> list[float]:
 
 
 def _check(generator: Generator, prompt: str, job: Record, n: int, seed: int) -> Record:
-    """Tokens and target calls of the engine, with nothing learnt from earlier texts."""
+    """Count tokens and target calls of the engine, with nothing learnt from earlier texts."""
     generator.forget()
     stats = generator.generate(
         prompt,

@@ -22,8 +22,8 @@ METHOD_NAMES = {
     "gsd_iid": "GSD, independent siblings",
     "match": "match",
 }
-# A colour and a marker each. The palette is that of Okabe and Ito, which colour-blind people can
-# tell apart.
+# A colour and a marker of each method. The palette is that of Okabe and Ito, which colour-blind
+# people can tell apart.
 STYLE = {
     "ersd": ("#0072B2", "o"),
     "gsd": ("#D55E00", "s"),
@@ -74,7 +74,7 @@ def draw(picture: Picture, table: Table, folder: Path) -> None:
 
 
 def _line(ax: Axes, rows: Sequence[Row], x: str, style: tuple[str, str], label: str) -> None:
-    """A line with a band of one standard error."""
+    """Draw a line with a band of one standard error."""
     xs, ys = [getattr(r, x) for r in rows], np.array([r.value for r in rows])
     errors = np.nan_to_num(np.array([r.stderr for r in rows]))
     ax.plot(xs, ys, color=style[0], marker=style[1], markersize=4, linewidth=1.4, label=label)
@@ -82,29 +82,29 @@ def _line(ax: Axes, rows: Sequence[Row], x: str, style: tuple[str, str], label: 
 
 
 def _dashed(ax: Axes, rows: Sequence[Row], x: str, style: tuple[str, str], label: str) -> None:
-    """A dashed line, for what theory says."""
+    """Draw a dashed line, for what theory says."""
     xs, ys = [getattr(r, x) for r in rows], [r.value for r in rows]
     ax.plot(xs, ys, color=style[0], linestyle="--", label=label)
 
 
 def _nodes_axis(ax: Axes, table: Table) -> None:
-    """Each k on a logarithmic axis."""
+    """Put each k on a logarithmic axis."""
     ax.set_xscale("log", base=2)
     ax.set_xticks(table.nodes, [str(k) for k in table.nodes])
 
 
 def _plain_line(ax: Axes) -> None:
-    """One token per call, which plain sampling gives."""
+    """Draw a line at one token per call, which plain sampling gives."""
     ax.axhline(1, color="grey", linewidth=1, linestyle=":", label="plain sampling")
 
 
 def _race_and_rejection(table: Table) -> list[str]:
-    """The methods that the paper compares."""
+    """Return the methods that the paper compares."""
     return [m for m in ("ersd", "gsd") if m in table.methods]
 
 
 def _methods(ax: Axes, table: Table, t: float) -> None:
-    """Trees of every method."""
+    """Draw trees of every method."""
     for m in table.methods:
         _line(ax, table.tokens(m, "tree", t), "draft_nodes", STYLE[m], METHOD_NAMES[m])
     _plain_line(ax)
@@ -112,7 +112,7 @@ def _methods(ax: Axes, table: Table, t: float) -> None:
 
 
 def _strategies(ax: Axes, table: Table, t: float) -> None:
-    """Every strategy of ERSD."""
+    """Draw every strategy of ERSD."""
     for s, style in STRATEGY_STYLE.items():
         _line(ax, table.tokens("ersd", s, t), "draft_nodes", style, s)
     _plain_line(ax)
@@ -120,7 +120,7 @@ def _strategies(ax: Axes, table: Table, t: float) -> None:
 
 
 def _categories(ax: Axes, table: Table, t: float) -> None:
-    """Trees of every method by category, the methods next to each other."""
+    """Draw trees of every method by category, the methods next to each other."""
     names = [c for c in table.categories if c != "all"]
     for i, m in enumerate(table.methods):
         rows = table.tree_tokens(m, t, names)
@@ -139,7 +139,7 @@ def _categories(ax: Axes, table: Table, t: float) -> None:
 
 
 def _bound(ax: Axes, table: Table, t: float) -> None:
-    """Trees, and the bound of their tokens per call."""
+    """Draw trees and the bound of their tokens per call."""
     for m in _race_and_rejection(table):
         _line(ax, table.tokens(m, "tree", t), "draft_nodes", STYLE[m], METHOD_NAMES[m])
         slope = table.one("slope_bound", method=m, temperature=t).value
@@ -151,7 +151,7 @@ def _bound(ax: Axes, table: Table, t: float) -> None:
 
 
 def _ranks(ax: Axes, table: Table, t: float) -> None:
-    """The distribution of ranks, without the entry of all late ranks."""
+    """Draw the distribution of ranks, without the entry of all late ranks."""
     for m in table.methods:
         found = table.select("rank_probability", method=m, temperature=t, category="all")
         rows = [r for r in found if float(r.x) < MAX_RANK]
@@ -168,7 +168,7 @@ def _ranks(ax: Axes, table: Table, t: float) -> None:
 
 
 def _depth(ax: Axes, table: Table, t: float) -> None:
-    """Acceptance by depth, measured and for independent ranks."""
+    """Draw acceptance by depth, as measured and as expected for independent ranks."""
     for m in _race_and_rejection(table):
         where = {"method": m, "strategy": "tree", "temperature": t}
         measured = table.select("acceptance_at_depth", **where)
@@ -179,7 +179,7 @@ def _depth(ax: Axes, table: Table, t: float) -> None:
 
 
 def _independence(ax: Axes, table: Table, t: float) -> None:
-    """Tokens per call as measured over those that independent ranks would give."""
+    """Draw measured tokens per call, divided by what independent ranks would give."""
     for m in table.methods:
         where = {"method": m, "strategy": "tree", "temperature": t}
         predicted = table.select("predicted_tokens_per_call", **where)
@@ -194,7 +194,7 @@ def _independence(ax: Axes, table: Table, t: float) -> None:
 
 
 def _autocorrelation(ax: Axes, table: Table, t: float) -> None:
-    """The autocorrelation of "accepted first", by distance."""
+    """Draw the autocorrelation of "accepted first", by distance."""
     for m in table.methods:
         rows = table.select("rank_autocorrelation", method=m, temperature=t)
         _line(ax, rows, "x", STYLE[m], METHOD_NAMES[m])

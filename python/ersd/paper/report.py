@@ -62,19 +62,19 @@ def write_report(rows: Iterable[Row], settings: dict[str, Any], folder: Path) ->
 
 
 def _cell(row: Row, digits: int = 2) -> str:
-    """A value, with its standard error if it has one."""
+    """Return a value, with its standard error if it has one."""
     error = "" if np.isnan(row.stderr) else f" ± {row.stderr:.{digits}f}"
     return f"{row.value:.{digits}f}{error}"
 
 
 def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table. The first column is aligned to the left, the others to the right."""
+    """Return a Markdown table. The first column is aligned to the left, the others to the right."""
     rows = [list(header), ["---"] + ["---:"] * (len(header) - 1), *map(list, lines)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _temperature_section(table: Table, t: float) -> list[str]:
-    """The paragraphs and tables of one temperature."""
+    """Return the paragraphs and tables of one temperature."""
     parts = [f"## Temperature {t:g}"]
     for strategy in ("tree", "sequence", "batch"):
         lines = [
@@ -93,7 +93,7 @@ def _temperature_section(table: Table, t: float) -> list[str]:
 
 
 def _rank_facts(table: Table, t: float) -> str:
-    """The table of facts about ranks, one line per method."""
+    """Return the table of facts about ranks, one line per method."""
 
     def facts(m: str) -> list[str]:
         where = {"method": m, "temperature": t}
@@ -124,7 +124,7 @@ def _rank_facts(table: Table, t: float) -> str:
 
 
 def _distribution_facts(table: Table, t: float) -> str:
-    """The paragraph about the two models' distributions."""
+    """Return the paragraph about the two models' distributions."""
     overlap, acceptance, divergence, simulation = (
         _cell(table.one(name, temperature=t), 3)
         for name in ("overlap", "ersd_acceptance", "kl_divergence", "channel_simulation_divergence")
@@ -139,7 +139,7 @@ def _distribution_facts(table: Table, t: float) -> str:
 
 
 def _engine_section(table: Table) -> list[str]:
-    """The engine's tokens per call next to those that follow from ranks."""
+    """Return the engine's tokens per call next to those that follow from ranks."""
     lines = []
     for m in table.methods:
         for s in STRATEGY_STYLE:

@@ -40,7 +40,7 @@ class Row:
 
 
 def single_k(nodes: Iterable[int]) -> int:
-    """The k of figures that are shown for one k alone: the largest one up to 16."""
+    """Return the k of figures that are shown for one k alone: the largest one up to 16."""
     return max(k for k in nodes if k <= 16)
 
 
@@ -65,13 +65,13 @@ class Table:
         self.k = single_k(self.nodes)
 
     def values(self, name: str) -> list[Any]:
-        """The values of a column in the rows of tokens per call, in order of appearance."""
+        """Return the values of a column in the rows of tokens per call, in order of appearance."""
         return list(
             dict.fromkeys(getattr(r, name) for r in self.rows if r.quantity == "tokens_per_call")
         )
 
     def select(self, quantity: str, **where: Any) -> list[Row]:
-        """The rows of a quantity whose columns have the given values."""
+        """Return the rows of a quantity whose columns have the given values."""
         return [
             r
             for r in self.rows
@@ -80,14 +80,14 @@ class Table:
         ]
 
     def one(self, quantity: str, **where: Any) -> Row:
-        """The single row that `select` finds. Without a category, the one of all categories."""
+        """Return the single row that `select` finds, by default the one of all categories."""
         (row,) = self.select(quantity, **({"category": "all"} | where))
         return row
 
     def tokens(
         self, method: str, strategy: str, temperature: float, category: str = "all"
     ) -> list[Row]:
-        """Tokens per target call, one row for each k."""
+        """Return tokens per target call, one row for each k."""
         return self.select(
             "tokens_per_call",
             method=method,
@@ -97,7 +97,7 @@ class Table:
         )
 
     def tree_tokens(self, method: str, temperature: float, categories: Iterable[str]) -> list[Row]:
-        """Tokens per target call of trees of `k` nodes, one row for each category."""
+        """Return tokens per target call of trees of `k` nodes, one row for each category."""
         return [
             r
             for category in categories
