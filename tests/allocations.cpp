@@ -109,7 +109,7 @@ int main() {
   whole.seed = cut.seed = 7;
   whole.draft_nodes = cut.draft_nodes = 16;
   whole.adapt_draft = cut.adapt_draft = false;  // a correction grows
-  whole.sampling = {1, 0, 1, 0};
+  whole.sampling = {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0};
   const auto with = [](GenerationOptions options, Method method, Strategy strategy) {
     options.method = method, options.strategy = strategy;
     return options;

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +65,25 @@ class Drafting(Generator):
         return super().generate(prompt, **({"draft_nodes": self.nodes} | options))
 
 
-@contextlib.contextmanager
-def ctrl_c(seconds: float) -> Iterator[None]:
-    """Interrupts the block after some seconds, as Ctrl-C does, and swallows KeyboardInterrupt."""
+def ctrl_c(seconds: float, function: Callable[..., object], *args: Any, **options: Any) -> bool:
+    """Calls a function and interrupts it after some seconds, as Ctrl-C does.
+
+    Returns whether KeyboardInterrupt came out of the function before it returned.
+    """
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    returned = False
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, seconds)
-                yield
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            function(*args, **options)
+            returned = True
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:  # the alarm may also come just after the function returned
+        pass
     finally:
         signal.signal(signal.SIGALRM, previous)
+    return not returned
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ from scipy import stats
 BLOCK = 128
 WORD = np.uint64(0xFFFFFFFF)
 SHIFT = np.uint64(32)
-SHAPES = ("normal", "peaked", "ties", "flat")
+ROW_KINDS = ("normal", "peaked", "ties", "flat")
 
 
 def philox(counter, key):
@@ -184,14 +184,14 @@ def random_table(rng, n_rows, n_vocab, spread=2.0):
     return (rng.normal(size=(n_rows, n_vocab)) * spread).astype(np.float32)
 
 
-def random_row(rng, n, shape):
-    """Random logits of one of SHAPES; f32[n]."""
+def random_row(rng, n, kind):
+    """Random logits of one of ROW_KINDS; f32[n]."""
     row = {
         "normal": lambda: rng.normal(size=n) * 3,
         "peaked": lambda: rng.normal(size=n) + 20 * (rng.random(n) < 2 / n),
         "ties": lambda: rng.integers(-3, 4, size=n),
         "flat": lambda: np.full(n, 1.5),
-    }[shape]()
+    }[kind]()
     return row.astype(np.float32)
 
 

@@ -80,13 +80,14 @@ def test_chat_completions_are_llamas(ours: Generator, theirs: Any, call: str) ->
 
 def test_the_loop_of_a_chat_program(ours: Generator) -> None:
     """The deltas of a stream, read as many programs do, join to the answer."""
-    said = ""
+    said, roles = "", []
     for chunk in ours.create_chat_completion(messages=TALK, stream=True, max_tokens=12, seed=4):
         delta = chunk["choices"][0]["delta"]
         if "role" in delta:
-            assert delta["role"] == "assistant"
+            roles.append(delta["role"])
         elif "content" in delta:
             said += delta["content"]
+    assert roles == ["assistant"]
     assert (
         said
         == ours.create_chat_completion(TALK, max_tokens=12, seed=4)["choices"][0]["message"][
@@ -113,6 +114,7 @@ def test_json_mode(ours: Generator, theirs: Any, schema: dict[str, Any] | None) 
         {"role": "user", "content": "Who won the world series in 2020"},
     ]
     form: dict[str, Any] = {"type": "json_object"} | ({"schema": schema} if schema else {})
+    n_complete = 0
     for seed in range(3):
         answer = ours.create_chat_completion(
             messages, response_format=form, temperature=0.7, seed=seed, max_tokens=300
@@ -121,6 +123,8 @@ def test_json_mode(ours: Generator, theirs: Any, schema: dict[str, Any] | None) 
             assert set((schema or {}).get("required", [])) <= set(
                 json.loads(answer["choices"][0]["message"]["content"])
             )
+            n_complete += 1
+    assert n_complete > 0
     options = GREEDY | {"messages": messages, "response_format": form, "max_tokens": 40}
     assert shape(ours.create_chat_completion(**options)) == shape(
         theirs.create_chat_completion(**options)

@@ -121,6 +121,7 @@ def test_memory_is_bounded():
         correction.learn(before, peaked, flat, 1.0)
     before, _, _, squares = correction.state()
     assert len(before) == 1 << 20
+    assert (before == 0).any()
     correction.learn(0, peaked, flat, 1.0)
     assert (correction.state()[3][before == 0] > squares[before == 0]).all()
 

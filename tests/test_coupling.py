@@ -188,7 +188,7 @@ def test_rank_in_a_race(n, sampling):
     rng, race = np.random.default_rng(n), Race()
     for position in range(20):
         row, clock = (
-            oracles.random_row(rng, n, oracles.SHAPES[position % 4]),
+            oracles.random_row(rng, n, oracles.ROW_KINDS[position % 4]),
             oracles.clocks(4, position, n),
         )
         order = oracles.arrivals(row, clock, **sampling)[0].tolist()

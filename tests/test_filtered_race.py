@@ -14,14 +14,14 @@ def masked(row, allowed):
     return np.where(allowed, row, -np.inf).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", oracles.SHAPES)
+@pytest.mark.parametrize("kind", oracles.ROW_KINDS)
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 1.0])
-def test_winner_is_that_of_the_masked_row(shape, share):
+def test_winner_is_that_of_the_masked_row(kind, share):
     """The winner is right for all options, and for filters that refuse few or nearly all tokens."""
     rng, race = np.random.default_rng(int(share * 1000)), FilteredRace()
     for position in range(60):
         n = int(rng.choice([5, 130, N]))
-        row = oracles.random_row(rng, n, shape)
+        row = oracles.random_row(rng, n, kind)
         allowed = rng.random(n) < share
         allowed[rng.integers(n)] = True
         if position % 2:  # like a grammar that refuses the most probable tokens

@@ -61,8 +61,6 @@ def test_text_is_that_of_plain_decoding(kind, strategy, sampling, what):
     decoder = Decoder(TableModel(TABLE), TableModel(draft_table(kind)))
     processor = {"logits_processor": processed} if what[0] else {}
     for method, k in (("ersd", 5), ("ersd", 24), ("match", 8)):
-        if method == "match" and strategy == "adaptive":
-            continue
         given = GenerationOptions(
             **sampling,
             seed=SEED,

@@ -208,6 +208,7 @@ def test_every_option_is_documented() -> None:
 )
 def test_ranges(name: str, outside: list) -> None:
     """The core refuses values outside the range that the table states."""
+    assert TABLE[name].range
     for value in outside:
         with pytest.raises(ValueError, match=rf"^{name} must be ") as refused:
             _core.GenerationOptions(**{name: value})

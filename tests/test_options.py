@@ -96,11 +96,9 @@ def test_no_draft_changes_tokens_or_logprobs(generator: Generator, name: str) ->
         assert match.tokens == plain.tokens
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", [name for name in EACH if name != "ignore_eos"])
 def test_every_option_changes_the_text(generator: Generator, name: str) -> None:
-    """No option is without effect; ignore_eos needs a model that ends."""
-    if name == "ignore_eos":
-        pytest.skip("the model does not end")
+    """No option is without effect. The model never ends, so ignore_eos is left out."""
     options, given = EACH[name], {"max_tokens": 80, "seed": 1}
     base = FULL if name in FULL else {key: value for key, value in options.items() if key in FULL}
     if options.get("temperature") == 1.0 and name not in FULL:  # cooler, so that something repeats
@@ -117,17 +115,21 @@ def test_every_option_changes_the_text(generator: Generator, name: str) -> None:
 def test_rejection_sampling_is_exact_with_options(
     generator: Generator, method: str, name: str
 ) -> None:
-    """The first and the second token of many answers are distributed as with method "ar"."""
-    options, n, answers = EACH[name] | {"temperature": 0.4}, 600, []
-    for m in ("ar", method):
-        answers.append(
-            [
-                generator.generate(
-                    "the of the", max_tokens=2, seed=s, method=m, draft_nodes=4, **options
-                ).tokens
-                for s in range(n)
-            ]
-        )
+    """The first and the second token of many answers are distributed as with method "ar".
+
+    After this prompt the model likes to repeat, and every option changes many answers.
+    """
+    prompt, cool, n = [1, *[442, 451] * 3, 442], {"temperature": 0.4}, 600
+    without, *answers = [
+        [
+            generator.generate(
+                prompt, max_tokens=2, seed=s, method=m, draft_nodes=4, **options | cool
+            ).tokens
+            for s in range(n)
+        ]
+        for m, options in (("ar", FULL), ("ar", EACH[name]), (method, EACH[name]))
+    ]
+    assert sum(a != b for a, b in zip(without, answers[0], strict=True)) > n // 5
     for place in (0, 1):
         counts = [[tuple(answer[place : place + 1]) for answer in each] for each in answers]
         common = [
@@ -275,7 +277,7 @@ def test_logprobs_as_many_as_asked_for(generator: Generator) -> None:
 def test_stop_strings_cut_logprobs_as_tokens(generator: Generator) -> None:
     """Each token has one log-probability, wherever a stop string cuts an accepted block."""
     whole = generator.generate("the", max_tokens=100, seed=9, logprobs=1, **FULL)
-    rng = random.Random(1)
+    rng, n_rounds = random.Random(1), 0
     for _ in range(25):
         begin = rng.randrange(len(whole.text) - 4)
         stop = whole.text[begin : begin + rng.randint(1, 4)]
@@ -285,3 +287,5 @@ def test_stop_strings_cut_logprobs_as_tokens(generator: Generator) -> None:
         for step in stream:
             assert [each.token for each in step.logprobs] == step.tokens
         assert stream.logprobs == whole.logprobs[: len(stream.tokens)]
+        n_rounds += 1
+    assert n_rounds > 15

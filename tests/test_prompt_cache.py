@@ -108,7 +108,7 @@ def test_text_does_not_depend_on_the_cache(pair: Generator, fresh: Generator, ro
 
     Between them come streams closed early, recorded ranks and interruptions.
     """
-    draw = random.Random(round_)
+    draw, n_cached = random.Random(round_), 0
     for seed, prompt in enumerate(prompts(draw, 40, 515, 90)):
         way, sampling = draw.choice(WAYS), draw.choice([FULL, CUT, {"temperature": 0.0}])
         fresh.reset()
@@ -118,6 +118,7 @@ def test_text_does_not_depend_on_the_cache(pair: Generator, fresh: Generator, ro
             prompt, max_tokens=40, seed=seed, draft_nodes=draw.choice([1, 5, 30]), **sampling, **way
         )
         assert ours.tokens == expected.tokens
+        n_cached += ours.stats.cached_tokens
         between = draw.randrange(6)
         if between == 0:
             with pair.stream(prompt[: len(prompt) // 2 + 1], seed=seed, **FULL) as stream:
@@ -125,16 +126,18 @@ def test_text_does_not_depend_on_the_cache(pair: Generator, fresh: Generator, ro
         elif between == 1:
             list(pair.ranks(prompt, max_tokens=5, seed=seed))
         elif between == 2 and hasattr(signal, "setitimer"):
-            with ctrl_c(draw.choice([0.0005, 0.003, 0.02])):
-                pair.generate(prompt, max_tokens=300, seed=1, **FULL)
+            seconds = draw.choice([0.0005, 0.003, 0.02])
+            ctrl_c(seconds, pair.generate, prompt, max_tokens=300, seed=1, **FULL)
         elif between == 3:
             pair.generate(prompt, max_tokens=9, seed=seed, method="gsd")
+    assert n_cached > 50
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
 def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Generator) -> None:
     """After Ctrl-C within any step, the prompt and the answer so far can be the next prompt."""
     pair, draw = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1), random.Random(7)
+    n_stopped = 0
     for seed in range(60):
         prompt = [1, *(draw.randrange(3, 515) for _ in range(20))]
         stream = pair.stream(
@@ -145,9 +148,7 @@ def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Ge
             strategy=draw.choice(["sequence", "tree"]),
             **FULL,
         )
-        with ctrl_c(draw.uniform(0.005, 0.08)):
-            for _ in stream:
-                pass
+        n_stopped += ctrl_c(draw.uniform(0.005, 0.08), list, stream)
         stream.close()  # the stream is still open if the interruption came between two steps
         text = prompt + stream.tokens
         fresh.reset()
@@ -158,6 +159,7 @@ def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Ge
             ours.tokens
             == fresh.generate(text, max_tokens=20, seed=seed, method="ar", **FULL).tokens
         )
+    assert n_stopped > 0
 
 
 def test_rejection_sampling_reads_the_whole_prompt(tiny_target: Path, tiny_draft: Path) -> None:

@@ -33,6 +33,7 @@ def test_processors_see_each_position_once_and_in_order(generator: Generator) ->
                 "the of", max_tokens=30, seed=4, **{**FULL, "temperature": 0.5}
             ).tokens
         )
+    assert len(seen["ar"]) == 30
     assert seen["ar"] == seen["ersd"][: len(seen["ar"])]
 
 

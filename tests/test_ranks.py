@@ -67,7 +67,10 @@ def test_rejection_replays_in_distribution(generator: Generator, method: str) ->
 
 def test_ranks_of_a_generator(generator: Generator, tiny_target: Path) -> None:
     """Positions have the logits of the race. A closed iterator leaves its generator free again."""
-    for position in generator.ranks("the rain", max_tokens=5, temperature=0.0, seed=1, logits=True):
+    options = {"max_tokens": 5, "temperature": 0.0, "seed": 1, "logits": True}
+    found = list(generator.ranks("the rain", **options))
+    assert len(found) == 5
+    for position in found:
         assert position.target_logits is not None
         assert position.draft_logits is not None
         assert position.token == position.target_logits.argmax()
@@ -79,6 +82,7 @@ def test_ranks_of_a_generator(generator: Generator, tiny_target: Path) -> None:
             generator.generate("x", max_tokens=1)
         if i == 3:
             break
+    assert i == 3
     positions.close()  # type: ignore[attr-defined]
     assert generator.generate("the rain", max_tokens=3).tokens
     assert list(generator.ranks("the rain", max_tokens=0)) == []

@@ -148,13 +148,16 @@ def test_stop_strings_amid_random_bytes():
     """Stop strings are found among ill-formed bytes."""
     rng = np.random.default_rng(1)
     parts = [b"a", b"b", b"\xe2", b"\x82", b"\xac", b"\xf0\x9f", b"\xff", "€".encode(), b"ab"]
+    n_stopped = 0
     for _ in range(3000):
         chunks = [parts[i] for i in rng.integers(len(parts), size=rng.integers(1, 15))]
         for stop in (["ab"], ["€a", "bab"], ["b€"]):
             whole, so_far, stopped = pushed(chunks, stop)
             text, end = expected(chunks, stop)
             assert (whole, stopped) == (text, end is not None)
+            n_stopped += stopped
             assert all(whole.startswith(shown) for shown in so_far)
+    assert 1000 < n_stopped < 8000
 
 
 def test_nothing_comes_after_a_stop():
