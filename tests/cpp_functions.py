@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 def code(text: str) -> str:
-    """C++ without comments, literals and preprocessor lines, every character where it was."""
+    """Returns C++ with blanks in place of comments, literals and preprocessor lines."""
     pattern = (
         r'R"(?P<end>[^(\s]*)\(.*?\)(?P=end)"'  # raw string
         r'|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])+\''
@@ -18,7 +18,7 @@ def code(text: str) -> str:
 
 
 def end_of_braces(text: str, begin: int) -> int:
-    """The place of the brace that closes the one at `begin`."""
+    """Returns the place of the brace that closes the one at `begin`."""
     depth = 0
     for match in re.finditer(r"[{}]", text[begin:]):
         depth += 1 if match[0] == "{" else -1
@@ -28,7 +28,7 @@ def end_of_braces(text: str, begin: int) -> int:
 
 
 def opens_scope(header: str) -> bool:
-    """Whether a brace after this opens a namespace or a class; functions are looked for inside."""
+    """Returns whether a brace after this header opens a namespace or a class."""
     header = re.sub(
         r"\balignas\([^)]*\)|^\s*template\s*<[^{]*?>(?=\s*(struct|class)\b)", "", header
     )
@@ -37,7 +37,7 @@ def opens_scope(header: str) -> bool:
 
 
 def opens_body(header: str) -> bool:
-    """Whether a brace after this opens the body of a function, not a list of values."""
+    """Returns whether a brace after this header opens the body of a function."""
     if "(" not in header or header.count("(") != header.count(")"):
         return False
     header = re.sub(r"\b(const|noexcept|override|final|mutable)\b", "", header).rstrip()
@@ -46,7 +46,7 @@ def opens_body(header: str) -> bool:
 
 
 def cpp_functions(text: str) -> Iterator[tuple[int, int, str]]:
-    """First line, number of lines and head of each function that is not inside another one."""
+    """Yields first line, number of lines and head of each function outside other functions."""
     text = code(text)
     mark = re.compile(r"[{};]|\b(?:public|protected|private)\s*:(?!:)")
     begin = place = 0  # where the declaration begins, and where the search goes on

@@ -15,7 +15,7 @@ ROW_KINDS = ("normal", "peaked", "ties", "flat")
 
 
 def philox(counter, key):
-    """Philox4x32-10 over broadcast counters.
+    """Computes Philox4x32-10 over broadcast counters.
 
     counter: 4 words or arrays of words, key: 2 words. Returns 4 arrays of 32-bit words; u64[...].
     """
@@ -34,17 +34,17 @@ def philox(counter, key):
 
 
 def uniform(high, low):
-    """Uniform variates in (0, 1) from the upper 52 of 64 bits; f64[...]."""
+    """Returns uniform variates in (0, 1) from the upper 52 of 64 bits; f64[...]."""
     return ((high << SHIFT | low) >> np.uint64(12)).astype(np.float64) * 2.0**-52 + 2.0**-53
 
 
 def exponential(high, low, log=np.log):
-    """Exponential variates -log(1 - u), where 1 - u is exact; f64[...]."""
+    """Returns exponential variates -log(1 - u), where 1 - u is exact; f64[...]."""
     return -log(1 - uniform(high, low))
 
 
 def bits(seed, position, stream, n):
-    """64 random bits of each index below n as high and low words; u64[..., n] each.
+    """Returns 64 random bits of each index below n as high and low words; u64[..., n] each.
 
     position may be an array.
     """
@@ -56,7 +56,7 @@ def bits(seed, position, stream, n):
 
 
 def minima(seed, position, n_blocks, log=np.log):
-    """The least clock of each block and the token that has it; f64, i64[..., n_blocks].
+    """Returns the least clock of each block and the token that has it; f64, i64[..., n_blocks].
 
     position may be an array.
     """
@@ -67,7 +67,7 @@ def minima(seed, position, n_blocks, log=np.log):
 
 
 def clocks(seed, position, n, log=np.log):
-    """The clocks of tokens 0 to n - 1; f64[n]."""
+    """Returns the clocks of tokens 0 to n - 1; f64[n]."""
     n_blocks = -(-n // BLOCK)
     value, place = minima(seed, position, n_blocks, log)
     out = np.repeat(value, BLOCK) + exponential(*bits(seed, position, 1, n_blocks * BLOCK), log)
@@ -76,7 +76,10 @@ def clocks(seed, position, n, log=np.log):
 
 
 def fdlibm_log(x):
-    """The logarithm of fdlibm; NumPy rounds its operations exactly, so all machines agree."""
+    """Computes the logarithm as fdlibm does.
+
+    NumPy rounds each operation exactly, so all machines give the same bits.
+    """
     fraction, exponent = np.frexp(x)
     low = fraction < float.fromhex("0x1.6a09ep-1")
     fraction, k = np.where(low, 2 * fraction, fraction), (exponent - low).astype(np.float64)
@@ -103,12 +106,12 @@ def fdlibm_log(x):
 
 @lru_cache(maxsize=4096)
 def cached_clocks(seed, position, n):
-    """The same as clocks(), cached; for small n."""
+    """Returns clocks(seed, position, n) from a cache; n should be small."""
     return clocks(seed, position, n)
 
 
 def scores(logits, temperature, clock):
-    """Race scores: logit / T - log(clock), at temperature 0 the logit; f64[n].
+    """Returns race scores: logit / T - log(clock), at temperature 0 the logit; f64[n].
 
     NaN counts as -infinity.
     """
@@ -117,7 +120,7 @@ def scores(logits, temperature, clock):
 
 
 def kept(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
-    """The tokens that truncation keeps, by sorting; bool[n].
+    """Returns the tokens that truncation keeps, by sorting; bool[n].
 
     The order is llama.cpp's: top-k, top-p of what is left, min-p. Ties at a cutoff are all kept.
     """
@@ -138,7 +141,7 @@ def kept(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
 
 
 def arrivals(logits, clock, m=None, temperature=1.0, **truncation):
-    """The first m tokens by score, and their scores; i64, f64[<= m].
+    """Returns the first m tokens by score, and their scores; i64, f64[<= m].
 
     Of equal scores the lower token comes first.
     """
@@ -149,25 +152,25 @@ def arrivals(logits, clock, m=None, temperature=1.0, **truncation):
 
 
 def winner(logits, clock, temperature=1.0, **truncation):
-    """The token with the greatest score, the lowest token of equal scores."""
+    """Returns the token with the greatest score, the lowest token of equal scores."""
     score = scores(logits, temperature, clock)
     return int(np.argmax(np.where(kept(logits, temperature, **truncation), score, -np.inf)))
 
 
 def table_hash(tokens, state=1469598103934665603):
-    """FNV-1a over whole tokens, which continues from state."""
+    """Computes FNV-1a over whole tokens; it continues from state."""
     for token in tokens:
         state = (state ^ (token + 1)) * 1099511628211 % 2**64
     return state
 
 
 def table_row(table, state):
-    """The row of a table model after the tokens that hash to state; f32[n_vocab]."""
+    """Returns the row of a table model after the tokens that hash to state; f32[n_vocab]."""
     return table[(state >> 20) % len(table)]
 
 
 def decode(table, prompt, n, seed, **options):
-    """Plain decoding over a table model: the winners of n races, one after the other."""
+    """Decodes plainly over a table model: returns the winners of n races, one after the other."""
     state, tokens = table_hash(prompt), []
     for position in range(len(prompt), len(prompt) + n):
         tokens.append(
@@ -180,12 +183,12 @@ def decode(table, prompt, n, seed, **options):
 
 
 def random_table(rng, n_rows, n_vocab, spread=2.0):
-    """The logits of a table model; f32[n_rows, n_vocab]."""
+    """Returns the logits of a table model; f32[n_rows, n_vocab]."""
     return (rng.normal(size=(n_rows, n_vocab)) * spread).astype(np.float32)
 
 
 def random_row(rng, n, kind):
-    """Random logits of one of ROW_KINDS; f32[n]."""
+    """Returns random logits of one of ROW_KINDS; f32[n]."""
     row = {
         "normal": lambda: rng.normal(size=n) * 3,
         "peaked": lambda: rng.normal(size=n) + 20 * (rng.random(n) < 2 / n),
@@ -196,7 +199,7 @@ def random_row(rng, n, kind):
 
 
 def random_truncation(rng, n):
-    """Random top_k, top_p and min_p for a vocabulary of n tokens, each of them off or on."""
+    """Returns random top_k, top_p and min_p for a vocabulary of n tokens, each off or on."""
     return {
         "top_k": int(rng.choice([0, 1, 2, 40, n - 1, n, n + 1])),
         "top_p": float(rng.choice([1.0, 0.01, 0.5, 0.9, 0.95, 0.999])),
@@ -205,7 +208,7 @@ def random_truncation(rng, n):
 
 
 def softmax(logits, temperature=1.0, **truncation):
-    """The probabilities of the winners of races; f64[n]."""
+    """Returns the probabilities of the winners of races; f64[n]."""
     p = np.where(
         kept(logits, temperature, **truncation),
         logits.astype(np.float64) / float(np.float32(temperature)),
@@ -216,7 +219,7 @@ def softmax(logits, temperature=1.0, **truncation):
 
 
 def goodness(counts, probabilities):
-    """The p-value of a chi-square test, or 0 if an impossible outcome was seen.
+    """Returns the p-value of a chi-square test, or 0 if an impossible outcome was seen.
 
     Outcomes that are expected fewer than 8 times are put together.
     """

@@ -12,14 +12,14 @@ GOLDEN = Path(__file__).parent / "api.txt"
 
 
 def members(cls: type) -> dict[str, Any]:
-    """The public members of a class and of its bases within the package, sorted by name."""
+    """Returns the public members of a class and of its bases within the package, sorted by name."""
     bases = [base for base in cls.__mro__ if base.__module__.split(".")[0] == "ersd"]
     found = {name: value for base in reversed(bases) for name, value in vars(base).items()}
     return {name: found[name] for name in sorted(found) if not name.startswith("_")}
 
 
 def function_of(member: Any) -> Any:
-    """The function of a method or a property; None for a member that has none."""
+    """Returns the function of a method or a property, or None if the member has none."""
     if isinstance(member, property):
         return member.fget
     member = getattr(member, "__func__", member)
@@ -27,7 +27,7 @@ def function_of(member: Any) -> Any:
 
 
 def signature(name: str, function: Any) -> str:
-    """A signature with one line for each parameter, so that a change of one is a line of a diff."""
+    """Returns a signature with one line for each parameter, which makes small differences."""
     parameters, kinds = list(inspect.signature(function).parameters.values()), inspect.Parameter
     words = []
     for i, parameter in enumerate(parameters):
@@ -49,7 +49,7 @@ def signature(name: str, function: Any) -> str:
 
 
 def signatures() -> str:
-    """Every public name with its signature."""
+    """Returns every public name with its signature."""
     lines = []
     for name in sorted(ersd.__all__):
         thing = getattr(ersd, name)

@@ -6,7 +6,7 @@ from ersd._core import DraftTree, lay_out
 
 
 def random_tree(rng, n):
-    """A random tree of n nodes, its parents and its depths; all kinds from chains to stars."""
+    """Returns a random tree of n nodes, from chain to star, its parents and its depths."""
     tree, parents, depths = DraftTree(0), [-1], [0]
     reach = int(rng.choice([1, 3, 300]))  # how far back a parent may lie
     for node in range(1, n):
@@ -17,7 +17,7 @@ def random_tree(rng, n):
 
 
 def n_leaves(parents):
-    """The number of nodes without children."""
+    """Returns the number of nodes without children."""
     return len(set(range(len(parents))) - set(parents))
 
 
@@ -75,7 +75,7 @@ def test_largest_trees():
 
 def test_too_many_sequences():
     """As many sequences as leaves suffice; one sequence less is refused."""
-    rng = np.random.default_rng(2)
+    rng, n_refused = np.random.default_rng(2), 0
     for _ in range(200):
         tree, parents, _ = random_tree(rng, int(rng.integers(3, 60)))
         leaves = n_leaves(parents)
@@ -83,3 +83,5 @@ def test_too_many_sequences():
         if leaves > 1:
             with pytest.raises(ValueError, match=f"needs more than {leaves - 1} sequences"):
                 lay_out(tree, [], leaves - 1)
+            n_refused += 1
+    assert n_refused > 100

@@ -184,7 +184,7 @@ def test_a_chosen_tool_is_called(ours: Generator, theirs: Any, older: bool) -> N
 def test_tools_that_cannot_be_called(
     ours: Generator, options: dict[str, Any], message: str
 ) -> None:
-    """Each is refused with its reason."""
+    """Each wrong choice or tool is refused with its reason."""
     with pytest.raises(ValueError, match=message):
         ours.create_chat_completion(**EXTRACT | options)
 

@@ -22,7 +22,7 @@ SAMPLING = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
 
 
 def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run ``ersd`` with these words."""
+    """Runs ``ersd`` with these words."""
     return subprocess.run(
         [sys.executable, "-m", "ersd", *map(str, args)],
         capture_output=True,
@@ -111,7 +111,7 @@ def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
         assert process.stderr is not None
         process.stdout.read(20)
         process.stdout.close()
-        assert process.wait(timeout=60) in (141, -signal.SIGPIPE)
+        assert process.wait(timeout=60) == 141
         assert process.stderr.read() == ""
 
 

@@ -78,7 +78,7 @@ def test_completions_are_llamas(ours: Generator, theirs: Any, call: str) -> None
 
 
 def test_from_draft_counts_accepted_tokens(ours: Generator) -> None:
-    """It equals the stats of the same generation; those of a stream's chunks add up to it."""
+    """from_draft equals the stats of the same generation, and chunks of a stream add up to it."""
     ours.forget()
     accepted = ours.generate("Once upon a time", max_tokens=40, **GREEDY).stats.accepted
     assert accepted > 5
@@ -185,7 +185,7 @@ def test_shaping_options_go_through(ours: Generator, theirs: Any) -> None:
         each("Is it so? ", grammar=grammar, **GREEDY)["choices"][0]["text"]
         for each in (ours, theirs)
     ]
-    assert answers in (["yes"] * 2, ["no"] * 2)
+    assert answers == ["no", "no"]
     token = ours.tokenize(" Paris", add_special=False)[0]
     assert (
         ours("The capital of Mars is", max_tokens=1, logit_bias={str(token): 100.0}, **GREEDY)[

@@ -22,14 +22,14 @@ NODES = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
 
 
 def curve(one, per_token):
-    """Costs of `one` ms for a token and `per_token` ms for each further token."""
+    """Returns costs of `one` ms for a token and `per_token` ms for each further token."""
     cost = CostCurve()
     cost.set([one + per_token * (n - 1) for n in CostCurve.widths])
     return cost
 
 
 def speed(k, ranks, target, draft, depth=64):
-    """Tokens per ms of the optimal tree with k nodes.
+    """Returns tokens per ms of the optimal tree with k nodes.
 
     The target checks k + 1 tokens, and the draft runs once per level that has children.
     """
@@ -40,21 +40,24 @@ def speed(k, ranks, target, draft, depth=64):
     return expected_tokens(tree, ranks) / ms
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_the_plan_is_the_fastest(seed):
+def test_the_plan_is_the_fastest():
     """The plan has the k of the greatest expected speed, or no nodes if none is faster."""
-    rng = np.random.default_rng(seed)
-    target = curve(10.0, rng.choice([0.05, 0.5, 2.0, 6.0]))
-    draft = curve(float(rng.choice([0.2, 1.0, 4.0, 10.0])), float(rng.choice([0.01, 0.3])))
-    ranks = np.sort(rng.dirichlet(np.full(64, 0.1)))[::-1].tolist()
-    speeds = {k: speed(k, ranks, target, draft) for k in NODES}
-    best = max(speeds, key=speeds.get)
-    plan = Controller().plan(ranks, target, draft)
-    if speeds[best] <= 1.02 / 10.0:
-        assert (plan.nodes, plan.tokens, plan.ms) == (0, 1, 10.0)
-    else:
-        assert plan.nodes == best
-        assert plan.tokens / plan.ms == pytest.approx(speeds[best])
+    rng, chosen = np.random.default_rng(0), []
+    for _ in range(60):
+        target = curve(10.0, rng.choice([0.05, 0.5, 2.0, 6.0]))
+        draft = curve(float(rng.choice([0.2, 1.0, 4.0, 10.0])), float(rng.choice([0.01, 0.3])))
+        ranks = np.sort(rng.dirichlet(np.full(64, rng.choice([0.1, 0.01]))))[::-1].tolist()
+        speeds = {k: speed(k, ranks, target, draft) for k in NODES}
+        best = max(speeds, key=speeds.get)
+        plan = Controller().plan(ranks, target, draft)
+        if speeds[best] <= 1.02 / 10.0:
+            assert (plan.nodes, plan.tokens, plan.ms) == (0, 1, 10.0)
+        else:
+            assert plan.nodes == best
+            assert plan.tokens / plan.ms == pytest.approx(speeds[best])
+        chosen.append(plan.nodes)
+    assert chosen.count(0) > 15
+    assert len(set(chosen)) > 5
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -93,7 +96,7 @@ def test_fixed_plans_and_forecasts(seed):
 
 
 def simulate(controller, target, draft, n_calls, accepted, time=1.0):
-    """Run a controller for n_calls; returns the number of drafting calls, of tokens, and of ms.
+    """Runs a controller for n_calls; returns the number of drafting calls, of tokens, and of ms.
 
     accepted(k) is the number of accepted tokens of a call with k nodes, and time the ratio of the
     time that calls take to the expected time.

@@ -25,7 +25,7 @@ class Reference:
         return self.bias.get(-1, zero) + self.bias.get(before, zero)
 
     def learn(self, before, target, draft, temperature):
-        """Take AdaGrad steps where probabilities differ by more than 0.002; no bias is beyond 4."""
+        """Takes AdaGrad steps where probabilities differ by more than 0.002, up to a bias of 4."""
         at = max(temperature, 0.5)
         p, q = (oracles.softmax(row, at) for row in (target, draft))
         d = np.where(np.abs(p - q) > 0.002, p - q, 0)
@@ -39,7 +39,7 @@ class Reference:
 
 
 def learn_both(correction, reference, n, steps, temperature, rng):
-    """Teach both random rows of a few contexts; what they add must be the same at every step."""
+    """Teaches both random rows of a few contexts; what they add must be the same at every step."""
     for _ in range(steps):
         before = int(rng.integers(3))
         target, draft = ((rng.normal(size=n) * 3).astype(np.float32) for _ in range(2))
@@ -127,7 +127,7 @@ def test_memory_is_bounded():
 
 
 def generate(decoder, seed, n=200, **more):
-    """Tokens of one text, and the share of positions whose token was the draft's first."""
+    """Returns a text, and the share of positions whose token was the draft's first."""
     decoder.start(
         [7, seed], GenerationOptions(**FULL, seed=seed, strategy="sequence", draft_nodes=3, **more)
     )

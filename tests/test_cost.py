@@ -6,7 +6,7 @@ from ersd._core import CostCurve, TableModel
 
 
 def curve(one, per_token):
-    """Costs of `one` ms for a token and `per_token` ms for each further token."""
+    """Returns costs of `one` ms for a token and `per_token` ms for each further token."""
     cost = CostCurve()
     cost.set([one + per_token * (n - 1) for n in CostCurve.widths])
     return cost

@@ -23,20 +23,20 @@ N = 40_000
 
 
 def pair(seed, n=6, spread=1.2, n_draft=None):
-    """Logits of a target and of a similar draft; f32[n], f32[n_draft]."""
+    """Returns logits of a target and of a similar draft; f32[n], f32[n_draft]."""
     rng = np.random.default_rng(seed)
     target = rng.normal(size=n) * spread
     return target.astype(np.float32), (target + rng.normal(size=n))[:n_draft].astype(np.float32)
 
 
 def sampled(method, target, draft, sampling, n=N, seed=11):
-    """Tokens and ranks at n positions; i64[n], i64[n]."""
+    """Returns tokens and ranks at n positions; i64[n], i64[n]."""
     coupling = Coupling(method, SamplingOptions(**sampling), seed)
     return np.array([coupling.sample(target, draft, position) for position in range(n)]).T
 
 
 def rejection_ranks(p, q, distinct, m):
-    """P(rank = r) of the accepted sibling among m, the last entry for none; f64[m + 1].
+    """Returns P(rank = r) of the accepted sibling among m, the last entry for none; f64[m + 1].
 
     Every order of siblings is enumerated.
     """

@@ -28,7 +28,7 @@ TABLE = oracles.random_table(np.random.default_rng(0), N_ROWS, N_VOCAB)
 
 @cache
 def draft_table(kind):
-    """The table of a draft; those named smaller and larger have fewer and more tokens."""
+    """Returns the table of a draft; those named smaller and larger have fewer and more tokens."""
     rng = np.random.default_rng(1)
     noisy = TABLE + oracles.random_table(rng, N_ROWS, N_VOCAB, spread=0.8)
     more = oracles.random_table(rng, N_ROWS, N_VOCAB)
@@ -43,19 +43,19 @@ def draft_table(kind):
 
 @cache
 def truth(sampling, n, prompt=tuple(PROMPT), seed=SEED):
-    """Plain decoding by the oracle. sampling: the items of a dict."""
+    """Returns the tokens of plain decoding by the oracle; sampling has the items of a dict."""
     return oracles.decode(TABLE, list(prompt), n, seed, **dict(sampling))
 
 
 def options(sampling, **more):
-    """Generation options without the default truncation."""
+    """Returns generation options without the default truncation."""
     return GenerationOptions(
         **{"top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": SEED, **sampling, **more}
     )
 
 
 def generate(decoder, n, given, prompt=PROMPT, limit=1000):
-    """N tokens, and the lengths of the steps that gave them."""
+    """Returns n tokens, and the lengths of the steps that gave them."""
     decoder.start(prompt, given)
     tokens, lengths = [], []
     while len(tokens) < n:
@@ -87,7 +87,7 @@ def test_large_trees(strategy, k):
 
 
 def expected_shape(strategy, k, depth, histogram):
-    """The shape of the tree that a step drafts if the draft has every rank."""
+    """Returns the shape of the tree that a step drafts if the draft has every rank."""
     if strategy == "tree":
         return optimal_shape(histogram.probabilities()[:64], k, depth)
     if strategy == "batch":

@@ -27,7 +27,7 @@ from ersd.distill.train import Trainer  # noqa: E402
 
 
 def settings(writer_path: Path, draft: Path, **changes: Any) -> Distillation:
-    """Settings of a distillation that takes seconds."""
+    """Returns settings of a distillation that takes seconds."""
     usual: dict[str, Any] = {
         "width": 64,
         "layers": 1,
@@ -53,7 +53,7 @@ def test_a_distilled_draft_is_worth_more_than_one_that_learnt_nothing(
     tmp_path: Path,
     texts: list[corpus.Text],
 ) -> None:
-    """Its races agree with the target's clearly more often, and the card has the figures."""
+    """Races agree with a distilled draft clearly more often, and the card has the figures."""
     path, figures = distilled
     torch.manual_seed(1)
     untrained = tmp_path / "untrained.gguf"

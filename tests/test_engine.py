@@ -71,7 +71,7 @@ def test_a_little_padding_of_the_vocabulary_is_no_difference(
 
 
 def test_recurrent_models(folder: Path, tiny_target: Path) -> None:
-    """They generate alone. With a draft, or as one, they are refused with the reason."""
+    """Recurrent models generate alone. With a draft, or as one, they are refused."""
     mamba = tiny.write_mamba(folder / "mamba.gguf")
     alone = Generator(mamba, n_ctx=256)
     first, second = (alone.generate("the", max_tokens=20, seed=3, **FULL).tokens for _ in range(2))

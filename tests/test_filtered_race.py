@@ -10,7 +10,7 @@ N = 2000
 
 
 def masked(row, allowed):
-    """The row with -inf for tokens that are not allowed."""
+    """Returns the row with -inf for tokens that are not allowed."""
     return np.where(allowed, row, -np.inf).astype(np.float32)
 
 

@@ -19,7 +19,7 @@ REPEATED = {"dry_sequence_breakers", "logit_bias", "stop"}
 
 
 def parser(max_tokens: int = 128) -> argparse.ArgumentParser:
-    """A parser with these flags alone."""
+    """Returns a parser with these flags alone."""
     made = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add_options(made, max_tokens=max_tokens)
     return made
@@ -74,7 +74,7 @@ def test_no_flags_give_the_defaults() -> None:
     ],
 )
 def test_a_flag_sets_its_option(words: str, option: str, value: object) -> None:
-    """Nothing else changes; spellings are llama.cpp's."""
+    """A flag has llama.cpp's spelling, and no other option changes."""
     plain = options_from(parser().parse_args([]))
     given = options_from(parser().parse_args(words.split()))
     assert given[option] == value

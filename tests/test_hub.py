@@ -94,7 +94,7 @@ def test_target_and_draft(offline: Hub, generator: Generator) -> None:
 
 
 def test_a_plain_name_needs_no_list(offline: Hub) -> None:
-    """So it loads from the cache without a network.
+    """A plain name loads from the cache without a network.
 
     A draft in the same repository is given by its file name alone.
     """
@@ -123,7 +123,7 @@ def test_all_parts_of_a_model_are_fetched(
 
 
 def test_folders_and_additional_files(offline: Hub, tmp_path: Path) -> None:
-    """They work as in llama-cpp-python."""
+    """Folders and additional files work as in llama-cpp-python."""
     ours = Generator.from_pretrained(
         "big/Model-GGUF",
         "sub/*",

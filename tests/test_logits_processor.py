@@ -15,7 +15,7 @@ GREEDY = {**PLAIN, "temperature": 0.0}
 
 
 def processed(history, row):
-    """Lower the logits of the last eight tokens, raise that of a token given by the history."""
+    """Lowers the logits of the last eight tokens and raises that of a token by the history."""
     out = np.array(row, dtype=np.float32)
     for distance, token in enumerate(reversed(list(history)[-8:])):
         if token < len(out):
@@ -25,7 +25,7 @@ def processed(history, row):
 
 
 def allowed(history, tokens):
-    """Whether tokens may come: a third of all tokens, given by the last two tokens."""
+    """Returns which tokens may come: the last two tokens allow a third of all tokens."""
     return [
         bool((int(token) * 7 + int(history[-1]) + 2 * int(history[-2])) % 3 == 0)
         for token in tokens
@@ -34,7 +34,7 @@ def allowed(history, tokens):
 
 @cache
 def truth(sampling, with_processor, with_filter, n):
-    """Plain decoding by the oracle; every row is processed by all tokens before."""
+    """Returns the tokens of plain decoding by the oracle, with processed rows."""
     tokens = list(PROMPT)
     for position in range(len(PROMPT), len(PROMPT) + n):
         row = oracles.table_row(TABLE, oracles.table_hash(tokens))

@@ -24,7 +24,7 @@ FULL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 def features(row, clock, temperature):
-    """Features of the first M arrivals and of all later ones together; f64[n + 1, 5].
+    """Returns the features of the first M arrivals and of all later ones together; f64[n + 1, 5].
 
     They are: score gap times T, logit gap over T, log rank, whether first, whether later.
     """
@@ -41,7 +41,7 @@ def features(row, clock, temperature):
 
 
 def logit(x, coefficients):
-    """Probabilities of the alternatives; f64[n + 1]."""
+    """Returns the probabilities of the alternatives; f64[n + 1]."""
     u = x @ np.asarray(coefficients)
     p = np.exp(u - u.max())
     return p / p.sum()
@@ -99,14 +99,14 @@ def test_coefficients_find_the_truth():
 
 
 def pair(spread=0.7, n_rows=600, n_vocab=150):
-    """Tables of a target and of a similar draft."""
+    """Returns the tables of a target and of a similar draft."""
     rng = np.random.default_rng(4)
     table = oracles.random_table(rng, n_rows, n_vocab)
     return table, table + oracles.random_table(rng, n_rows, n_vocab, spread=spread)
 
 
 def run(strategy, k, steps, **more):
-    """A decoder after some steps, their numbers of tokens and their numbers of drafted nodes."""
+    """Returns a decoder after some steps, and the tokens and drafted nodes of each step."""
     table, draft = pair()
     decoder = Decoder(TableModel(table), TableModel(draft))
     decoder.start(

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.no_sanitizer
 
 
 def test_default_target_is_smollm2(target: Path) -> None:
-    """It is found without an import of the package that holds it."""
+    """The target is found without an import of the package that holds it."""
     import sys
 
     assert target.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -22,7 +22,7 @@ def test_default_target_is_smollm2(target: Path) -> None:
 
 
 def test_default_draft_is_small_and_of_the_default_target(target: Path) -> None:
-    """It is part of the package, with a model card.
+    """The draft is part of the package, with a model card.
 
     Its tokenizer's tables are the target's, and the target accepts its drafts.
     """
@@ -51,7 +51,7 @@ def test_twin_is_made_once_and_announced(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """It is in the cache folder and in Q2_K where shapes allow it.
+    """The twin is in the cache folder and in Q2_K where tensor sizes allow it.
 
     One line on stderr announces it.
     """

@@ -40,7 +40,7 @@ GOLDEN = [
 
 
 def words(text):
-    """Parse hexadecimal words."""
+    """Parses hexadecimal words."""
     return [int(word, 16) for word in text.split()]
 
 

@@ -238,7 +238,7 @@ def test_edges_of_ranges_are_allowed() -> None:
 
 
 def test_sampling_options_read_the_same_table() -> None:
-    """They know the options of sampling alone, and check the same ranges."""
+    """SamplingOptions knows the options of sampling alone, and checks the same ranges."""
     with pytest.raises(ValueError, match="xtc_probability must be between 0 and 1, got 2"):
         _core.SamplingOptions(xtc_probability=2)
     with pytest.raises(TypeError, match="there is no option 'max_tokens'"):

@@ -25,7 +25,7 @@ item ::= "the" | "and " | "an"? [a-m]+ ","
 
 
 def no_e(ids, scores):
-    """A processor that looks back: neighbours of the last token become less probable."""
+    """A processor that looks back: it makes neighbours of the last token less probable."""
     out = scores.copy()
     out[max(0, ids[-1] - 20) : ids[-1] + 20] -= 3
     return out
@@ -54,7 +54,7 @@ EACH = {
 
 
 def combination(seed: int) -> Options:
-    """A random choice of several options."""
+    """Returns a random choice of several options."""
     rng = random.Random(seed)
     names = [name for name in EACH if name not in ("greedy", "response_format", "grammar_cut")]
     chosen: Options = {"temperature": rng.choice([0.0, 0.5, 0.9, 1.4])}
@@ -156,7 +156,7 @@ def reference(
     seed: int,
     **given,
 ) -> list[int]:
-    """The tokens of plain sampling, by llama.cpp's logits and samplers and NumPy's clocks."""
+    """Samples plainly with llama.cpp's logits and samplers and NumPy's clocks; returns tokens."""
     o = {**DEFAULTS, **given}
     llama.reset()
     llama.eval(prompt)
@@ -241,7 +241,7 @@ def test_plain_sampling_is_the_reference(
 
 
 def test_logprobs_are_llama_cpp_pythons(tiny_target: Path, llama: llama_cpp.Llama) -> None:
-    """They are the log-softmax of the raw logits, whatever the sampling options are."""
+    """Log-probabilities are the log-softmax of the raw logits, with any sampling options."""
     generator = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16")
     prompt = generator.tokenize("the of and")
     result = generator.generate(
@@ -262,7 +262,7 @@ def test_logprobs_are_llama_cpp_pythons(tiny_target: Path, llama: llama_cpp.Llam
 
 
 def test_logprobs_as_many_as_asked_for(generator: Generator) -> None:
-    """None gives no log-probabilities, 0 only that of the token itself."""
+    """logprobs=None gives none, and 0 gives only that of the token itself."""
     assert generator.generate("the", max_tokens=5, seed=1).logprobs is None
     for n in (0, 1, 10, 10_000):
         result = generator.generate("the", max_tokens=5, seed=1, logprobs=n)

@@ -6,7 +6,7 @@ from ersd._core import PathThreshold
 
 
 def threshold_of(k):
-    """A new threshold for trees of k nodes."""
+    """Returns a new threshold for trees of k nodes."""
     threshold = PathThreshold()
     threshold.set_nodes(k)
     return threshold

@@ -27,14 +27,14 @@ WAYS = [
 
 
 def common(a: list[int], b: list[int]) -> int:
-    """The length of the common prefix of two lists of tokens."""
+    """Returns the length of the common prefix of two lists of tokens."""
     return sum(
         1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))
     )
 
 
 def prompts(rng: random.Random, n: int, n_vocab: int, length: int = 60) -> list[list[int]]:
-    """Random prompts that repeat, extend, cut or change earlier ones."""
+    """Returns random prompts that repeat, extend, cut or change earlier ones."""
     made = [[rng.randrange(n_vocab) for _ in range(length)]]
     while len(made) < n:
         old = rng.choice(made[-3:])

@@ -22,7 +22,7 @@ def race():
 
 
 def winners(race, logits, n, seed=3, **options):
-    """The winners at n positions; i64[n]."""
+    """Returns the winners at n positions; i64[n]."""
     options = SamplingOptions(**options)
     return np.array([race.winner(logits, options, Clock(seed, position)) for position in range(n)])
 

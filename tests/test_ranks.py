@@ -95,7 +95,7 @@ def test_ranks_of_a_generator(generator: Generator, tiny_target: Path) -> None:
 
 
 def texts(ranks: list[list[int]]) -> Texts:
-    """Recorded texts of one category."""
+    """Returns recorded texts of one category."""
     return Texts({"category": "c", "prompt": i, "ranks": r} for i, r in enumerate(ranks))
 
 

@@ -26,7 +26,7 @@ def vocabulary(tiny_target: Path) -> samplers.Vocabulary:
 
 
 def random_history(rng: np.random.Generator, n_vocab: int) -> list[int]:
-    """Random tokens with repetitions of several lengths."""
+    """Returns random tokens with repetitions of several lengths."""
     words = [rng.integers(3, n_vocab, size=rng.integers(1, 6)).tolist() for _ in range(6)]
     return [token for i in rng.integers(len(words), size=rng.integers(1, 60)) for token in words[i]]
 

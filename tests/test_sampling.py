@@ -18,7 +18,7 @@ TOKEN = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  
 
 
 def kept(logits, **options):
-    """The tokens that ersd keeps; bool[n]."""
+    """Returns the tokens that ersd keeps; bool[n]."""
     return (logits >= cutoff(logits, SamplingOptions(**options))) & (logits > -np.inf)
 
 
@@ -53,7 +53,7 @@ def test_kept_tokens_equal_oracle(n, kind):
 
 
 def llama_kept(logits, top_k, top_p, min_p):
-    """The tokens that llama.cpp's samplers keep; bool[n]."""
+    """Returns the tokens that llama.cpp's samplers keep; bool[n]."""
     data = np.zeros(len(logits), TOKEN)
     data["id"], data["logit"] = np.arange(len(logits)), logits
     array = llama.llama_token_data_array(

@@ -17,7 +17,7 @@ from ersd import Generator
 
 
 def expected(row, typical_p=1.0, xtc_threshold=None, **truncation):
-    """The tokens that are kept by definition; bool[n]."""
+    """Returns the tokens that are kept by definition; bool[n]."""
     first = {"top_k": truncation.pop("top_k", 0)} if typical_p < 1 else {}
     mask = oracles.kept(row, **(first or truncation))
     if typical_p < 1:
@@ -132,7 +132,7 @@ TRUNCATIONS = [
 
 
 def support(row, xtc=None, **options):
-    """The tokens that ersd keeps; bool[n]."""
+    """Returns the tokens that ersd keeps; bool[n]."""
     if xtc is not None:
         options |= {"xtc_probability": 1.0, "xtc_threshold": xtc}
     return select(row, SamplingOptions(**options), 0.5) > -np.inf

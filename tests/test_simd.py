@@ -15,7 +15,7 @@ each_variant = pytest.mark.parametrize("variant", simd_variants())
 
 
 def indices_at_least(x, least, offset):
-    """The definition; i32[number of values that reach least]."""
+    """Returns what the variants must find; i32[number of values that reach least]."""
     return (offset + np.flatnonzero(x >= least)).astype(np.int32)
 
 

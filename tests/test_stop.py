@@ -27,7 +27,7 @@ def cut(pieces: list[bytes], stops: list[str]) -> tuple[str, int, str]:
 
 
 def random_stops(draw: random.Random, text: str) -> list[str]:
-    """Pieces of the text as stop strings.
+    """Returns pieces of the text as stop strings.
 
     Some overlap, and some have a changed end, so that they do not occur in the text.
     """

@@ -55,13 +55,13 @@ MAX_CPP_FUNCTION, MAX_PYTHON_FUNCTION, MAX_FILE, MAX_COLUMNS = 50, 60, 300, 100
 
 
 def fail_if(faults: list[str]) -> None:
-    """Fail with one line for each different fault."""
+    """Fails with one line for each different fault."""
     if faults:
         pytest.fail("\n".join(dict.fromkeys(faults)), pytrace=False)
 
 
 def sources(*endings: str, folders: str = "cpp python bench tests") -> list[Path]:
-    """The source files with these endings."""
+    """Returns the source files with these endings."""
     found = [path for folder in folders.split() for path in (ROOT / folder).rglob("*")]
     found = sorted(path for path in found if path.suffix in endings)
     assert found, f"no {endings} files in {folders}"
@@ -69,12 +69,12 @@ def sources(*endings: str, folders: str = "cpp python bench tests") -> list[Path
 
 
 def name_of(path: Path) -> str:
-    """The file's path from the root of the repository."""
+    """Returns the file's path from the root of the repository."""
     return path.relative_to(ROOT).as_posix()
 
 
 def room_of(file: str) -> tuple[str, int] | None:
-    """The room of a file and its height; None for a file of cpp/ersd that has no room."""
+    """Returns the room of a file and its height; None for a file of cpp/ersd that has no room."""
     for folder in ABOVE:
         if file.startswith(folder + "/"):
             return folder, len(ROOMS)
@@ -89,7 +89,7 @@ def room_of(file: str) -> tuple[str, int] | None:
 
 
 def includes(path: Path) -> Iterator[tuple[str, str]]:
-    """What a file includes: as it is written, and the path of a file of ours, or ""."""
+    """Yields what a file includes as it is written, and its path if the file is ours, or ""."""
     for written in re.findall(r"^\s*#\s*include\s*[<\"]([^>\"]+)", path.read_text(), re.MULTILINE):
         for place in (ROOT / "cpp" / written, path.parent / written):
             if place.is_file():
@@ -100,7 +100,7 @@ def includes(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def include_fault(file: str, included: str) -> str:
-    """Why a file must not include another one, or ""."""
+    """Returns why a file must not include another one, or ""."""
     user, used = room_of(file), room_of(included)
     if not user or not used:
         return f"{file if not user else included} is in no room of cpp/ersd"
@@ -132,7 +132,7 @@ def test_a_cpp_file_includes_only_its_own_room_and_lower_ones() -> None:
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
-    """A circle of a graph, as a list of one sentence, or an empty list."""
+    """Returns a circle of a graph, as a list of one sentence, or an empty list."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -141,7 +141,7 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 
 
 def modules() -> dict[str, Path]:
-    """The modules of the package ersd by their full names."""
+    """Returns the modules of the package ersd by their full names."""
     found = {}
     for path in sources(".py", folders="python/ersd"):
         parts = path.relative_to(ROOT / "python").with_suffix("").parts
@@ -150,7 +150,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(module: str, path: Path, known: set[str]) -> Iterator[tuple[int, str]]:
-    """The line and the module of ersd of each import, also of those inside functions."""
+    """Yields the line and the module of ersd of each import, also of those inside functions."""
     package = module.split(".") if path.stem == "__init__" else module.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -169,7 +169,7 @@ def imports(module: str, path: Path, known: set[str]) -> Iterator[tuple[int, str
 
 
 def layer_of(module: str) -> int | None:
-    """The height of a module."""
+    """Returns the height of a module."""
     name = module.split(".")[1] if "." in module else "__init__"
     return next((i for i, layer in enumerate(LAYERS) if name in layer), None)
 
@@ -194,7 +194,7 @@ def test_a_module_imports_only_its_own_layer_and_lower_ones() -> None:
 
 
 def private_names(tree: ast.Module) -> set[str]:
-    """The names with an underscore that a module gives to its own classes, functions and values."""
+    """Returns the underscored names of a module's own classes, functions and values."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -47,7 +47,7 @@ def answers(pair: tuple[Path, Path]) -> Generator:
 
 
 def command(pair: tuple[Path, Path], *more: str) -> list[str]:
-    """The command line of ``ersd chat`` with both models."""
+    """Returns the command line of ``ersd chat`` with both models."""
     program = [sys.executable, "-m", "ersd", "chat"]
     return [*program, "-m", str(pair[0]), "-md", str(pair[1]), *OPTIONS, *more]
 
@@ -56,7 +56,7 @@ class Terminal:
     """A program at a pseudo-terminal."""
 
     def __init__(self, arguments: list[str]) -> None:
-        """Start the program. Ctrl-C reaches it as it would at a real terminal."""
+        """Starts the program. Ctrl-C reaches it as it would at a real terminal."""
         import pty
 
         self.pid, self.fd = pty.fork()
@@ -67,7 +67,7 @@ class Terminal:
         self.status: int | None = None
 
     def until(self, pattern: str, seconds: float = 60) -> str:
-        """Read until a pattern comes. Returns the text since the last call, with the pattern."""
+        """Reads until a pattern comes. Returns the text since the last call, with the pattern."""
         end = time.monotonic() + seconds
         while not (match := re.search(pattern, self.seen)):
             assert time.monotonic() < end, f"no {pattern!r} in {self.seen!r}"
@@ -77,7 +77,7 @@ class Terminal:
         return found
 
     def type(self, text: str) -> None:
-        """Type text after a pause.
+        """Types text after a pause.
 
         Python misses a Ctrl-C that comes after readline's prompt and before it waits for a key.
         """
@@ -85,7 +85,7 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def ends(self) -> int:
-        """Wait for the program to end. Returns its exit status."""
+        """Waits for the program to end. Returns its exit status."""
         end = time.monotonic() + 60
         while self._read():
             assert time.monotonic() < end, f"still there: {self.seen!r}"
@@ -93,7 +93,7 @@ class Terminal:
         return self.status
 
     def _read(self) -> bool:
-        """Read what has come. Returns False once the program is gone."""
+        """Reads what has come. Returns False once the program is gone."""
         if not select.select([self.fd], [], [], 0.2)[0]:
             return True
         try:
@@ -104,7 +104,7 @@ class Terminal:
         return bool(data)
 
     def close(self) -> None:
-        """Kill the program if it still runs."""
+        """Kills the program if it still runs."""
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)

@@ -18,7 +18,7 @@ STOPS = [
 
 
 def random_text(rng, alphabet, n):
-    """A random text of n characters."""
+    """Returns a random text of n characters."""
     return "".join(rng.choice(list(alphabet), size=n))
 
 
@@ -52,7 +52,7 @@ def expected(chunks, stop):
 
 
 def certain(data, stop):
-    """The number of bytes that can be shown at once.
+    """Returns the number of bytes that can be shown at once.
 
     The beginning of a stop string and an incomplete character at the end have to wait.
     """

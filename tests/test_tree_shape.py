@@ -26,7 +26,7 @@ DISTRIBUTIONS = {
 
 @cache
 def all_trees(k):
-    """All trees of k nodes beside the root. A tree is a set of paths, a path a tuple of ranks."""
+    """Returns all trees of k nodes beside the root, as sets of paths, which are tuples of ranks."""
     if k == 0:
         return {frozenset([()])}
     return {
@@ -39,7 +39,7 @@ def all_trees(k):
 
 
 def paths(shape):
-    """The path of each node of a shape."""
+    """Returns the path of each node of a shape."""
     found = [()]
     for parent, rank in zip(shape.parent[1:], shape.rank[1:], strict=True):
         found.append((*found[parent], rank))
@@ -47,12 +47,12 @@ def paths(shape):
 
 
 def value(tree, p):
-    """Expected tokens of a tree: the sum of the path products. Ranks beyond p never win."""
+    """Returns the expected tokens of a tree, the sum of path products. Ranks beyond p never win."""
     return sum(prod(p[rank] if rank < len(p) else 0.0 for rank in path) for path in tree)
 
 
 def assert_levels(shape):
-    """Assert that nodes are stored level by level, siblings side by side and by rank."""
+    """Asserts that nodes are stored level by level, siblings side by side and by rank."""
     assert shape.parent[0] == -1
     assert len(shape.parent) == len(shape.rank) == len(shape.depth) == len(shape)
     assert [len(path) for path in paths(shape)] == shape.depth

@@ -16,7 +16,7 @@ OPTIONS = [
 
 
 def grow(rng, root, truth, n_vocab):
-    """A random tree of up to 16 nodes; some tokens are true ones, also below wrong parents."""
+    """Returns a random tree of up to 16 nodes, some of which have true tokens."""
     tree, depths = DraftTree(root), [0]
     for node in range(1, int(rng.integers(1, 17))):
         parent = node - 1 if rng.random() < 0.4 else int(rng.integers(node))
@@ -27,7 +27,7 @@ def grow(rng, root, truth, n_vocab):
 
 
 def matched_path(tree, truth):
-    """The nodes whose tokens are the true ones, the root first; the first of equal siblings."""
+    """Returns the nodes with the true tokens from the root on; the first of equal siblings."""
     nodes, path = list(zip(tree.parents, tree.tokens, strict=True)), [0]
     while (child := (path[-1], truth[len(path) - 1])) in nodes:
         path.append(nodes.index(child))
