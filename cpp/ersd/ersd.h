@@ -12,9 +12,9 @@
 #include "ersd/race/simd/variants.h"       // hand-written vector code, chosen at run time
 #include "ersd/race/logarithm.h"           // a logarithm with the same bits on every machine
 #include "ersd/race/noise.h"               // clocks: Exp(1) noise for each seed, position, token
-#include "ersd/race/threshold.h"           // the indices of values that reach a threshold
+#include "ersd/race/indices_at_least.h"           // the indices of values that reach a threshold
 #include "ersd/race/sampling_options.h"    // temperature and truncation as options
-#include "ersd/race/sampling.h"            // temperature, top-k, top-p and min-p
+#include "ersd/race/truncation.h"            // temperature, top-k, top-p and min-p
 #include "ersd/race/selection.h"           // typical-p and XTC
 #include "ersd/race/race.h"                // the winner and the first arrivals of a race
 #include "ersd/race/logprobs.h"            // log-probabilities of emitted tokens
@@ -26,6 +26,7 @@
 #include "ersd/model/language_model.h"     // the interface of a language model
 #include "ersd/model/table_model.h"        // a model whose logits are a table, for tests
 
+#include "ersd/verify/method.h"            // the methods of decoding
 #include "ersd/verify/logits_processor.h"  // what changes logits before the race
 #include "ersd/verify/filtered_race.h"     // a race among the tokens that a grammar allows
 #include "ersd/verify/rejection.h"         // greedy rejection sampling
@@ -36,7 +37,7 @@
 #include "ersd/learning/margins.h"         // the chance of each of the first arrivals to win
 #include "ersd/learning/correction.h"      // a draft that corrects itself
 #include "ersd/learning/cost.h"            // the time of a call by its number of tokens
-#include "ersd/learning/controller.h"      // the number of tokens to draft
+#include "ersd/learning/draft_controller.h"      // the number of tokens to draft
 #include "ersd/learning/path_threshold.h"  // how probable the paths of grown trees must be
 #include "ersd/learning/profile.h"         // what is learnt about a pair of models
 

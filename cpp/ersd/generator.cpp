@@ -130,7 +130,7 @@ void Generator::restore(const Profile& profile) {
   decoder_->restore(profile);
 }
 
-std::vector<Controller::Plan> Generator::forecast() {
+std::vector<DraftController::Plan> Generator::forecast() {
   require_draft("a forecast");
   active_ = false;
   return decoder_->forecast();

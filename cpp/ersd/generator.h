@@ -86,7 +86,7 @@ class Generator {
   bool measured() const { return decoder_->measured(); }  // whether the cost of calls is known
 
   // Returns Decoder::forecast() with the options of the last generation, and ends it.
-  std::vector<Controller::Plan> forecast();
+  std::vector<DraftController::Plan> forecast();
 
   // Empties both caches, so that the next prompt is decoded as a whole. Ends the generation.
   void reset();

@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "bind.h"
-#include "ersd/learning/controller.h"
+#include "ersd/learning/draft_controller.h"
 #include "ersd/learning/path_threshold.h"
 #include "ersd/learning/profile.h"
 
@@ -141,15 +141,17 @@ void bind_cost(nb::module_& m) {
 }
 
 void bind_controller(nb::module_& m) {
-  nb::class_<Controller::Plan>(m, "Plan", "k of the next call, and its expected tokens and time.")
-      .def_ro("nodes", &Controller::Plan::nodes)
-      .def_ro("tokens", &Controller::Plan::tokens)
-      .def_ro("ms", &Controller::Plan::ms);
-  nb::class_<Controller>(m, "Controller", "Chooses how many nodes of the optimal tree to draft.")
+  nb::class_<DraftController::Plan>(m, "Plan",
+                                    "k of the next call, and its expected tokens and time.")
+      .def_ro("nodes", &DraftController::Plan::nodes)
+      .def_ro("tokens", &DraftController::Plan::tokens)
+      .def_ro("ms", &DraftController::Plan::ms);
+  nb::class_<DraftController>(m, "DraftController",
+                              "Chooses how many nodes of the optimal tree to draft.")
       .def(nb::init<>())
       .def(
           "plan",
-          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target,
+          [](DraftController& c, const std::vector<double>& ranks, const CostCurve& target,
              const CostCurve& draft, int32_t n_missing, int32_t max_depth) {
             TreeShapeBuilder shapes;
             return c.plan(
@@ -163,13 +165,13 @@ void bind_controller(nb::module_& m) {
           "tokens that the draft must read before it can draft.")
       .def(
           "plan_fixed",
-          [](Controller& c, const TreeShape& shape, const std::vector<double>& ranks,
+          [](DraftController& c, const TreeShape& shape, const std::vector<double>& ranks,
              const CostCurve& target,
              const CostCurve& draft) { return c.plan_fixed(shape, ranks, {target, draft}); },
           "shape"_a, "ranks"_a, "target"_a, "draft"_a, "The plan of a given shape.")
       .def(
           "forecast",
-          [](Controller& c, const std::vector<double>& ranks, const CostCurve& target,
+          [](DraftController& c, const std::vector<double>& ranks, const CostCurve& target,
              const CostCurve& draft) {
             TreeShapeBuilder shapes;
             return c.forecast(
@@ -177,9 +179,9 @@ void bind_controller(nb::module_& m) {
                 ranks, {target, draft});
           },
           "ranks"_a, "target"_a, "draft"_a, "The plans of a plain call and of each k.")
-      .def("learn", &Controller::learn, "n_accepted"_a, "ms"_a,
+      .def("learn", &DraftController::learn, "n_accepted"_a, "ms"_a,
            "Learns from a call that followed the last plan.")
-      .def("replan", &Controller::replan, "Makes the next plan() choose anew.");
+      .def("replan", &DraftController::replan, "Makes the next plan() choose anew.");
 }
 
 void bind_path_threshold(nb::module_& m) {

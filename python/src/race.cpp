@@ -13,10 +13,10 @@
 
 #include "bind.h"
 #include "ersd/check.h"
+#include "ersd/race/indices_at_least.h"
 #include "ersd/race/logprobs.h"
 #include "ersd/race/selection.h"
 #include "ersd/race/simd/philox.h"
-#include "ersd/race/threshold.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

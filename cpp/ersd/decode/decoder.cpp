@@ -232,7 +232,7 @@ void Decoder::restore(const Profile& profile) {
   knowledge_[static_cast<size_t>(Method::kErsd)] = profile.knowledge;
 }
 
-std::vector<Controller::Plan> Decoder::forecast() {
+std::vector<DraftController::Plan> Decoder::forecast() {
   measure();
   shape_ = nullptr;
   ranks_ = histogram().probabilities();

@@ -8,7 +8,7 @@
 
 #include "ersd/decode/options.h"
 #include "ersd/draft/drafter.h"
-#include "ersd/learning/controller.h"
+#include "ersd/learning/draft_controller.h"
 #include "ersd/learning/profile.h"
 #include "ersd/model/language_model.h"
 #include "ersd/race/logprobs.h"
@@ -79,7 +79,7 @@ class Decoder {
   // Returns what is expected of a plain call, and of calls with each k that "auto" chooses from, by
   // the options of this generation. Measures the costs of calls if they are not known. Needs a
   // draft, and ends the generation.
-  std::vector<Controller::Plan> forecast();
+  std::vector<DraftController::Plan> forecast();
 
   // What is known about the draft for the method in use.
   const RankHistogram& histogram() const { return knowledge().ranks; }
@@ -103,7 +103,7 @@ class Decoder {
   DraftKnowledge& knowledge() { return knowledge_[static_cast<size_t>(options_.method)]; }
 
   std::span<const double> ranks() const { return std::span(ranks_).first(RankHistogram::kRanks); }
-  Controller::Costs costs() { return {cost_, drafter_->cost()}; }
+  DraftController::Costs costs() { return {cost_, drafter_->cost()}; }
   std::span<const Token> history() const { return std::span(tokens_).first(tokens_.size() - 1); }
   Drafter::Request request() { return {history(), coupling_, tree_, stats_}; }
 
@@ -128,7 +128,7 @@ class Decoder {
 
   std::array<DraftKnowledge, kMethodCount> knowledge_;  // by method
   CostCurve cost_;                                      // what the target's calls cost
-  Controller controller_;
+  DraftController controller_;
   RankHistogram::Weights ranks_{};  // P(rank = r) when the next call was planned
 
   TreeShapeBuilder shapes_;

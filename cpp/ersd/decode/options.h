@@ -40,7 +40,7 @@ constexpr Strategy default_strategy(Method method) {
   return is_race(method) ? Strategy::kAdaptive : Strategy::kTree;
 }
 
-constexpr int32_t kAuto = -1;         // draft_nodes: the Controller chooses
+constexpr int32_t kAuto = -1;         // draft_nodes: the DraftController chooses
 constexpr int32_t kNoLogprobs = -1;   // logprobs: none are wanted
 constexpr int32_t kFillContext = -1;  // max_tokens: until the context is full
 

@@ -6,8 +6,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "ersd/race/indices_at_least.h"
 #include "ersd/race/simd/lanes.h"
-#include "ersd/race/threshold.h"
 
 namespace ersd {
 namespace {

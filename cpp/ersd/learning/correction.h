@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "ersd/race/noise.h"
-#include "ersd/race/sampling.h"
+#include "ersd/race/truncation.h"
 
 namespace ersd {
 

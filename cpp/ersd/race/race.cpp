@@ -8,9 +8,9 @@
 #include <string>
 #include <utility>
 
+#include "ersd/race/indices_at_least.h"
 #include "ersd/race/logarithm.h"
 #include "ersd/race/simd/lanes.h"
-#include "ersd/race/threshold.h"
 
 namespace ersd {
 namespace {

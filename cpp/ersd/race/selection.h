@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "ersd/race/sampling.h"
+#include "ersd/race/truncation.h"
 
 namespace ersd {
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ersd.api.parameters import Parameters, engine_options
 from ersd.api.responses import Response, Text, answer
-from ersd.api.stopping import StoppingCriteria, stopping_processor
+from ersd.api.stopping_criteria import StoppingCriteria, stopping_processor
 from ersd.engine import Engine
 from ersd.engine.options import LogitsProcessor
 
@@ -58,7 +58,7 @@ def create_completion(
         echo: whether the answer begins with the prompt; excludes logprobs.
         stream: whether to return an iterator over chunks instead of a dictionary.
         model: the model's name in the answer; None for the target's path.
-        stopping_criteria: see `ersd.api.stopping`.
+        stopping_criteria: see `ersd.api.stopping_criteria`.
         options: options of `Generator.stream`. For the others see `ersd.api.parameters`.
 
     Raises ValueError or TypeError as `Generator.stream`, or if a parameter cannot be honoured.

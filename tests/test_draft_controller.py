@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ersd._core import (
-    Controller,
     CostCurve,
     Decoder,
+    DraftController,
     GenerationOptions,
     RankHistogram,
     TableModel,
@@ -49,7 +49,7 @@ def test_the_plan_is_the_fastest():
         ranks = np.sort(rng.dirichlet(np.full(64, rng.choice([0.1, 0.01]))))[::-1].tolist()
         speeds = {k: speed(k, ranks, target, draft) for k in NODES}
         best = max(speeds, key=speeds.get)
-        plan = Controller().plan(ranks, target, draft)
+        plan = DraftController().plan(ranks, target, draft)
         if speeds[best] <= 1.02 / 10.0:
             assert (plan.nodes, plan.tokens, plan.ms) == (0, 1, 10.0)
         else:
@@ -65,7 +65,7 @@ def test_fixed_plans_and_forecasts(seed):
     """Expected tokens and times are those of the definition, calibrated by what calls brought."""
     rng = np.random.default_rng(seed)
     controller, target, draft, k = (
-        Controller(),
+        DraftController(),
         curve(10.0, 0.7),
         curve(2.0, 0.1),
         int(rng.integers(1, 40)),
@@ -120,7 +120,7 @@ def simulate(controller, target, draft, n_calls, accepted, time=1.0):
 @pytest.mark.parametrize("draft_ms", [0.3, 1.0, 5.0])
 def test_a_draft_that_is_never_right_costs_little(draft_ms):
     """Drafting stops after a few calls, and probing costs about one percent of the time."""
-    controller, target, draft = Controller(), curve(10.0, 0.5), curve(draft_ms, 0.02)
+    controller, target, draft = DraftController(), curve(10.0, 0.5), curve(draft_ms, 0.02)
     simulate(controller, target, draft, 60, lambda _: 0)
     drafted, tokens, ms = simulate(controller, target, draft, 5000, lambda _: 0)
     assert tokens == 5000
@@ -130,7 +130,7 @@ def test_a_draft_that_is_never_right_costs_little(draft_ms):
 
 def test_probing_finds_that_drafting_pays():
     """A cheap draft that was never right and then always is right gets used again."""
-    controller, target, draft = Controller(), curve(10.0, 0.5), curve(0.3, 0.01)
+    controller, target, draft = DraftController(), curve(10.0, 0.5), curve(0.3, 0.01)
     simulate(controller, target, draft, 300, lambda _: 0)
     simulate(controller, target, draft, 4000, lambda k: min(k, 4))
     drafted, tokens, _ = simulate(controller, target, draft, 200, lambda k: min(k, 4))
@@ -140,7 +140,7 @@ def test_probing_finds_that_drafting_pays():
 
 def test_no_probing_if_nothing_could_pay():
     """The draft is as slow as the target and wide calls are no cheaper, so nothing is drafted."""
-    controller, target, draft = Controller(), curve(10.0, 5.0), curve(10.0, 5.0)
+    controller, target, draft = DraftController(), curve(10.0, 5.0), curve(10.0, 5.0)
     for _ in range(3000):
         plan = controller.plan(RANKS, target, draft, 0)
         assert plan.nodes == 0
@@ -150,8 +150,8 @@ def test_no_probing_if_nothing_could_pay():
 def test_slow_calls_stop_drafting():
     """If drafting takes three times as long as the costs say, it stops."""
     target, draft = curve(10.0, 0.5), curve(1.0, 0.02)
-    assert Controller().plan(RANKS, target, draft).nodes > 0
-    controller = Controller()
+    assert DraftController().plan(RANKS, target, draft).nodes > 0
+    controller = DraftController()
     simulate(controller, target, draft, 200, lambda k: min(k, 1), time=3.0)
     assert simulate(controller, target, draft, 200, lambda k: min(k, 1), time=3.0)[0] < 20
 

@@ -1,5 +1,5 @@
 // Vectorised passes over a row, and truncation without sorting the vocabulary.
-#include "ersd/race/sampling.h"
+#include "ersd/race/truncation.h"
 
 #include <algorithm>
 #include <array>
@@ -12,9 +12,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "ersd/race/indices_at_least.h"
 #include "ersd/race/noise.h"
 #include "ersd/race/simd/lanes.h"
-#include "ersd/race/threshold.h"
 
 namespace ersd {
 namespace {

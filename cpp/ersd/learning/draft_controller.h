@@ -19,7 +19,7 @@ namespace ersd {
 // was expected of them. Plain calls teach nothing about the draft. So the controller sometimes
 // probes: it drafts for a few calls although that is not expected to pay. One percent of the time
 // of plain calls is the budget for what probing costs.
-class Controller {
+class DraftController {
  public:
   // shapes(k): the shape of the tree with k nodes or fewer.
   using Shapes = std::function<const TreeShape&(int32_t k)>;

@@ -1,5 +1,5 @@
 // Planning by expected tokens per expected millisecond.
-#include "ersd/learning/controller.h"
+#include "ersd/learning/draft_controller.h"
 
 #include <algorithm>
 #include <array>
@@ -25,8 +25,8 @@ constexpr double kStalled = 3;
 
 // The target checks the whole tree in one call. The draft runs once per level that has children, on
 // the nodes with children. Its first call also reads the token that it has not seen yet.
-Controller::Plan Controller::estimate(const TreeShape& shape, std::span<const double> ranks,
-                                      const Costs& costs) {
+DraftController::Plan DraftController::estimate(const TreeShape& shape,
+                                                std::span<const double> ranks, const Costs& costs) {
   Plan plan{shape.size() - 1, expected_tokens(shape, ranks, path_), costs.target(shape.size())};
   int32_t width = 0, depth = 0, last_parent = -1;
   const auto add_draft_call = [&] {
@@ -47,13 +47,14 @@ Controller::Plan Controller::estimate(const TreeShape& shape, std::span<const do
   return plan;
 }
 
-Controller::Plan Controller::calibrated(const Plan& estimate) const {
+DraftController::Plan DraftController::calibrated(const Plan& estimate) const {
   return {estimate.nodes, 1 + (estimate.tokens - 1) * accepted_ / expected_accepted_,
           estimate.ms * drafting_ms_ / expected_ms_};
 }
 
-Controller::Choice Controller::fastest(const Shapes& shapes, std::span<const double> ranks,
-                                       const Costs& costs) {
+DraftController::Choice DraftController::fastest(const Shapes& shapes,
+                                                 std::span<const double> ranks,
+                                                 const Costs& costs) {
   Choice best;
   for (const int32_t k : kNodes) {
     const TreeShape& shape = shapes(k);
@@ -67,8 +68,9 @@ Controller::Choice Controller::fastest(const Shapes& shapes, std::span<const dou
   return best;
 }
 
-const Controller::Plan& Controller::plan(const Shapes& shapes, std::span<const double> ranks,
-                                         const Costs& costs, int32_t n_missing) {
+const DraftController::Plan& DraftController::plan(const Shapes& shapes,
+                                                   std::span<const double> ranks,
+                                                   const Costs& costs, int32_t n_missing) {
   plain_ms_ = costs.target(1);
   if (calls_left_-- > 0) return plan_;
   calls_left_ = kCalls - 1;
@@ -89,23 +91,24 @@ const Controller::Plan& Controller::plan(const Shapes& shapes, std::span<const d
   return plan_;
 }
 
-const Controller::Plan& Controller::plan_fixed(const TreeShape& shape,
-                                               std::span<const double> ranks, const Costs& costs) {
+const DraftController::Plan& DraftController::plan_fixed(const TreeShape& shape,
+                                                         std::span<const double> ranks,
+                                                         const Costs& costs) {
   plain_ms_ = costs.target(1);
   estimate_ = estimate(shape, ranks, costs);
   is_probing_ = false;
   return plan_ = calibrated(estimate_);
 }
 
-std::vector<Controller::Plan> Controller::forecast(const Shapes& shapes,
-                                                   std::span<const double> ranks,
-                                                   const Costs& costs) {
+std::vector<DraftController::Plan> DraftController::forecast(const Shapes& shapes,
+                                                             std::span<const double> ranks,
+                                                             const Costs& costs) {
   std::vector<Plan> plans{{0, 1, costs.target(1)}};
   for (const int32_t k : kNodes) plans.push_back(calibrated(estimate(shapes(k), ranks, costs)));
   return plans;
 }
 
-void Controller::learn(int32_t n_accepted, double ms) {
+void DraftController::learn(int32_t n_accepted, double ms) {
   if (plan_.nodes == 0) {
     probing_budget_ms_ += kProbingShare * ms;
     return;
