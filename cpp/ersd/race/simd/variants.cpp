@@ -15,13 +15,13 @@ bool has_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
 bool has_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
 #endif
 
-// From the slowest to the fastest; each variant needs all that the one before it needs. Philox by
-// AVX-512 gained less than 10 % of a race over AVX2, so the last two share it.
+// From the slowest to the fastest; each variant needs all that the one before it needs. Each gains
+// more than 10 % of a race on some machine (bench/results/race/README.md).
 constexpr std::array kVariants{
     Variant{"portable", [] { return true; }, philox_portable, indices_at_least_portable},
 #ifdef ERSD_X86_VARIANTS
     Variant{"avx2", has_avx2, philox_avx2, indices_at_least_avx2},
-    Variant{"avx512", has_avx512, philox_avx2, indices_at_least_avx512},
+    Variant{"avx512", has_avx512, philox_avx512, indices_at_least_avx512},
 #endif
 };
 

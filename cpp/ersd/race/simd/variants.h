@@ -58,6 +58,7 @@ size_t indices_at_least_portable(const float* x, size_t size, float least, int32
 void philox_avx2(const PhiloxStream& stream, const uint32_t* index, uint32_t (*words)[kCounters]);
 size_t indices_at_least_avx2(const float* x, size_t size, float least, int32_t offset,
                              int32_t* out);
+void philox_avx512(const PhiloxStream& stream, const uint32_t* index, uint32_t (*words)[kCounters]);
 size_t indices_at_least_avx512(const float* x, size_t size, float least, int32_t offset,
                                int32_t* out);
 #endif
