@@ -169,7 +169,7 @@ def writer_path(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def writer(writer_path: Path) -> Generator:
     """A Generator of the model writer_path, with the types of cache that a teacher has."""
-    return Generator(writer_path, n_ctx=512, n_threads=1, type_k="f16")
+    return Generator(writer_path, n_ctx=512, n_threads=1, type_k="f16", flash_attn=True)
 
 
 @pytest.fixture(scope="session")

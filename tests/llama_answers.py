@@ -22,7 +22,9 @@ TALK = [
 
 def drafting(target: Path) -> Generator:
     """Returns the default target and its twin, with llama-cpp-python's cache types."""
-    generator = Drafting(target, models.twin(), n_ctx=512, n_threads=1, type_k="f16")
+    generator = Drafting(
+        target, models.twin(), n_ctx=512, n_threads=1, type_k="f16", flash_attn=True
+    )
     generator.nodes = 4
     return generator
 

@@ -54,7 +54,7 @@ def test_an_adapter_changes_the_logits_as_in_llama_cpp_python(
         ours = Drafting(tiny_target, draft, lora_scale=scale, **options)
         assert ours.generate("the of", max_tokens=30, seed=5, **FULL).tokens == expected
     plain, off = (
-        Generator(tiny_target, n_ctx=256, n_threads=1, type_k="f16"),
+        Generator(tiny_target, n_ctx=256, n_threads=1, type_k="f16", flash_attn=True),
         Generator(tiny_target, lora_scale=0, **options),
     )
     without = plain.generate("the of", max_tokens=30, seed=5, **FULL).tokens

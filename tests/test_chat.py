@@ -169,7 +169,10 @@ def test_what_cannot_be_a_conversation_is_refused(generator: Generator, talker: 
 
 def test_the_default_pair_answers(target: Path) -> None:
     """A greedy answer ends by itself before its end token, with and without a draft."""
-    pair, plain = Generator(target, models.twin(), n_ctx=512), Generator(target, n_ctx=512)
+    pair, plain = (
+        Generator(target, models.twin(), n_ctx=512),
+        Generator(target, n_ctx=512, exact=True),
+    )
     question = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
     ours, expected = (each.chat(question, temperature=0, draft_nodes=8) for each in (pair, plain))
     assert (ours.tokens, ours.text, ours.finish_reason) == (expected.tokens, expected.text, "stop")

@@ -20,7 +20,15 @@ def test_context_shift_drops_the_older_half(tiny_target: Path) -> None:
     """
     import llama_cpp
 
-    ours = Generator(tiny_target, n_ctx=48, n_threads=1, type_k="f16", context_shift=True, n_keep=3)
+    ours = Generator(
+        tiny_target,
+        n_ctx=48,
+        n_threads=1,
+        type_k="f16",
+        flash_attn=True,
+        context_shift=True,
+        n_keep=3,
+    )
     prompt = ours.tokenize("the of and to")
     result = ours.generate(prompt, max_tokens=130, seed=5, **FULL)
     llama = llama_cpp.Llama(
@@ -52,7 +60,10 @@ def test_context_shift_is_the_same_for_every_draft(
 ) -> None:
     """A shift comes at the same token with every draft. Without max_tokens the answer goes on."""
     options = {"n_ctx": 64, "n_threads": 1, "context_shift": True, "n_keep": n_keep}
-    plain, pair = Generator(tiny_target, **options), Drafting(tiny_target, tiny_draft, **options)
+    plain, pair = (
+        Generator(tiny_target, exact=True, **options),
+        Drafting(tiny_target, tiny_draft, **options),
+    )
     expected = plain.generate("the of", max_tokens=200, seed=8, **FULL)
     ours = pair.generate("the of", max_tokens=200, seed=8, **FULL, **way)
     assert ours.tokens == expected.tokens

@@ -8,7 +8,7 @@ from ersd._core import CostCurve, TableModel
 def curve(one, per_token):
     """Returns costs of `one` ms for a token and `per_token` ms for each further token."""
     cost = CostCurve()
-    cost.set([one + per_token * (n - 1) for n in CostCurve.widths])
+    cost.set([[one + per_token * (n - 1) for n in CostCurve.widths]] * 2)
     return cost
 
 
@@ -49,3 +49,43 @@ def test_measuring():
         assert costs[0] > 0
         assert costs == sorted(costs)
         assert model.n_cached == 0
+
+
+def test_the_length_of_the_cache():
+    """Costs are linear in the tokens that the cache holds, below and beyond the measured length."""
+    cost = CostCurve()
+    cost.set([[10.0 + n for n in CostCurve.widths], [20.0 + 2 * n for n in CostCurve.widths]])
+    long = CostCurve.lengths[1]
+    for n in (1, 7, 20):
+        for n_cached in (0, long // 4, long, 3 * long):
+            cost.set_n_cached(n_cached)
+            assert cost(n) == pytest.approx(10 + n + n_cached / long * (10 + n))
+
+
+def test_widths_that_cost_hardly_more():
+    """Where a kernel takes four rows at a time, the next step is the widest call for that price."""
+    steps = CostCurve()
+    steps.set([[5.0 + 3 * -(-n // 4) for n in CostCurve.widths]] * 2)
+    assert [steps.widest_at_cost_of(n) for n in (1, 2, 4, 5, 8, 9, 16)] == [4, 4, 4, 8, 8, 12, 16]
+    even = curve(10.0, 2.0)
+    assert [even.widest_at_cost_of(n) for n in (1, 4, 17)] == [1, 4, 17]
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.01])
+def test_costs_that_calls_disagree_with_are_distrusted(factor):
+    """Some calls of far more or less time than expected are enough, also very wide ones."""
+    for width in (1, 16, 60):
+        cost = curve(10.0 * factor, 2.0 * factor)
+        for _ in range(7):
+            cost.learn(width, 10.0 + 2 * (width - 1))
+        assert not cost.distrusted
+        cost.learn(width, 10.0 + 2 * (width - 1))
+        assert cost.distrusted
+
+
+def test_single_stalls_cause_no_distrust():
+    """Every third call stalls, and the curve is still trusted."""
+    cost = curve(10.0, 2.0)
+    for i in range(300):
+        cost.learn(1, 50.0 if i % 3 == 0 else cost(1))
+        assert not cost.distrusted

@@ -94,7 +94,7 @@ def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str, n_strat
 
 def test_plain_sampling_is_the_reference(target: Path) -> None:
     """Many options at once give the tokens of llama-cpp-python with llama.cpp's samplers."""
-    ours = Generator(target, n_ctx=512, n_threads=1, type_k="f16")
+    ours = Generator(target, n_ctx=512, n_threads=1, type_k="f16", flash_attn=True)
     vocabulary = samplers.Vocabulary(target)
     llama = llama_cpp.Llama(
         str(target),

@@ -18,13 +18,13 @@ from ersd._core import (
 import oracles
 
 RANKS = RankHistogram().probabilities()[:64].tolist()
-NODES = [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
+NODES = [*range(1, 17), 20, 24, 32, 48]
 
 
 def curve(one, per_token):
     """Returns costs of `one` ms for a token and `per_token` ms for each further token."""
     cost = CostCurve()
-    cost.set([one + per_token * (n - 1) for n in CostCurve.widths])
+    cost.set([[one + per_token * (n - 1) for n in CostCurve.widths]] * 2)
     return cost
 
 

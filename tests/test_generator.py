@@ -73,7 +73,7 @@ def test_plain_sampling_races_over_llama_cpp_logits(tiny_target: Path) -> None:
     import llama_cpp
 
     # 16-bit keys and values of one kind, as llama-cpp-python has them.
-    ours = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16").generate(
+    ours = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16", flash_attn=True).generate(
         "the of", max_tokens=40, seed=5, method="ar", **FULL
     )
     llama = llama_cpp.Llama(

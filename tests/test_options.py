@@ -233,7 +233,7 @@ def test_plain_sampling_is_the_reference(
 ) -> None:
     """Method "ar" gives the tokens of a reference that shares no code with the core."""
     # llama-cpp-python keeps keys and values as f16.
-    ours = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16")
+    ours = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16", flash_attn=True)
     vocabulary, prompt = samplers.Vocabulary(tiny_target), ours.tokenize("the of and the")
     for seed in range(2):
         tokens = ours.generate(prompt, max_tokens=40, seed=seed, method="ar", **CASES[name]).tokens
@@ -242,7 +242,7 @@ def test_plain_sampling_is_the_reference(
 
 def test_logprobs_are_llama_cpp_pythons(tiny_target: Path, llama: llama_cpp.Llama) -> None:
     """Log-probabilities are the log-softmax of the raw logits, with any sampling options."""
-    generator = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16")
+    generator = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16", flash_attn=True)
     prompt = generator.tokenize("the of and")
     result = generator.generate(
         prompt, max_tokens=30, seed=3, logprobs=5, repeat_penalty=1.5, temperature=1.3

@@ -83,9 +83,9 @@ def test_costs_are_measured_once(
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     first = generator(tiny_target, tiny_draft, profile=True)
     first.generate("a", max_tokens=2, draft_nodes=4)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*.npz"))
     first.generate("a", max_tokens=2)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npz")
     again = generator(tiny_target, tiny_draft, profile=True)
     with np.load(path) as file:
         assert again.profile().target_ms == file["target_ms"].tolist()
@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_used_does_no_harm(
     """A broken file is written again; a cache folder that is a file is ignored."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     generator(tiny_target, tiny_draft, profile=True).generate("a", max_tokens=2)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:100])
     broken = generator(tiny_target, tiny_draft, profile=True)
     assert not broken.profile().has_costs
@@ -132,13 +132,13 @@ def test_costs_of_another_machine_are_left_out(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "expected format 1, got 99"),
+        ({"format": 99}, "expected format 2, got 99"),
         ({"pair": "another"}, "it is that of another target or draft"),
         ({"rank_weights": None}, "it has no 'rank_weights"),
         ({"rank_weights": np.ones(3)}, "cannot be used"),
         ({"rank_weights": -np.ones(65)}, "weights of ranks must be finite and not negative"),
-        ({"target_ms": np.full(11, np.nan)}, "costs must be positive"),
-        ({"draft_ms": np.zeros(11)}, "costs must be those of target and draft, or of neither"),
+        ({"target_ms": np.full((2, 19), np.nan)}, "costs must be positive"),
+        ({"draft_ms": np.zeros((2, 19))}, "costs must be those of target and draft, or of neither"),
         ({"margin_coefficients": np.full(5, np.nan)}, "coefficients between -10 and 10"),
         ({"margin_coefficients": np.full(5, 11.0)}, "coefficients between -10 and 10"),
         ({"margin_information": -np.eye(5)}, "positive definite"),
@@ -184,3 +184,23 @@ def test_wrong_files(
     with pytest.raises(OSError, match=r"no\.npz"):
         taught.save_profile(tmp_path / "no.npz" / "deeper.npz")
     assert {path.name for path in tmp_path.iterdir()} == {"no.npz", "other.gguf", "other.npz"}
+
+
+def test_wrong_costs_last_one_answer(
+    tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Costs that were measured in a busy moment are measured again, and the file is written."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    generator(tiny_target, tiny_draft, profile=True).generate("a", max_tokens=2)
+    (path,) = tmp_path.glob("*.npz")
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    true_ms = arrays["target_ms"].max()
+    np.savez_compressed(path, **arrays | {"target_ms": np.full((2, 19), 1000.0)})
+    wrong = generator(tiny_target, tiny_draft, profile=True)
+    assert wrong.profile().target_ms[0][0] == 1000
+    wrong.generate("a", max_tokens=200)
+    wrong.generate("a", max_tokens=2)
+    assert np.max(wrong.profile().target_ms) < 30 * true_ms
+    with np.load(path) as file:
+        assert file["target_ms"].max() < 30 * true_ms

@@ -99,7 +99,7 @@ def pair(tiny_target: Path, tiny_draft: Path) -> Generator:
 @pytest.fixture(scope="module")
 def fresh(tiny_target: Path) -> Generator:
     """The target alone, which tests reset before every use."""
-    return Generator(tiny_target, n_ctx=512, n_threads=1)
+    return Generator(tiny_target, n_ctx=512, n_threads=1, exact=True)
 
 
 @pytest.mark.parametrize("round_", range(4))
@@ -235,7 +235,7 @@ def test_states_that_do_not_fit_are_refused(
     state = pair.save_state()
     with pytest.raises(ValueError, match="the state is of the models"):
         Generator(tiny_target, n_ctx=512).load_state(state)
-    alone = Generator(tiny_target, n_ctx=512, n_threads=1)
+    alone = Generator(tiny_target, n_ctx=512, n_threads=1, exact=True)
     alone.generate(prompt, max_tokens=4, seed=2)
     state = alone.save_state()
     with pytest.raises(
@@ -253,7 +253,10 @@ def test_states_that_do_not_fit_are_refused(
 @pytest.mark.no_sanitizer
 def test_default_pair_with_and_without_cache(target: Path) -> None:
     """In a conversation with real models, every turn has the text of empty caches."""
-    pair, fresh = Generator(target, models.twin(), n_ctx=1024), Generator(target, n_ctx=1024)
+    pair, fresh = (
+        Generator(target, models.twin(), n_ctx=1024),
+        Generator(target, n_ctx=1024, exact=True),
+    )
     text, n_cached = "<|im_start|>system\nYou are terse.<|im_end|>\n", 0
     for turn, question in enumerate(
         ["Name three colours.", "And three animals?", "Which of them is largest?"]

@@ -99,7 +99,7 @@ def recorded(target: Path) -> list[np.ndarray]:
         rows.append(scores.copy())
         return scores
 
-    generator = Generator(target, n_ctx=512, n_threads=1)
+    generator = Generator(target, n_ctx=512, n_threads=1, type_k="bf16", flash_attn=True)
     for seed, prompt in enumerate(
         ["The capital of France is", "def quicksort(", "Once upon a time", "1, 2, 3,"]
     ):

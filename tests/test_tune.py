@@ -31,9 +31,9 @@ def test_it_teaches_forecasts_and_measures(tiny_target: Path, tiny_draft: Path) 
     plain, *others = tuning.forecasts
     assert (plain.draft_nodes, plain.tokens_per_call) == (0, 1)
     assert plain.ms_per_call == pytest.approx(
-        tuning.target_ms[0], rel=0.5
+        tuning.target_ms[0][0], rel=0.5
     )  # calls since then changed it
-    assert [f.draft_nodes for f in others] == [1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]
+    assert [f.draft_nodes for f in others] == [*range(1, 17), 20, 24, 32, 48]
     assert all(a.tokens_per_call < b.tokens_per_call for a, b in pairwise(others))
     assert min(tuning.plain, tuning.auto) > 0
     assert tuning.best == max(tuning.forecasts, key=lambda f: f.tokens_per_call / f.ms_per_call)
@@ -80,7 +80,7 @@ def test_the_report_and_the_picture(tiny_target: Path, tiny_draft: Path, tmp_pat
         for line in run.stdout.splitlines()
         if line.startswith("| ") and line[2].isdigit()
     ]
-    assert rows == [f"| {n}" for n in [*COST_WIDTHS, 0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48]]
+    assert rows == [f"| {n}" for n in [*COST_WIDTHS, *range(17), 20, 24, 32, 48]]
     assert "Measured: " in run.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     taught = pair(tiny_target, tiny_draft, profile=profile)
@@ -97,7 +97,7 @@ def test_kept_for_every_later_use(
     """
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     run = ersd("tune", "-m", tiny_target, "-md", tiny_draft, "-n", 30, "-t", 1, "--save")
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npz")
     assert run.stderr == f"ersd: {path}\n"
     with np.load(path) as file:
         assert (

@@ -62,8 +62,9 @@ def write_llama(
     chat_template: str | list[dict[str, str]] = "",
     n_files: int = 1,
     fim: tuple[int, int, int] | None = None,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.Q8_0,
 ) -> Path:
-    """Writes a model of the architecture "llama" in Q8_0 with random weights.
+    """Writes a model of the architecture "llama" with random weights.
 
     Args:
         path: the file; with n_files > 1, the name from which those of the files are made.
@@ -76,6 +77,7 @@ def write_llama(
         chat_template: the template, or several with their names.
         n_files: over how many files the tensors are spread.
         fim: the tokens before the beginning, the end and the middle of a text to be filled in.
+        kind: the type of the matrices.
     """
     tokens, scores, kinds = vocabulary(n_words, swap)
     rng, disturb = np.random.default_rng(seed), np.random.default_rng(seed + 1000)
@@ -93,7 +95,6 @@ def write_llama(
         weights = (weights + disturb.normal(size=weights.shape) * scale * noise).astype(np.float32)
         if name == "output.weight" and not ends:
             weights[2] = 0
-        kind = gguf.GGMLQuantizationType.Q8_0
         writer.add_tensor(name, gguf.quants.quantize(weights, kind), raw_dtype=kind)
 
     matrix("token_embd.weight", len(tokens), WIDTH, 1.0)

@@ -24,6 +24,7 @@
 #include "ersd/tree/batch.h"               // a tree as a batch of sequences
 
 #include "ersd/model/language_model.h"     // the interface of a language model
+#include "ersd/model/width_test.h"         // whether logits depend on how many tokens a call has
 #include "ersd/model/table_model.h"        // a model whose logits are a table, for tests
 
 #include "ersd/verify/method.h"            // the methods of decoding
@@ -39,6 +40,7 @@
 #include "ersd/learning/cost.h"            // the time of a call by its number of tokens
 #include "ersd/learning/draft_controller.h"      // the number of tokens to draft
 #include "ersd/learning/path_threshold.h"  // how probable the paths of grown trees must be
+#include "ersd/learning/thread_governor.h" // threads while other processes are busy
 #include "ersd/learning/profile.h"         // what is learnt about a pair of models
 
 #include "ersd/draft/draft_rows.h"         // the draft's logits at the nodes of a tree
@@ -49,6 +51,7 @@
 #include "ersd/decode/decoder.h"           // the decoding step
 
 #include "ersd/llama/backend.h"            // llama.cpp: devices and log
+#include "ersd/llama/cores.h"              // how many threads this process may keep busy
 #include "ersd/llama/model.h"              // weights and vocabulary
 #include "ersd/llama/context.h"            // decoding and cache
 #include "ersd/llama/grammar.h"            // GBNF grammars

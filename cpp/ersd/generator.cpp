@@ -7,9 +7,14 @@
 #include "ersd/check.h"
 #include "ersd/llama/backend.h"
 #include "ersd/llama/samplers.h"
+#include "ersd/model/width_test.h"
 
 namespace ersd {
 namespace {
+
+// Tokens in the cache when the test of widths runs again: llama.cpp's attention has paths that
+// begin at 512.
+constexpr int32_t kLongCache = 1024;
 
 constexpr int32_t kMaxDefaultCtx = 4096;  // limit of the context length that a model chooses
 
@@ -29,12 +34,45 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
   llama::ContextOptions context = options.context;
   if (context.n_ctx == 0) context.n_ctx = std::min(target_.n_ctx_train(), kMaxDefaultCtx);
   if (!draft_path.empty()) load_draft(draft_path, options);
-  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
+  make_target_context(options, context, interrupted);
   if (draft_) {
-    context.ordered_cells = false;  // a draft may differ in its last bits
+    context.exact = context.ordered_cells = false;  // a draft may differ in its last bits
     draft_context_ = std::make_unique<llama::Context>(*draft_, context, std::move(interrupted));
   }
   decoder_ = std::make_unique<Decoder>(*target_context_, draft_context_.get());
+}
+
+// Makes a context that is exact if that is wanted and can be, and says in exactness_ what came of
+// it. An exact context that fails the test of widths is given up, since its cache is slower.
+void Generator::make_target_context(const Options& options, llama::ContextOptions context,
+                                    const std::function<bool()>& interrupted) {
+  context.exact = options.exact.value_or(draft_.has_value());
+  context.ordered_cells = options.exact.value_or(true);
+  context.max_nodes = draft_ || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
+  if (context.exact && !options.exact && !target_.can_branch()) context.exact = false;
+  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
+  if (!context.exact) {
+    exactness_.reason =
+        options.exact ? "exact=False was given" : "nothing drafts, so the cache is llama.cpp's own";
+    return;
+  }
+  width_that_differs_ = options.width_that_differs;
+  if (!width_that_differs_)
+    width_that_differs_ = find_width_that_differs(*target_context_, kLongCache);
+  if (*width_that_differs_ == 0) {
+    exactness_ = {true, "calls of one and of several tokens give the same logits"};
+    return;
+  }
+  exactness_.reason = "'" + target_.path() + "' (" + target_.description() +
+                      ") gives other logits in calls of " + std::to_string(*width_that_differs_) +
+                      " tokens than in calls of one";
+  if (options.exact)
+    throw std::invalid_argument("exact=True cannot hold: " + exactness_.reason +
+                                ". On a CPU, a file in Q8_0, Q4_0 or Q4_1 without an adapter gives "
+                                "the same (ersd quantize makes one)");
+  context.exact = false;
+  target_context_.reset();
+  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
 }
 
 void Generator::load_draft(const std::string& path, const Options& options) {

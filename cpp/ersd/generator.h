@@ -38,6 +38,11 @@ class Generator {
     llama::ModelOptions model;        // both models; only the target gets the LoRA adapter
     int32_t draft_n_gpu_layers = -1;  // the draft's own n_gpu_layers
     llama::ContextOptions context;    // both contexts; n_ctx 0: the training length, at most 4096
+    // Whether the text must be the same to the bit whatever is drafted; empty: if there is a draft.
+    // Only the target's context is made exact. context.exact is not used.
+    std::optional<bool> exact;
+    // What find_width_that_differs() said of this target before, if it is known.
+    std::optional<int32_t> width_that_differs;
     // Whether a full context is shortened (Decoder::shift) instead of ending the generation. A
     // shift keeps the first n_keep tokens of the prompt after its beginning of sequence, or the
     // whole prompt if n_keep is -1, but at most half the context.
@@ -45,9 +50,16 @@ class Generator {
     int32_t n_keep = 0;
   };
 
+  // Whether text is the same to the bit whatever is drafted, and why.
+  struct Exactness {
+    bool holds = false;
+    std::string reason;  // a sentence
+  };
+
   // An empty draft_path means plain sampling. interrupted() is polled while a model runs; once it
   // returns true, the call throws Interrupted. Throws as llama::Model and llama::Context do, and
-  // std::invalid_argument if the draft has another vocabulary or one of the two cannot branch.
+  // std::invalid_argument if the draft has another vocabulary, one of the two cannot branch, or
+  // options.exact is true and cannot hold.
   Generator(const std::string& target_path, const std::string& draft_path, const Options& options,
             std::function<bool()> interrupted = {});
 
@@ -84,6 +96,7 @@ class Generator {
   Profile profile() const;
   void restore(const Profile& profile);
   bool measured() const { return decoder_->measured(); }  // whether the cost of calls is known
+  int64_t n_measurements() const { return decoder_->n_measurements(); }
 
   // Returns Decoder::forecast() with the options of the last generation, and ends it.
   std::vector<DraftController::Plan> forecast();
@@ -105,11 +118,16 @@ class Generator {
   const Stats& stats() const { return decoder_->stats(); }
   const llama::Model& target() const { return target_; }
   const llama::Model* draft() const { return draft_ ? &*draft_ : nullptr; }
+  const Exactness& exactness() const { return exactness_; }
+  // What the test of the target said; empty if it was neither known nor needed.
+  std::optional<int32_t> width_that_differs() const { return width_that_differs_; }
   int32_t n_ctx() const { return target_context_->n_ctx(); }
   int32_t n_threads() const { return target_context_->n_threads(); }
 
  private:
   void load_draft(const std::string& path, const Options& options);
+  void make_target_context(const Options& options, llama::ContextOptions context,
+                           const std::function<bool()>& interrupted);
   void shift_if_full();
   void fill_step(std::span<const Token> tokens, GenerationStep& step);
   void uncount(size_t n_decoded, size_t n_kept);
@@ -121,6 +139,8 @@ class Generator {
   std::optional<llama::Model> draft_;
   std::unique_ptr<llama::Context> target_context_, draft_context_;
   std::unique_ptr<Decoder> decoder_;
+  Exactness exactness_;
+  std::optional<int32_t> width_that_differs_;
   TextStream text_;
   std::chrono::steady_clock::time_point started_;
   int64_t target_tokens_before_ = 0, draft_tokens_before_ = 0;  // decoded before this generation

@@ -45,17 +45,24 @@ class Generator(Engine):
         tensor_split: the share of each GPU; None for llama.cpp's choice.
         use_mmap: whether to map the file instead of reading it.
         use_mlock: whether to keep the model from being swapped out of memory.
-        flash_attn: whether to use flash attention; None lets llama.cpp choose. On a CPU it is
-            needed for a text that is the same to the last bit with every draft.
+        flash_attn: whether to use flash attention; None chooses what is fastest, and on where
+            an exact text needs it.
         offload_kqv: whether to keep the cache on the GPU.
-        type_k: the type of cached keys, like "f16", "bf16" or "q8_0". The default is "bf16" on a
-            CPU, where llama.cpp then computes attention the same way for every batch width, and
-            "f16" elsewhere.
+        type_k: the type of cached keys, like "f16", "bf16" or "q8_0". The default is "f16", but
+            on a CPU "q8_0" for an exact text, with which llama.cpp computes attention the same
+            way for every number of tokens in a call.
         type_v: the type of cached values; "f16" by default.
         lora_path: a LoRA adapter for the target, a GGUF file. Its matrices are in floating point,
             and the last bits of their products depend on how many tokens are computed at a time:
             two tokens that are nearly tied may swap between one draft and another.
         lora_scale: the weight of the adapter.
+        exact: whether the text must be the same to the bit, whatever draft, tree or method
+            produces it. None means True if there is a draft model and the target allows it, else
+            False; `exact` then says which it is. True raises ValueError if the target does not
+            allow it: some types of weights give other last bits in calls of several tokens. False
+            uses llama.cpp's own cache, which is faster on long texts; with drafts the text is
+            then as exact a sample, but can part from plain decoding where two tokens are nearly
+            tied.
         context_shift: whether to continue when the context is full. The older half of the tokens
             after the first n_keep is dropped, and the remaining ones are read again at their new
             positions, as a prompt would be. (llama.cpp moves their cached keys and values instead.)

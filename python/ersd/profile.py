@@ -24,7 +24,7 @@ from ersd.files import cache_folder, fingerprint, replacing
 
 __all__ = ["PairKey", "Profile", "load", "processor", "save"]
 
-_FORMAT = 1  # of the file; it changes when a field of Profile changes
+_FORMAT = 2  # of the file; it changes when a field of Profile changes
 _Made = TypeVar("_Made")
 _Floats = npt.NDArray[np.float32]
 _Tokens = npt.NDArray[np.int32]
@@ -35,9 +35,10 @@ class Profile:
     """What is known of a pair of models. The fields are the arrays of the file.
 
     Attributes:
-        target_ms: milliseconds of a target call by its width, f64[11]; all 0 if not measured. The
-            widths are `ersd.engine.COST_WIDTHS`.
-        draft_ms: milliseconds of a draft call by its width, f64[11]; all 0 if not measured.
+        target_ms: milliseconds of a target call by the length of the cache and by its width,
+            f64[2, 19]; all 0 if not measured. The axes are `ersd.engine.COST_LENGTHS` and
+            `ersd.engine.COST_WIDTHS`.
+        draft_ms: milliseconds of a draft call in the same way.
         rank_weights: counts of the emitted token's rank in the draft's order, f64[65]. Older counts
             fade; the last entry is for all later ranks.
         margin_coefficients: of the model of race margins, f64[5]; see learning/margins.h.
@@ -48,8 +49,8 @@ class Profile:
         correction_squares: the sum of squared differences behind this number, f32[n].
     """
 
-    target_ms: list[float]
-    draft_ms: list[float]
+    target_ms: list[list[float]]
+    draft_ms: list[list[float]]
     rank_weights: list[float]
     margin_coefficients: list[float]
     margin_information: list[list[float]]
@@ -61,7 +62,7 @@ class Profile:
     @property
     def has_costs(self) -> bool:
         """Whether the costs of calls are known."""
-        return any(self.target_ms)
+        return any(map(any, self.target_ms))
 
 
 class PairKey:
@@ -147,10 +148,10 @@ def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:
     if not with_costs:
         return replace(
             profile,
-            target_ms=[0.0] * len(profile.target_ms),
-            draft_ms=[0.0] * len(profile.draft_ms),
+            target_ms=np.zeros_like(profile.target_ms).tolist(),
+            draft_ms=np.zeros_like(profile.draft_ms).tolist(),
         )
-    if any(profile.target_ms) != any(profile.draft_ms):
+    if np.any(profile.target_ms) != np.any(profile.draft_ms):
         raise ValueError("costs must be those of target and draft, or of neither")
     return profile
 

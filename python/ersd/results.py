@@ -7,7 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Forecast", "Position", "Result", "Stats", "Step", "TokenLogprob"]
+__all__ = ["Exactness", "Forecast", "Position", "Result", "Stats", "Step", "TokenLogprob"]
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """Whether a Generator's text is the same to the bit, whatever is drafted. True if it is.
+
+    Attributes:
+        holds: whether that is promised.
+        reason: a sentence that says why or why not.
+    """
+
+    holds: bool
+    reason: str
+
+    def __bool__(self) -> bool:
+        """Whether it holds."""
+        return self.holds
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ersd.engine import COST_WIDTHS
+from ersd import kernels
+from ersd.engine import COST_LENGTHS, COST_WIDTHS
 from ersd.generator import Generator
-from ersd.results import Forecast
+from ersd.results import Exactness, Forecast
 
-__all__ = ["PROMPTS", "Forecast", "Tuning", "plot", "report", "tune"]
+__all__ = ["PROMPTS", "Forecast", "Tuning", "chat_prompt", "plot", "report", "tune"]
 
 # The default prompts: some talk, some prose, some code.
 PROMPTS = (
@@ -28,6 +29,7 @@ PROMPTS = (
 )
 _TEACHING_NODES = 16  # drafted tokens per call while texts teach
 _COEFFICIENTS = ("score gap", "logit gap", "log rank", "first", "later")  # of race margins
+_NOISE = np.log(1.3)  # plain decoding may differ so far from what its cost says
 _BAR = 20  # characters of the bar of the fastest forecast
 
 
@@ -36,9 +38,9 @@ class Tuning:
     """What tuning found.
 
     Attributes:
-        target_ms: milliseconds of a target call by its width, f64[11]. The widths are
-            `ersd.engine.COST_WIDTHS`.
-        draft_ms: milliseconds of a draft call by its width, f64[11].
+        target_ms: milliseconds of a target call by the length of the cache and by its width,
+            f64[2, 19]; the axes are `ersd.engine.COST_LENGTHS` and `ersd.engine.COST_WIDTHS`.
+        draft_ms: milliseconds of a draft call in the same way.
         first_acceptance: the share of positions where the draft's first choice was the target's
             token, over the second half of the texts that teach.
         coefficients: learnt coefficients of the model of race margins, f64[5]; see
@@ -48,10 +50,13 @@ class Tuning:
         plain: tokens per second with method "ar", measured on the other texts.
         auto: tokens per second with ``draft_nodes="auto"``, measured on the same texts.
         auto_nodes: drafted tokens per target call with ``draft_nodes="auto"``, there.
+        kernels: a sentence on what several tokens in a call cost the target's type of weights.
+        exactness: whether the text is the same to the bit whatever is drafted, and why.
+        was_noisy: whether other processes disturbed the machine, so that costs are uncertain.
     """
 
-    target_ms: list[float]
-    draft_ms: list[float]
+    target_ms: list[list[float]]
+    draft_ms: list[list[float]]
     first_acceptance: float
     coefficients: list[float]
     n_corrections: int
@@ -59,6 +64,9 @@ class Tuning:
     plain: float
     auto: float
     auto_nodes: float
+    kernels: str
+    exactness: Exactness
+    was_noisy: bool
 
     @property
     def best(self) -> Forecast:
@@ -85,7 +93,7 @@ def tune(
     """
     if generator.draft is None:
         raise ValueError("tuning is for a pair: it needs a draft model")
-    prompts = prompts or [_chat(generator, text) for text in PROMPTS]
+    prompts = prompts or [chat_prompt(generator, text) for text in PROMPTS]
     if len(prompts) < 2:
         raise ValueError("tuning needs at least 2 prompts, got 1")
     options = {"max_tokens": 64, "seed": 1} | options
@@ -109,10 +117,13 @@ def tune(
         plain,
         auto,
         nodes,
+        kernels.advice(generator.target.description),
+        generator.exact,
+        abs(np.log(plain / forecasts[0].tokens_per_second)) > _NOISE,
     )
 
 
-def _chat(generator: Generator, text: str) -> str:
+def chat_prompt(generator: Generator, text: str) -> str:
     """Returns the prompt for a chat message; the text itself if the target is no chat model."""
     try:
         return generator.target.chat_prompt(text)
@@ -139,12 +150,14 @@ def _measure(
 def report(tuning: Tuning) -> str:
     """Returns the tuning as Markdown: costs, what was learnt, forecasts and measured speeds."""
     plain, best = tuning.forecasts[0].tokens_per_second, tuning.best
-    costs = zip(COST_WIDTHS, tuning.target_ms, tuning.draft_ms, strict=True)
+    costs = zip(COST_WIDTHS, *tuning.target_ms, *tuning.draft_ms, strict=True)
+    names = [f"{who} ms" for who in ("target", "draft")]
+    columns = [f"{name}, {n} cached" for name in names for n in COST_LENGTHS]
     margins = zip(_COEFFICIENTS, tuning.coefficients, strict=True)
     lines = [
-        "| tokens in a call | target ms | draft ms |",
-        "| ---: | ---: | ---: |",
-        *(f"| {width} | {target:.2f} | {draft:.2f} |" for width, target, draft in costs),
+        f"| tokens in a call | {' | '.join(columns)} |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+        *(f"| {width} | {' | '.join(f'{x:.2f}' for x in row)} |" for width, *row in costs),
         "",
         f"The draft's first choice was the target's at {tuning.first_acceptance:.1%} of positions, "
         "over the second half of the texts.",
@@ -160,12 +173,22 @@ def report(tuning: Tuning) -> str:
         lines += [
             f"| {f.draft_nodes} | {f.tokens_per_call:.2f} | {f.ms_per_call:.2f} | {speed} | {bar} |"
         ]
+    exact = tuning.exactness
     lines += [
+        "",
+        tuning.kernels,
+        f"The text is {'' if exact else 'not '}the same to the bit whatever is drafted: "
+        f"{exact.reason}.",
         "",
         f"Measured: {tuning.plain:.1f} tokens/s plain, {tuning.auto:.1f} with draft_nodes='auto' "
         f"({tuning.auto / tuning.plain:.2f} times), "
         f"which drafted {tuning.auto_nodes:.1f} tokens per call.",
     ]
+    if tuning.was_noisy:
+        lines += [
+            "The machine was too busy: plain decoding took another time than the measured costs "
+            "say. Tune again when it is idle."
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -179,11 +202,15 @@ def plot(tuning: Tuning, path: str | os.PathLike[str]) -> None:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(COST_WIDTHS, tuning.target_ms, "o-", color="#0072B2", label="target")
-    left.plot(COST_WIDTHS, tuning.draft_ms, "s-", color="#D55E00", label="draft")
+    for length, line, target, draft in zip(
+        COST_LENGTHS, ("-", ":"), tuning.target_ms, tuning.draft_ms, strict=True
+    ):
+        left.plot(COST_WIDTHS, target, "o" + line, color="#0072B2", label=f"target, {length}")
+        left.plot(COST_WIDTHS, draft, "s" + line, color="#D55E00", label=f"draft, {length}")
     left.set(xlabel="tokens in a call", ylabel="ms", xscale="log", yscale="log")
     left.set_title("What a call costs")
-    left.set_xticks(COST_WIDTHS, labels=[str(width) for width in COST_WIDTHS])
+    ticks = [1, 2, 4, 8, 16, 32, 48]
+    left.set_xticks(ticks, labels=[str(width) for width in ticks])
     left.minorticks_off()
     plain, *drafting = tuning.forecasts
     nodes = [f.draft_nodes for f in drafting]

@@ -61,6 +61,8 @@ Generator::Options read_options(const nb::kwargs& given) {
   keywords.read("offload_kqv", o.context.offload_kqv);
   keywords.read("type_k", o.context.type_k);
   keywords.read("type_v", o.context.type_v);
+  keywords.read("exact", o.exact);
+  keywords.read("width_that_differs", o.width_that_differs);
   keywords.read("context_shift", o.context_shift);
   keywords.read("n_keep", o.n_keep);
   keywords.read("lora_path", o.model.lora_path);
@@ -165,6 +167,7 @@ void bind_generator_class(nb::module_& m) {
       .def("forget", &Generator::forget)
       .def("profile", &Generator::profile)
       .def_prop_ro("measured", &Generator::measured)
+      .def_prop_ro("n_measurements", &Generator::n_measurements)
       .def("restore", &Generator::restore, "profile"_a)
       .def("forecast", &Generator::forecast, NoGil())
       .def("reset", &Generator::reset)
@@ -178,6 +181,9 @@ void bind_generator_class(nb::module_& m) {
       .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
       .def_prop_ro("target", &Generator::target, nb::rv_policy::reference_internal)
       .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)
+      .def_prop_ro("exact", [](const Generator& g) { return g.exactness().holds; })
+      .def_prop_ro("exact_reason", [](const Generator& g) { return g.exactness().reason; })
+      .def_prop_ro("width_that_differs", &Generator::width_that_differs)
       .def_prop_ro("n_ctx", &Generator::n_ctx)
       .def_prop_ro("n_threads", &Generator::n_threads);
 }

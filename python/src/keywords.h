@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,19 @@ class Keywords {
     if (!nanobind::try_cast(value, member))
       throw nanobind::type_error(
           (std::string(name) + " must be " + expected(member) + ", got " + shown(value)).c_str());
+  }
+
+  // The same for a member that is empty for None.
+  template <class T>
+  void read(const char* name, std::optional<T>& member) {
+    if (!unread_.contains(name)) return;
+    if (nanobind::object(unread_[name]).is_none()) {
+      unread_.attr("pop")(name);
+    } else {
+      T value{};
+      read(name, value);
+      member = value;
+    }
   }
 
   // Raises TypeError if a keyword was given that nothing has read.

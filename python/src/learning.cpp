@@ -12,6 +12,7 @@
 #include "ersd/learning/draft_controller.h"
 #include "ersd/learning/path_threshold.h"
 #include "ersd/learning/profile.h"
+#include "ersd/learning/thread_governor.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -131,11 +132,16 @@ void bind_cost(nb::module_& m) {
                         "Milliseconds of a call by its width, the number of tokens.")
       .def(nb::init<>())
       .def_prop_ro_static("widths", [](nb::handle) { return CostCurve::kWidths; })
+      .def_prop_ro_static("lengths", [](nb::handle) { return CostCurve::kLengths; })
       .def_prop_ro("points", &CostCurve::points)
       .def("set", &CostCurve::set, "ms"_a)
       .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a,
            "Measures calls on an empty cache for about budget_ms.")
+      .def("set_n_cached", &CostCurve::set_n_cached, "n_cached"_a)
+      .def("widest_at_cost_of", &CostCurve::widest_at_cost_of, "n"_a,
+           "The greatest width that costs hardly more than n tokens.")
       .def("learn", &CostCurve::learn, "n"_a, "ms"_a, "Learns from a call with n tokens.")
+      .def_prop_ro("distrusted", &CostCurve::distrusted)
       .def("__call__", &CostCurve::operator(), "n"_a,
            "Expected milliseconds of a call with n tokens.");
 }
@@ -214,6 +220,16 @@ void bind_profile(nb::module_& m) {
 
 }  // namespace
 
+void bind_thread_governor(nb::module_& m) {
+  nb::class_<ThreadGovernor>(m, "ThreadGovernor",
+                             "Chooses threads while other processes compete for the cores.")
+      .def(nb::init<int32_t>(), "most"_a)
+      .def_prop_ro("n_threads", &ThreadGovernor::n_threads)
+      .def("learn", &ThreadGovernor::learn, "width"_a, "ms"_a, "cpu_ms"_a,
+           "Learns from a call of some tokens that used n_threads: its wall-clock time and the "
+           "processor time of all threads.");
+}
+
 void bind_learning(nb::module_& m) {
   bind_margins(m);
   bind_correction(m);
@@ -221,5 +237,6 @@ void bind_learning(nb::module_& m) {
   bind_cost(m);
   bind_controller(m);
   bind_path_threshold(m);
+  bind_thread_governor(m);
   bind_profile(m);
 }

@@ -12,6 +12,7 @@
 #include "bind.h"
 #include "ersd/decode/options.h"
 #include "ersd/llama/backend.h"
+#include "ersd/llama/cores.h"
 #include "ersd/llama/samplers.h"
 #include "ersd/llama/teacher.h"
 #include "ersd/race/logprobs.h"
@@ -169,6 +170,9 @@ void bind_llama(nb::module_& m) {
         return found;
       },
       "Returns the devices that llama.cpp found: (name, description, whether it is a GPU).");
+  m.def(
+      "cgroup_cores", &llama::cgroup_cores, "root"_a = "",
+      "Returns the cores that the CPU quota of this process's control group pays for; 0 for none.");
   m.def("features", &llama::features,
         "Returns the features of llama.cpp's build as it lists them.");
   m.def("take_log", &llama::init_backend,

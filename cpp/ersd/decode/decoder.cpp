@@ -12,6 +12,9 @@ namespace {
 constexpr int32_t kRejectionNodes = 16;  // k of "auto" for rejection sampling
 constexpr double kMeasureMs = 300;       // time to measure the costs of each model's calls
 
+// Calls that follow a measurement at least before the next one, which takes as long as they do.
+constexpr int64_t kTrustedCalls = 32;
+
 }  // namespace
 
 Decoder::Decoder(LanguageModel& target, LanguageModel* draft) : target_(target) {
@@ -40,14 +43,23 @@ void Decoder::start(std::span<const Token> prompt, const GenerationOptions& opti
   prefill();
 }
 
-// Decodes the history. The draft skips it if the first call will be plain, and catches up later.
+// Decodes the history. Without a draft, the first root goes into the same call, as llama.cpp's own
+// programs have it. The draft skips it if the first call will be plain, and catches up later.
 void Decoder::prefill() {
   keep_prefix(target_);
   stats_.cached_tokens = target_.n_cached();
+  root_decoded_ = !drafter_;
+  if (root_decoded_) return decode_root();
   target_.decode(history(), tree_, {});
   if (!drafts()) return;
   keep_prefix(drafter_->model());
   if (plan_nodes() > 0) drafter_->model().decode(history(), tree_, {});
+}
+
+void Decoder::decode_root() {
+  constexpr std::array<int32_t, 1> kRoot{0};
+  tree_.reset(tokens_.back());
+  target_.decode(history(), tree_, kRoot);
 }
 
 // Cuts a cache to what it has in common with the history. The model says what its cache holds,
@@ -80,6 +92,9 @@ std::span<const Token> Decoder::step(int32_t limit) {
 
 // Returns k of the next call.
 int32_t Decoder::plan_nodes() {
+  const auto n_cached = static_cast<int32_t>(history().size());
+  cost_.set_n_cached(n_cached);
+  drafter_->cost().set_n_cached(n_cached);
   const int32_t fixed = options_.draft_nodes == kAuto ? kRejectionNodes : options_.draft_nodes;
   shape_ = nullptr;
   ranks_ = histogram().probabilities();
@@ -119,10 +134,12 @@ void Decoder::draft_tree(int32_t k, int32_t max_depth) {
     return drafter_->draft(request(), make_shape(k, max_depth));
   const auto& plan = controller_.last_plan();
   const double min_tokens_per_ms = chooses_nodes() ? plan.tokens / plan.ms : 0;
-  drafter_->grow(request(), {k, max_depth, min_tokens_per_ms}, knowledge().margins);
+  const CostCurve* target_cost = chooses_nodes() ? &cost_ : nullptr;
+  drafter_->grow(request(), {k, max_depth, min_tokens_per_ms, target_cost}, knowledge().margins);
 }
 
 void Decoder::call_target() {
+  if (std::exchange(root_decoded_, false)) return;
   for (auto n = static_cast<int32_t>(nodes_.size()); n < tree_.size(); ++n) nodes_.push_back(n);
   double ms = 0;
   {
@@ -130,6 +147,7 @@ void Decoder::call_target() {
     target_.decode(history(), tree_, std::span(nodes_).first(tree_.size()));
   }
   cost_.learn(tree_.size(), ms);
+  ++n_calls_;
   stats_.target_ms += ms;
 }
 
@@ -220,14 +238,20 @@ void Decoder::forget() {
   if (drafter_) drafter_->reset_threshold();
 }
 
+// Measures the costs of calls if they are not known, or if the calls of late disagreed with them,
+// as those do that were measured in a busy moment.
 void Decoder::measure() {
-  if (cost_.measured()) return;
+  const bool is_wrong = cost_.distrusted() || drafter_->cost().distrusted();
+  if (cost_.measured() && !(is_wrong && n_calls_ - measured_at_call_ >= kTrustedCalls)) return;
+  measured_at_call_ = n_calls_;
+  ++n_measurements_;
   drafter_->cost().measure(drafter_->model(), kMeasureMs);
   cost_.measure(target_, kMeasureMs);
 }
 
 void Decoder::restore(const Profile& profile) {
   cost_ = profile.target;
+  measured_at_call_ = n_calls_ - kTrustedCalls;  // a profile may be wrong from the first call on
   drafter_->cost() = profile.draft;
   knowledge_[static_cast<size_t>(Method::kErsd)] = profile.knowledge;
 }

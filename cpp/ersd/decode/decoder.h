@@ -75,6 +75,7 @@ class Decoder {
     return {cost_, drafter_->cost(), knowledge_[static_cast<size_t>(Method::kErsd)]};
   }
   void restore(const Profile& profile);
+  int64_t n_measurements() const { return n_measurements_; }  // of the costs of calls
 
   // Returns what is expected of a plain call, and of calls with each k that "auto" chooses from, by
   // the options of this generation. Measures the costs of calls if they are not known. Needs a
@@ -109,6 +110,7 @@ class Decoder {
 
   void measure();
   void prefill();
+  void decode_root();
   void keep_prefix(LanguageModel& model);
   int32_t plan_nodes();
   const TreeShape& make_shape(int32_t k, int32_t max_depth);
@@ -128,6 +130,9 @@ class Decoder {
 
   std::array<DraftKnowledge, kMethodCount> knowledge_;  // by method
   CostCurve cost_;                                      // what the target's calls cost
+  int64_t n_calls_ = 0;           // target calls that taught something of their cost
+  int64_t measured_at_call_ = 0;  // n_calls_ at the last measurement
+  int64_t n_measurements_ = 0;
   DraftController controller_;
   RankHistogram::Weights ranks_{};  // P(rank = r) when the next call was planned
 
@@ -135,6 +140,8 @@ class Decoder {
   // The last shape, and the k and depth that it was made for; null after ranks_ has changed.
   const TreeShape* shape_ = nullptr;
   int32_t shape_nodes_ = 0, shape_depth_ = 0;
+
+  bool root_decoded_ = false;  // the call that read the prompt gave the root's logits too
 
   std::vector<Token> tokens_;  // prompt and answer; the last one is the next root
   DraftTree tree_;

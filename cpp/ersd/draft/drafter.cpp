@@ -58,6 +58,7 @@ void Drafter::grow(const Request& request, const Growth& growth, MarginModel& ma
   threshold_.set_nodes(growth.k);
   rows_.reserve(most_rows, most_rows * MarginModel::kArrivals);
   rows_.clear();
+  spare_.clear();
   path_.assign(1, 1.0);
   level_.assign(1, 0);
   for (int32_t depth = 0; depth < growth.max_depth && !level_.empty(); ++depth) {
@@ -69,8 +70,18 @@ void Drafter::grow(const Request& request, const Growth& growth, MarginModel& ma
     for (const int32_t node : level_) add_probable_children(request, node, most, margins);
     std::swap(level_, next_level_);
   }
-  request.stats.drafted += request.tree.n_drafted();
   threshold_.learn(request.tree.n_drafted());
+  if (growth.target_cost) fill(request, growth.target_cost->widest_at_cost_of(request.tree.size()));
+  request.stats.drafted += request.tree.n_drafted();
+}
+
+// Adds the most probable of the spare children until the tree has n_nodes.
+void Drafter::fill(const Request& request, int32_t n_nodes) {
+  const auto n =
+      std::min(spare_.size(), static_cast<size_t>(std::max(n_nodes - request.tree.size(), 0)));
+  std::partial_sort(spare_.begin(), spare_.begin() + static_cast<ptrdiff_t>(n), spare_.end(),
+                    [](const Spare& a, const Spare& b) { return a.path > b.path; });
+  for (const Spare& spare : std::span(spare_).first(n)) request.tree.add(spare.parent, spare.token);
 }
 
 // The expected number of accepted tokens among the best children of the level.
@@ -88,7 +99,10 @@ void Drafter::add_probable_children(const Request& request, int32_t node, int32_
   margins.predict(arrivals, at(node).logits, request.coupling.temperature(), hits_);
   for (size_t r = 0; r < hits_.size() && tree.n_drafted() < most; ++r) {
     const double path = path_[node] * hits_[r];
-    if (path < threshold_.value() && tree.n_drafted() > 0) continue;
+    if (path < threshold_.value() && tree.n_drafted() > 0) {
+      spare_.push_back({path, node, arrivals[r].token});
+      continue;
+    }
     const int32_t child = tree.add(node, arrivals[r].token);
     path_.push_back(path);
     if (kFirstHit * path >= threshold_.value()) next_level_.push_back(child);

@@ -35,6 +35,8 @@ class Drafter {
     int32_t max_depth;  // no node is deeper than this
     // A level is drafted only if it promises at least this many tokens per millisecond.
     double min_tokens_per_ms;
+    // The tree is filled up to the widest call that costs hardly more; null for no filling.
+    const CostCurve* target_cost;
   };
 
   // The model must outlive the drafter. Tokens from n_target_vocab on are never drafted, because
@@ -80,6 +82,7 @@ class Drafter {
   void add_probable_children(const Request& request, int32_t node, int32_t most,
                              MarginModel& margins);
   double promised_tokens() const;
+  void fill(const Request& request, int32_t n_nodes);
   void run(const Request& request, std::span<const int32_t> nodes, const Correction* correction);
   void process(const Request& request, int32_t node);
   std::span<const Arrival> keep_order(const Request& request, int32_t node, size_t m);
@@ -94,6 +97,13 @@ class Drafter {
   std::vector<int32_t> level_, next_level_;  // tree nodes that the model runs at
   // By shape node: its tree node, and its first child in the shape; -1 for none.
   std::vector<int32_t> node_of_, first_child_;
+  // Children that were not probable enough for the tree.
+  struct Spare {
+    double path;
+    int32_t parent;
+    Token token;
+  };
+  std::vector<Spare> spare_;
   std::vector<double> path_;  // by tree node: the probability of its path
   std::vector<double> hits_;  // by arrival at one node: the probability that it wins
 };

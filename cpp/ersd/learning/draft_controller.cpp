@@ -7,7 +7,8 @@
 namespace ersd {
 namespace {
 
-constexpr std::array<int32_t, 12> kNodes{1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48};
+constexpr std::array<int32_t, 20> kNodes{1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                         11, 12, 13, 14, 15, 16, 20, 24, 32, 48};
 constexpr int32_t kCalls = 4;  // how many calls follow one plan
 
 // Drafting must be this many times as fast as plain decoding.

@@ -3,15 +3,11 @@
 
 #include <ggml-backend.h>
 #include <llama.h>
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <mutex>
-#include <thread>
 
 namespace ersd::llama {
 namespace {
@@ -74,14 +70,6 @@ bool has_gpu() {
 std::string features() {
   init_backend();
   return llama_print_system_info();
-}
-
-int32_t default_n_threads() {
-#ifdef __linux__
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return CPU_COUNT(&cores);
-#endif
-  return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 }  // namespace ersd::llama

@@ -29,8 +29,4 @@ bool has_gpu();
 // The features of llama.cpp's build, as it lists them: "CPU : AVX2 = 1 | AVX512_BF16 = 1 | ...".
 std::string features();
 
-// One thread for each core that this process may run on. Under taskset and in containers these are
-// fewer than the machine has, and more threads would wait for each other.
-int32_t default_n_threads();
-
 }  // namespace ersd::llama

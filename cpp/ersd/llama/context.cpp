@@ -5,9 +5,14 @@
 
 #include <algorithm>
 #include <cctype>
+#include <ctime>
+#include <tuple>
 
 #include "ersd/check.h"
 #include "ersd/llama/backend.h"
+#include "ersd/llama/context_params.h"
+#include "ersd/llama/cores.h"
+#include "ersd/stopwatch.h"
 
 namespace ersd::llama {
 namespace {
@@ -15,45 +20,12 @@ namespace {
 constexpr int32_t kMaxSequences = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
 constexpr int32_t kAborted = 2;         // llama_decode's status if the abort callback stopped it
 
-ggml_type cache_type(const char* option, std::string name) {
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  for (const ggml_type type :
-       {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
-        GGML_TYPE_Q4_1, GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1})
-    if (name == ggml_type_name(type)) return type;
-  throw std::invalid_argument(
-      std::string(option) +
-      " must be one of f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1, got '" + name + "'");
-}
-
 void check(const ContextOptions& options) {
   check_at_least("n_ctx", options.n_ctx, 1);
   check_at_least("n_batch", options.n_batch, 1);
   check_at_least("n_threads", options.n_threads, 0);
   if (options.flash_attn < -1 || options.flash_attn > 1)
     refuse("flash_attn", "-1 (automatic), 0 or 1", options.flash_attn);
-}
-
-bool cache_on_cpu(const Model& model, const ContextOptions& options) {
-  return !model.on_gpu() || !options.offload_kqv;
-}
-
-// The parameters except for the sizes, which Context::create() sets.
-llama_context_params context_params(const Model& model, const ContextOptions& options) {
-  llama_context_params params = llama_context_default_params();
-  params.n_threads = params.n_threads_batch =
-      options.n_threads > 0 ? options.n_threads : default_n_threads();
-  params.flash_attn_type = static_cast<llama_flash_attn_type>(options.flash_attn);
-  params.kv_unified = true;  // the sequences of a tree share cells
-  params.swa_full = true;    // a sliding window would drop cells that a rollback needs
-  params.offload_kqv = options.offload_kqv;
-  params.no_perf = true;
-  const bool two_types = cache_on_cpu(model, options) && options.flash_attn != 0;
-  params.type_k = options.type_k.empty() ? (two_types ? GGML_TYPE_BF16 : GGML_TYPE_F16)
-                                         : cache_type("type_k", options.type_k);
-  params.type_v = options.type_v.empty() ? GGML_TYPE_F16 : cache_type("type_v", options.type_v);
-  return params;
 }
 
 }  // namespace
@@ -67,8 +39,12 @@ Context::Context(const Model& model, const ContextOptions& options,
       batch_(std::make_unique<llama_batch>()),
       n_vocab_(model.n_vocab()),
       n_ctx_(options.n_ctx),
-      n_batch_(std::max(options.n_batch, kMaxDraftNodes + 1)),  // a tree goes into one call
-      max_sequences_(model.can_branch() ? kMaxSequences : 1),
+      n_threads_(options.n_threads > 0 ? options.n_threads : default_n_threads()),
+      max_nodes_(model.can_branch() ? options.max_nodes : 0),
+      n_batch_(std::max(options.n_batch, max_nodes_ + 1)),  // a tree goes into one call
+      max_sequences_(max_nodes_ > 0 ? kMaxSequences : 1),
+      governor_(n_threads_),
+      governs_(!model.on_gpu()),
       ordered_cells_(options.ordered_cells && cache_on_cpu(model, options)) {
   check(options);
   create(model, options);
@@ -79,9 +55,11 @@ Context::Context(const Model& model, const ContextOptions& options,
 
 void Context::create(const Model& model, const ContextOptions& options) {
   llama_context_params params = context_params(model, options);
-  params.n_ctx = static_cast<uint32_t>(n_ctx_ + kMaxDraftNodes);
+  params.n_ctx = static_cast<uint32_t>(n_ctx_ + max_nodes_);
+  params.n_threads = params.n_threads_batch = n_threads_;
   params.n_batch = params.n_ubatch = static_cast<uint32_t>(n_batch_);
   params.n_seq_max = static_cast<uint32_t>(max_sequences_);
+  can_shift_ = params.type_k != GGML_TYPE_BF16;  // llama.cpp aborts on shifting such keys
   clear_error();
   context_.reset(llama_init_from_model(model.get(), params));
   if (!context_)
@@ -96,8 +74,6 @@ void Context::apply_lora(const Model& model) {
     throw std::runtime_error("llama.cpp could not apply the LoRA adapter to '" + model.path() +
                              "'");
 }
-
-int32_t Context::n_threads() const { return llama_n_threads(context_.get()); }
 
 void Context::decode(std::span<const Token> history, const DraftTree& tree,
                      std::span<const int32_t> nodes) {
@@ -155,12 +131,28 @@ void Context::decode_batch(const Batch& batch, bool with_logits) {
              batch_seq_id_.data(), batch_logits_.data()};
   if (interrupted_ && interrupted_()) throw Interrupted();
   clear_error();
-  const int32_t status = llama_decode(context_.get(), *batch_);
+  run_batch();
+  n_decoded_ += static_cast<int64_t>(n);
+}
+
+// Runs the batch by as many threads as are fastest while other processes compete for the cores.
+void Context::run_batch() {
+  const int32_t n_threads = governs_ ? governor_.n_threads() : n_threads_;
+  if (n_threads != llama_n_threads(context_.get()))
+    llama_set_n_threads(context_.get(), n_threads, n_threads);
+  double ms = 0;
+  const std::clock_t cpu_begin = std::clock();
+  int32_t status;
+  {
+    const Stopwatch watch(ms);
+    status = llama_decode(context_.get(), *batch_);
+  }
   if (status == kAborted) throw Interrupted();
   if (status != 0)
     throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " +
-                             std::to_string(n) + " tokens" + error_suffix());
-  n_decoded_ += static_cast<int64_t>(n);
+                             std::to_string(batch_->n_tokens) + " tokens" + error_suffix());
+  const double cpu_ms = 1000.0 * static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC;
+  governor_.learn(batch_->n_tokens, ms, cpu_ms);
 }
 
 // Copies the shared prefix to more sequences, until n_sequences hold it.
@@ -207,30 +199,6 @@ int32_t Context::n_path_in_order() const {
   return n;
 }
 
-// Moves the positions [begin, end) of a sequence into the first free cells, in order. Attention
-// sums over the cells in their order, so accepted tokens must lie in the order of their positions,
-// without holes that later tokens would fill.
-void Context::order_cells(int32_t sequence, int32_t begin, int32_t end) {
-  llama_memory_t memory = llama_get_memory(context_.get());
-  // llama.cpp saves and restores whole sequences, so a sequence of its own carries the cells. If
-  // all are in use, one of them is emptied for it and filled again afterwards.
-  const bool has_spare = n_prefix_sequences_ < max_sequences_;
-  const int32_t carrier = has_spare ? n_prefix_sequences_ : (sequence == 0 ? 1 : 0);
-  if (!has_spare) llama_memory_seq_rm(memory, carrier, -1, -1);
-  llama_memory_seq_cp(memory, sequence, carrier, begin, end);
-  cell_bytes_.resize(llama_state_seq_get_size(context_.get(), carrier));
-  const size_t n =
-      llama_state_seq_get_data(context_.get(), cell_bytes_.data(), cell_bytes_.size(), carrier);
-  llama_memory_seq_rm(memory, carrier, -1, -1);
-  llama_memory_seq_rm(memory, sequence, begin, -1);
-  if (n == 0 || llama_state_seq_set_data(context_.get(), cell_bytes_.data(), n, carrier) == 0)
-    throw std::runtime_error("llama.cpp could not move " + std::to_string(end - begin) +
-                             " accepted tokens in its cache");
-  llama_memory_seq_cp(memory, carrier, sequence, begin, end);
-  llama_memory_seq_rm(memory, carrier, -1, -1);
-  if (!has_spare) llama_memory_seq_cp(memory, sequence, carrier, 0, begin);
-}
-
 void Context::forget_tree() {
   n_tree_ = 0;
   layout_.reset();
@@ -250,36 +218,6 @@ void Context::rollback(int32_t n) {
   cached_.resize(static_cast<size_t>(n));
   n_prefix_ = n;
   forget_tree();
-}
-
-Context::State Context::save_state() {
-  rollback(n_cached());
-  State state{cached_, std::vector<uint8_t>(llama_state_seq_get_size(context_.get(), 0))};
-  state.data.resize(
-      llama_state_seq_get_data(context_.get(), state.data.data(), state.data.size(), 0));
-  return state;
-}
-
-void Context::load_state(const State& state) {
-  rollback(0);
-  if (state.tokens.empty()) return;
-  const auto n = static_cast<int32_t>(state.tokens.size());
-  if (n > n_ctx_)
-    throw std::invalid_argument("the state has " + std::to_string(n) +
-                                " tokens, the context has room for " + std::to_string(n_ctx_) +
-                                " (n_ctx)");
-  clear_error();
-  const bool loaded = llama_state_seq_set_data(context_.get(), state.data.data(), state.data.size(),
-                                               0) == state.data.size() &&
-                      llama_memory_seq_pos_max(llama_get_memory(context_.get()), 0) == n - 1;
-  if (!loaded) {
-    const std::string reason = error_suffix();
-    rollback(0);
-    throw std::invalid_argument("the state is not one of this model with these types of cache" +
-                                reason);
-  }
-  cached_ = state.tokens;
-  n_prefix_ = n;
 }
 
 }  // namespace ersd::llama

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ersd/learning/thread_governor.h"
 #include "ersd/llama/model.h"
 #include "ersd/model/language_model.h"
 #include "ersd/tree/batch.h"
@@ -16,21 +17,23 @@ struct llama_batch;
 
 namespace ersd::llama {
 
-// The names are those of llama.cpp, except ordered_cells.
+// The names are those of llama.cpp, except exact, ordered_cells and max_nodes.
 struct ContextOptions {
   int32_t n_ctx = 4096;     // positions; the cache has extra room for a draft tree
   int32_t n_batch = 512;    // tokens per call while a prompt is read
   int32_t n_threads = 0;    // 0: default_n_threads()
   int32_t flash_attn = -1;  // -1: llama.cpp decides, 0: off, 1: on
-  // Types of the cache: "f16", "bf16", "f32", "q8_0", ... Empty means bf16 keys and f16 values if
-  // the cache is on the CPU, and f16 elsewhere. On the CPU, attention over an f16/f16 cache takes
-  // different code paths for 1 token, for 2 to 63 and for more, and these differ in the last bits.
-  // With two types it takes one path, so speculated text equals plain text bit for bit.
+  // Types of the cache: "f16", "bf16", "f32", "q8_0", ... Empty means the types that `exact` asks
+  // for, see exact_types().
   std::string type_k, type_v;
   bool offload_kqv = true;
+  // Whether a token's logits must not depend on what else is in its batch, as far as the types of
+  // the cache decide that.
+  bool exact = false;
   // Whether accepted tokens stay in the cells that plain decoding would give them, see
   // Context::order_cells(). A draft model does not need this.
   bool ordered_cells = true;
+  int32_t max_nodes = kMaxDraftNodes;  // drafted nodes of a call at most; 0: plain decoding alone
 };
 
 class Context : public LanguageModel {
@@ -49,8 +52,9 @@ class Context : public LanguageModel {
   std::span<const float> logits(int32_t node) const override;
   void commit(const DraftTree& tree, int32_t node) override;
   void rollback(int32_t n) override;
+  int32_t occupy(int32_t n) override;
 
-  int32_t n_threads() const;
+  int32_t n_threads() const { return n_threads_; }  // of an undisturbed call
   int64_t n_decoded() const { return n_decoded_; }  // tokens decoded since construction
 
   // The cached tokens, and llama.cpp's bytes of their cells.
@@ -72,6 +76,8 @@ class Context : public LanguageModel {
   int32_t n_path_in_order() const;
   void order_cells(int32_t sequence, int32_t begin, int32_t end);
   void forget_tree();
+  void run_batch();
+  void double_cache();
 
   struct Free {
     void operator()(llama_context* context) const;
@@ -88,12 +94,15 @@ class Context : public LanguageModel {
   std::vector<Token> cached_;        // committed tokens, by position
   std::vector<int32_t> path_;        // accepted nodes, from the root on
   std::vector<uint8_t> cell_bytes_;  // cells that order_cells() moves
-  int32_t n_vocab_, n_ctx_, n_batch_, max_sequences_;
+  int32_t n_vocab_, n_ctx_, n_threads_, max_nodes_, n_batch_, max_sequences_;
+  ThreadGovernor governor_;
+  bool governs_;  // only calls on the CPU wait for threads
   // The sequences 0 to n_prefix_sequences_ - 1 all hold the positions 0 to n_prefix_ - 1.
   int32_t n_prefix_sequences_ = 1;
   int32_t n_prefix_ = 0;
   int32_t n_tree_ = 0;  // nodes decoded since the last commit or rollback
   bool ordered_cells_;
+  bool can_shift_ = false;  // whether cells can move to other positions
   int64_t n_decoded_ = 0;
 };
 

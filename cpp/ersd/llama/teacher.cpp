@@ -8,6 +8,7 @@
 
 #include "ersd/check.h"
 #include "ersd/llama/backend.h"
+#include "ersd/llama/cores.h"
 
 namespace ersd::llama {
 namespace {

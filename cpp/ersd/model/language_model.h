@@ -45,6 +45,14 @@ class LanguageModel {
   // Keeps the first n cached tokens and drops the rest, an uncommitted tree included. A model that
   // cannot cut its cache there keeps fewer tokens or none. It may be called after an exception.
   virtual void rollback(int32_t n) = 0;
+
+  // For measurements: fills the cache with up to n tokens of no meaning, much faster than a prompt
+  // of that length would. Returns how many it holds now. A model that cannot do this returns 0 and
+  // leaves the cache empty.
+  virtual int32_t occupy(int32_t /*n*/) {
+    rollback(0);
+    return 0;
+  }
 };
 
 }  // namespace ersd

@@ -47,6 +47,12 @@ def add_context_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-c", "--ctx-size", type=int, default=0, help="context; 0: the model's, at most 4096")
     add("-b", "--batch-size", type=int, default=512, help="prompt tokens per call")
+    add(
+        "--exact",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="the same text to the bit whatever is drafted; without either, if there is a draft",
+    )
     add("--lora", help="LoRA adapter for the target, a GGUF file")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
 
@@ -101,6 +107,7 @@ def generator_from(
         n_threads=args.threads,
         n_gpu_layers=args.gpu_layers,
         draft_n_gpu_layers=args.gpu_layers_draft,
+        exact=args.exact,
         lora_path=args.lora,
         verbose=args.verbose,
         **options,

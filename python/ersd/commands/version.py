@@ -7,8 +7,15 @@ from ersd.engine import devices
 
 __all__ = ["version"]
 
+# Every target is tested when it is loaded; this says what to expect.
+EXACT = (
+    "on the CPU with weights in Q8_0, Q4_0, Q4_1 and IQ4_NL; "
+    "`ersd tune -m MODEL` says it of a model"
+)
+
 
 def version() -> str:
     """Return the versions of ersd and of llama-cpp-python, and the devices of llama.cpp."""
     found = "\n".join(f"  {name}: {description}" for name, description, _ in devices())
-    return f"ersd {__version__}, {_loader.REQUIREMENT.replace('==', ' ')}\ndevices:\n{found}"
+    head = f"ersd {__version__}, {_loader.REQUIREMENT.replace('==', ' ')}"
+    return f"{head}\ndevices:\n{found}\nexact text: {EXACT}"

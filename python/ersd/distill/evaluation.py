@@ -68,5 +68,5 @@ def evaluate(
             figures |= {key: mean, f"{key}_stderr": stderr}
     generator.forecast()  # measures the costs
     costs = generator.profile()
-    figures["cost"] = costs.draft_ms[0] / costs.target_ms[0]  # of calls with one token
+    figures["cost"] = costs.draft_ms[0][0] / costs.target_ms[0][0]  # of calls with one token
     return figures

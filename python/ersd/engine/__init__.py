@@ -17,10 +17,11 @@ from ersd._core import (
     sequence_shape,
     set_verbose,
 )
-from ersd.engine.core_profile import COST_WIDTHS
+from ersd.engine.core_profile import COST_LENGTHS, COST_WIDTHS
 from ersd.engine.engine import Engine
 
 __all__ = [
+    "COST_LENGTHS",
     "COST_WIDTHS",
     "Engine",
     "Model",

@@ -9,16 +9,18 @@ from ersd import _core
 from ersd import profile as profiles
 from ersd.profile import PairKey, Profile
 
-__all__ = ["COST_WIDTHS", "CostFile", "from_plain", "restore_file", "to_plain"]
+__all__ = ["COST_LENGTHS", "COST_WIDTHS", "CostFile", "from_plain", "restore_file", "to_plain"]
 
-COST_WIDTHS: list[int] = _core.CostCurve.widths  # tokens of a call, for each entry of target_ms
+# The axes of target_ms and draft_ms: tokens in the cache, and tokens of a call.
+COST_LENGTHS: list[int] = _core.CostCurve.lengths
+COST_WIDTHS: list[int] = _core.CostCurve.widths
 
 
 def to_plain(known: _core.Profile) -> Profile:
     """Returns the core's profile as plain data."""
     return Profile(
-        known.target.points,
-        known.draft.points,
+        [list(curve) for curve in known.target.points],
+        [list(curve) for curve in known.draft.points],
         list(known.ranks.weights),
         list(known.margins.coefficients),
         [list(row) for row in known.margins.information],
@@ -71,21 +73,22 @@ def restore_file(
 
 
 class CostFile:
-    """Writes the costs of calls to the cache folder, once, after they have been measured."""
+    """Writes the costs of calls to the cache folder, each time after they have been measured."""
 
     def __init__(self, core: _core.Generator, key: PairKey | None) -> None:
         """key: identifies the pair; None for costs that are not to be written."""
         self._core = core
-        self._key = None if core.measured else key
+        self._key = key
+        self._written = 0  # measurements whose result the file holds
 
     def write_if_measured(self) -> None:
-        """Writes the costs beside what the file holds already, if they are measured by now."""
-        if self._key is None or not self._core.measured:
+        """Writes the costs beside what the file holds already, if they were measured since."""
+        if self._key is None or self._core.n_measurements == self._written:
             return
-        key, self._key = self._key, None
+        self._written = self._core.n_measurements
         kept, known = _core.Profile(), self._core.profile()
         with contextlib.suppress(ValueError, OSError):
-            kept = profiles.load(key.path, key, from_plain)
+            kept = profiles.load(self._key.path, self._key, from_plain)
         kept.target, kept.draft = known.target, known.draft
         with contextlib.suppress(OSError):  # the folder may be read-only
-            profiles.save(to_plain(kept), key.path, key)
+            profiles.save(to_plain(kept), self._key.path, self._key)

@@ -10,8 +10,9 @@ from ersd import _core
 from ersd import profile as profiles
 from ersd.engine.core_profile import CostFile, from_plain, restore_file, to_plain
 from ersd.engine.lock import EngineLock
+from ersd.engine.width_verdict import WidthVerdict
 from ersd.profile import PairKey, Profile
-from ersd.results import Forecast
+from ersd.results import Exactness, Forecast
 from ersd.state import State
 
 __all__ = ["LoadedModels"]
@@ -50,6 +51,7 @@ class LoadedModels:
         type_v: str = "",
         lora_path: _Path | None = None,
         lora_scale: float = 1.0,
+        exact: bool | None = None,
         context_shift: bool = False,
         n_keep: int = 0,
         chat_template: str | None = None,
@@ -71,18 +73,17 @@ class LoadedModels:
             "lora_path": "" if lora_path is None else os.fspath(lora_path),
             "lora_scale": lora_scale,
         }
-        self._core = _core.Generator(
-            os.fspath(model_path),
-            "" if draft_model_path is None else os.fspath(draft_model_path),
-            n_ctx=n_ctx,
-            n_batch=n_batch,
-            n_threads=n_threads or 0,
-            use_mmap=use_mmap,
-            use_mlock=use_mlock,
-            context_shift=context_shift,
-            n_keep=n_keep,
-            **loading,
-        )
+        others = {
+            "n_ctx": n_ctx,
+            "n_batch": n_batch,
+            "n_threads": n_threads or 0,
+            "use_mmap": use_mmap,
+            "use_mlock": use_mlock,
+            "context_shift": context_shift,
+            "n_keep": n_keep,
+            "exact": exact,
+        }
+        self._core = _load(model_path, draft_model_path, loading, others)
         self.chat_template = chat_template
         self._lora = "" if lora_path is None else f"{os.path.basename(lora_path)} by {lora_scale}"
         self._pair = _pair_key(model_path, draft_model_path, loading, self._core.n_threads)
@@ -102,6 +103,11 @@ class LoadedModels:
     def draft(self) -> _core.Model | None:
         """The draft, with the attributes of `target`; None if there is no draft."""
         return self._core.draft
+
+    @property
+    def exact(self) -> Exactness:
+        """Whether the text is the same to the bit whatever is drafted, and why."""
+        return Exactness(self._core.exact, self._core.exact_reason)
 
     @property
     def n_ctx(self) -> int:
@@ -246,6 +252,22 @@ class LoadedModels:
         with self._lock:
             plans = self._core.forecast()
         return [Forecast(plan.nodes, plan.tokens, plan.ms) for plan in plans]
+
+
+def _load(
+    model_path: _Path, draft_model_path: _Path | None, loading: dict[str, Any], others: Any
+) -> _core.Generator:
+    """Loads the models, with what is known of the target's call widths."""
+    verdict = WidthVerdict(model_path, loading)
+    core = _core.Generator(
+        os.fspath(model_path),
+        "" if draft_model_path is None else os.fspath(draft_model_path),
+        width_that_differs=verdict.read(),
+        **loading,
+        **others,
+    )
+    verdict.write(core.width_that_differs)
+    return core
 
 
 def _pair_key(

@@ -1,0 +1,75 @@
+// The choice of cache types and attention.
+#include "ersd/llama/context_params.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <stdexcept>
+#include <tuple>
+#include <utility>
+
+namespace ersd::llama {
+namespace {
+
+ggml_type cache_type(const char* option, std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const ggml_type type :
+       {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,
+        GGML_TYPE_Q4_1, GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1})
+    if (name == ggml_type_name(type)) return type;
+  throw std::invalid_argument(
+      std::string(option) +
+      " must be one of f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1, got '" + name + "'");
+}
+
+// The size of an attention head's keys, which a file need not say.
+int32_t head_size(const Model& model) {
+  const std::string key = model.architecture() + ".attention.key_length";
+  const int32_t given = std::atoi(model.metadata(key).c_str());
+  const int32_t n_heads = std::max(1, llama_model_n_head(model.get()));
+  return given > 0 ? given : llama_model_n_embd(model.get()) / n_heads;
+}
+
+// Types of keys and values. llama.cpp's CPU attention over keys and values of one floating-point
+// type takes different code paths for 1 row, for 2 to 63 and for more, which differ in the last
+// bits; over two types it takes one path for all. Of the pairs that do, q8_0 keys and f16 values
+// are the fastest after long texts (bench/results/lengths.md); a block of q8_0 has 32 numbers of
+// one head.
+std::pair<ggml_type, ggml_type> cache_types(const Model& model, const ContextOptions& options) {
+  ggml_type k = GGML_TYPE_F16, v = GGML_TYPE_F16;
+  if (options.exact && cache_on_cpu(model, options))
+    k = head_size(model) % 32 == 0 ? GGML_TYPE_Q8_0 : GGML_TYPE_BF16;
+  if (!options.type_k.empty()) k = cache_type("type_k", options.type_k);
+  if (!options.type_v.empty()) v = cache_type("type_v", options.type_v);
+  return {k, v};
+}
+
+// Exact attention and quantised values need flash attention. Otherwise llama-cpp-python's default
+// is kept, which is off, so that texts are the same as there.
+llama_flash_attn_type flash_attention(const Model& model, const ContextOptions& options,
+                                      ggml_type v) {
+  if (options.flash_attn >= 0) return static_cast<llama_flash_attn_type>(options.flash_attn);
+  if (!cache_on_cpu(model, options)) return LLAMA_FLASH_ATTN_TYPE_AUTO;
+  return options.exact || ggml_is_quantized(v) ? LLAMA_FLASH_ATTN_TYPE_ENABLED
+                                               : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+}
+
+}  // namespace
+
+bool cache_on_cpu(const Model& model, const ContextOptions& options) {
+  return !model.on_gpu() || !options.offload_kqv;
+}
+
+llama_context_params context_params(const Model& model, const ContextOptions& options) {
+  llama_context_params params = llama_context_default_params();
+  std::tie(params.type_k, params.type_v) = cache_types(model, options);
+  params.flash_attn_type = flash_attention(model, options, params.type_v);
+  params.kv_unified = true;  // the sequences of a tree share cells
+  params.swa_full = true;    // a sliding window would drop cells that a rollback needs
+  params.offload_kqv = options.offload_kqv;
+  params.no_perf = true;
+  return params;
+}
+
+}  // namespace ersd::llama

@@ -1,0 +1,123 @@
+"""exact: what is promised, by the test of call widths, and what is asked of the caller."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+import tiny
+from conftest import Drafting
+from ersd import Generator
+
+FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+
+@pytest.fixture(scope="module")
+def half_precision(folder: Path) -> Path:
+    """A model in F16, for which llama.cpp has one kernel for one row and one for more."""
+    return tiny.write_llama(folder / "f16.gguf", kind=gguf.GGMLQuantizationType.F16)
+
+
+def test_who_gets_an_exact_text(tiny_target: Path, tiny_draft: Path) -> None:
+    """By default a pair does and a target alone does not; exact asks for either."""
+    options = {"n_ctx": 256, "n_threads": 1, "profile": False}
+    assert Generator(tiny_target, tiny_draft, **options).exact
+    alone = Generator(tiny_target, **options).exact
+    assert not alone
+    assert alone.reason == "nothing drafts, so the cache is llama.cpp's own"
+    assert Generator(tiny_target, exact=True, **options).exact
+    assert not Generator(tiny_target, tiny_draft, exact=False, **options).exact
+
+
+def test_a_target_whose_widths_differ(half_precision: Path, tiny_draft: Path) -> None:
+    """Such a target is refused with exact=True, and used without the promise by default."""
+    with pytest.raises(ValueError, match=r"exact=True cannot hold: .* in calls of 2 tokens .*Q8_0"):
+        Generator(half_precision, n_ctx=256, n_threads=1, exact=True)
+    pair = Generator(half_precision, tiny_draft, n_ctx=256, n_threads=1, profile=False)
+    assert not pair.exact
+    assert "gives other logits in calls of 2 tokens" in pair.exact.reason
+    assert pair.generate("the of", max_tokens=8, seed=1, draft_nodes=4).tokens
+
+
+def test_the_verdict_is_kept(
+    half_precision: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict in the cache folder is believed; a damaged one is tested again."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    options = {"n_ctx": 256, "n_threads": 1, "exact": True}
+    with pytest.raises(ValueError, match="calls of 2 tokens"):
+        Generator(half_precision, **options)
+    assert not list(tmp_path.iterdir())  # nothing was loaded, so nothing is kept
+    Generator(half_precision, half_precision, n_ctx=256, n_threads=1, profile=False)
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text()) == {"width_that_differs": 2}
+    path.write_text(json.dumps({"width_that_differs": 7}))
+    with pytest.raises(ValueError, match="calls of 7 tokens"):
+        Generator(half_precision, **options)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="calls of 2 tokens"):
+        Generator(half_precision, **options)
+
+
+def test_without_a_draft_the_text_is_llama_cpp_pythons(tiny_target: Path) -> None:
+    """Logits are those of Llama with its defaults to the bit, on a prompt of several batches."""
+    import llama_cpp
+
+    rows: list[np.ndarray] = []
+
+    def record(input_ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        rows.append(scores.copy())
+        return scores
+
+    ours = Generator(tiny_target, n_ctx=1536, n_threads=1)
+    theirs = llama_cpp.Llama(
+        str(tiny_target), n_ctx=1536, n_threads=1, n_threads_batch=1, verbose=False
+    )
+    for n_prompt in (1, 5, 511, 512, 513, 1100):
+        prompt = [
+            int(token) for token in np.random.default_rng(n_prompt).integers(3, 500, n_prompt)
+        ]
+        rows.clear()
+        ours.reset()
+        tokens = ours.generate(
+            prompt, max_tokens=8, temperature=0, ignore_eos=True, logits_processor=record
+        ).tokens
+        theirs.reset()
+        theirs.eval(prompt)
+        for token, row in zip(tokens, rows, strict=True):
+            expected = np.ctypeslib.as_array(theirs._ctx.get_logits_ith(-1), shape=(len(row),))
+            assert np.array_equal(row, expected)
+            theirs.eval([token])
+
+
+@pytest.mark.parametrize("n_prompt", [520, 1100])
+def test_long_texts_are_the_same_with_every_draft(
+    tiny_target: Path, tiny_draft: Path, n_prompt: int
+) -> None:
+    """More than 512 cached tokens and two threads change nothing."""
+    options = {"n_ctx": 1536, "n_threads": 2, "profile": False}
+    plain = Generator(tiny_target, exact=True, **options)
+    pair = Drafting(tiny_target, tiny_draft, exact=True, **options)
+    prompt = [int(token) for token in np.random.default_rng(n_prompt).integers(3, 500, n_prompt)]
+    expected = plain.generate(prompt, max_tokens=24, seed=5, **FULL)
+    for strategy in ("sequence", "tree", "adaptive"):
+        ours = pair.generate(prompt, max_tokens=24, seed=5, strategy=strategy, **FULL)
+        assert ours.tokens == expected.tokens
+        assert ours.stats.accepted > 0
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_threads_change_no_bit(tiny_target: Path, exact: bool) -> None:
+    """Log-probabilities are the same to the bit, as the engine may change threads at any call."""
+    prompt = np.random.default_rng(4).integers(3, 500, 700).tolist()
+    answers = [
+        Generator(tiny_target, n_ctx=1024, n_threads=n, exact=exact).generate(
+            prompt, max_tokens=16, seed=2, logprobs=3, **FULL
+        )
+        for n in (1, 2, 3)
+    ]
+    assert answers[0].logprobs == answers[1].logprobs == answers[2].logprobs
