@@ -210,16 +210,27 @@ void check_same_vocabulary(const Model& target, const Model& draft) {
 
 void quantize(const std::string& path, const std::string& out_path, const std::string& type,
               int32_t n_threads) {
-  static constexpr std::array kTypes{
-      std::pair{"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K}, std::pair{"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
-      std::pair{"Q4_1", LLAMA_FTYPE_MOSTLY_Q4_1}, std::pair{"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
-      std::pair{"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0}, std::pair{"F16", LLAMA_FTYPE_MOSTLY_F16},
-      std::pair{"BF16", LLAMA_FTYPE_MOSTLY_BF16}};
-  const auto* found =
-      std::find_if(kTypes.begin(), kTypes.end(), [&](const auto& t) { return type == t.first; });
-  if (found == kTypes.end())
-    throw std::invalid_argument("quantize: unknown type '" + type +
-                                "', expected Q2_K, Q4_0, Q4_1, Q4_K_M, Q8_0, F16 or BF16");
+  static constexpr std::array kTypes{std::pair{"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K},
+                                     std::pair{"Q3_K_M", LLAMA_FTYPE_MOSTLY_Q3_K_M},
+                                     std::pair{"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
+                                     std::pair{"Q4_1", LLAMA_FTYPE_MOSTLY_Q4_1},
+                                     std::pair{"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S},
+                                     std::pair{"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
+                                     std::pair{"IQ4_NL", LLAMA_FTYPE_MOSTLY_IQ4_NL},
+                                     std::pair{"Q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},
+                                     std::pair{"Q5_1", LLAMA_FTYPE_MOSTLY_Q5_1},
+                                     std::pair{"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M},
+                                     std::pair{"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K},
+                                     std::pair{"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
+                                     std::pair{"F16", LLAMA_FTYPE_MOSTLY_F16},
+                                     std::pair{"BF16", LLAMA_FTYPE_MOSTLY_BF16}};
+  const auto* found = std::ranges::find_if(kTypes, [&](const auto& t) { return type == t.first; });
+  if (found == kTypes.end()) {
+    std::string names;
+    for (const auto& [name, ftype] : kTypes)
+      names += (names.empty() ? "" : ", ") + std::string(name);
+    throw std::invalid_argument("quantize: unknown type '" + type + "', expected one of " + names);
+  }
   init_backend();
   check_file(path);
   clear_error();
