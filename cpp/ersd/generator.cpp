@@ -68,7 +68,7 @@ void Generator::make_target_context(const Options& options, llama::ContextOption
                       " tokens than in calls of one";
   if (options.exact)
     throw std::invalid_argument("exact=True cannot hold: " + exactness_.reason +
-                                ". On a CPU, a file in Q8_0, Q4_0 or Q4_1 without an adapter gives "
+                                ". On a CPU, a file in Q8_0 or Q4_0 without an adapter gives "
                                 "the same (ersd quantize makes one)");
   context.exact = false;
   target_context_.reset();

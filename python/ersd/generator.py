@@ -22,10 +22,9 @@ class Generator(Engine):
     at a time; other threads wait.
 
     The caches keep the last prompt and answer. The next prompt is read from the first token that
-    differs from them. Where llama.cpp computes the same logits for one token as for many (on a CPU:
-    Q4_0, Q4_1 and Q8_0 with the default cache types), this does not change the text. Elsewhere
-    (Q4_K_M, F16, GPUs) the last bits of logits depend on how many tokens are read at a time, so two
-    tokens that are nearly tied may swap. Call `reset` before a prompt to make its text repeatable.
+    differs from them. If `exact` holds, this does not change the text. Otherwise the last bits of
+    logits depend on how many tokens are read at a time, so two tokens that are nearly tied may
+    swap. Call `reset` before a prompt to make its text repeatable.
     Rejection sampling always reads the whole prompt.
 
     The names of the arguments are those of llama-cpp-python.

@@ -9,7 +9,7 @@ __all__ = ["version"]
 
 # Every target is tested when it is loaded; this says what to expect.
 EXACT = (
-    "on the CPU with weights in Q8_0, Q4_0, Q4_1 and IQ4_NL; "
+    "on the CPU with weights in Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0; "
     "`ersd tune -m MODEL` says it of a model"
 )
 
