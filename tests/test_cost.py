@@ -81,6 +81,11 @@ def test_costs_that_calls_disagree_with_are_distrusted(factor):
         assert not cost.distrusted
         cost.learn(width, 10.0 + 2 * (width - 1))
         assert cost.distrusted
+        for _ in range(100):  # the curve follows at this width; others may still be wrong
+            cost.learn(width, cost(width))
+        assert cost.distrusted
+        cost.set(cost.points)
+        assert not cost.distrusted
 
 
 def test_single_stalls_cause_no_distrust():

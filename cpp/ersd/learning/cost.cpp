@@ -130,6 +130,7 @@ void CostCurve::measure(LanguageModel& model, double budget_ms) {
   }
   model.rollback(0);
   disagreements_ = 0;
+  distrusted_ = false;
 }
 
 void CostCurve::set(const Points& ms) {
@@ -144,6 +145,7 @@ void CostCurve::set(const Points& ms) {
         "costs must be positive milliseconds for each width, or all 0 where they are not known");
   ms_ = ms;
   disagreements_ = 0;
+  distrusted_ = false;
 }
 
 double CostCurve::operator()(int32_t n) const {
@@ -163,7 +165,8 @@ void CostCurve::learn(int32_t n, double ms) {
   if (!measured() || ms <= 0) return;
   const double seen = ms / (*this)(n);
   const bool disagrees = seen > kDisagreement || seen < 1 / kDisagreement;
-  disagreements_ = std::clamp(disagreements_ + (disagrees ? 1 : -1), 0, kMaxDisagreements);
+  disagreements_ = std::max(0, disagreements_ + (disagrees ? 1 : -1));
+  distrusted_ = distrusted_ || disagreements_ >= kMaxDisagreements;
   if (n > kWidths.back()) return;
   const double ratio = std::clamp(seen, 1 / kGreatestRatio, kGreatestRatio);
   const auto nearest = static_cast<size_t>(

@@ -42,9 +42,9 @@ class CostCurve {
   // that took twice the expected time.
   void learn(int32_t n, double ms);
 
-  // Whether recent calls took so much more or less time than expected, again and again, that the
-  // curve should be measured anew.
-  bool distrusted() const { return disagreements_ >= kMaxDisagreements; }
+  // Whether calls took so much more or less time than expected, again and again, that the curve
+  // should be measured anew. It stays so until then: learning mends only the widths in use.
+  bool distrusted() const { return distrusted_; }
 
   // The milliseconds by length and width, f64[2, 19]; all 0 before measure().
   using Points = std::array<std::array<double, kWidths.size()>, kLengths.size()>;
@@ -60,6 +60,7 @@ class CostCurve {
   Points ms_{};
   int32_t n_cached_ = 0;
   int32_t disagreements_ = 0;  // calls that disagreed, less those that did not
+  bool distrusted_ = false;
 };
 
 }  // namespace ersd
