@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 
 import jsonschema
-import llama_cpp
 import pytest
 
+import llama_answers
 import samplers
 from ersd import Generator, models
 from test_options import EACH as TINY
@@ -96,15 +96,7 @@ def test_plain_sampling_is_the_reference(target: Path) -> None:
     """Many options at once give the tokens of llama-cpp-python with llama.cpp's samplers."""
     ours = Generator(target, n_ctx=512, n_threads=1, type_k="f16", flash_attn=True)
     vocabulary = samplers.Vocabulary(target)
-    llama = llama_cpp.Llama(
-        str(target),
-        n_ctx=512,
-        n_threads=1,
-        n_threads_batch=1,
-        logits_all=True,
-        flash_attn=True,
-        verbose=False,
-    )
+    llama = llama_answers.llama(target)
     options = {
         "temperature": 0.9,
         "top_k": 60,

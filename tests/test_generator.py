@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import llama_answers
 import oracles
 import tiny
 from conftest import Drafting
@@ -70,21 +71,11 @@ def test_text_does_not_depend_on_the_draft(
 
 def test_plain_sampling_races_over_llama_cpp_logits(tiny_target: Path) -> None:
     """Method "ar" emits the winners of NumPy's races over llama-cpp-python's logits."""
-    import llama_cpp
-
     # 16-bit keys and values of one kind, as llama-cpp-python has them.
     ours = Generator(tiny_target, n_ctx=512, n_threads=1, type_k="f16", flash_attn=True).generate(
         "the of", max_tokens=40, seed=5, method="ar", **FULL
     )
-    llama = llama_cpp.Llama(
-        str(tiny_target),
-        n_ctx=512,
-        n_threads=1,
-        n_threads_batch=1,
-        logits_all=True,
-        flash_attn=True,
-        verbose=False,
-    )
+    llama = llama_answers.llama(tiny_target)
     tokens = llama.tokenize(b"the of", add_bos=True, special=True)
     llama.eval(tokens)
     expected = []

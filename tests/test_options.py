@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import llama_answers
 import oracles
 import samplers
 from ersd import Generator, Options
@@ -209,15 +210,7 @@ def reference(
 @pytest.fixture(scope="module")
 def llama(tiny_target: Path) -> llama_cpp.Llama:
     """A model as llama-cpp-python loads it."""
-    return llama_cpp.Llama(
-        str(tiny_target),
-        n_ctx=512,
-        n_threads=1,
-        n_threads_batch=1,
-        logits_all=True,
-        flash_attn=True,
-        verbose=False,
-    )
+    return llama_answers.llama(tiny_target)
 
 
 @pytest.mark.parametrize(
