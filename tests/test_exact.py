@@ -94,6 +94,23 @@ def test_without_a_draft_the_text_is_llama_cpp_pythons(tiny_target: Path) -> Non
             theirs.eval([token])
 
 
+@pytest.mark.parametrize("n_ctx", [16, 64])
+def test_short_contexts_are_tested_too(half_precision: Path, n_ctx: int) -> None:
+    """A context shorter than the widest call of the test makes no promise that it cannot keep."""
+    with pytest.raises(ValueError, match="calls of 2 tokens"):
+        Generator(half_precision, n_ctx=n_ctx, n_threads=1, exact=True)
+
+
+def test_a_verdict_on_a_short_context_says_nothing_of_a_longer_one(
+    tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each length of the context has a verdict of its own."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    for n_ctx in (128, 1536):
+        Generator(tiny_target, n_ctx=n_ctx, n_threads=1, exact=True)
+    assert len(list(tmp_path.glob("*.width.json"))) == 2
+
+
 @pytest.mark.parametrize("n_prompt", [520, 1100])
 def test_long_texts_are_the_same_with_every_draft(
     tiny_target: Path, tiny_draft: Path, n_prompt: int

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ersd._loader import REQUIREMENT
 from ersd.files import cache_folder, fingerprint, replacing
 
-__all__ = ["PairKey", "Profile", "load", "processor", "save"]
+__all__ = ["PairKey", "Profile", "load", "machine", "processor", "save"]
 
 _FORMAT = 2  # of the file; it changes when a field of Profile changes
 _Made = TypeVar("_Made")
@@ -91,9 +91,14 @@ class PairKey:
         """
         target, draft = Path(model_path), Path(draft_model_path)
         self.pair = f"{fingerprint(target)} {fingerprint(draft)}"
-        self.machine = repr((processor(), list(devices), REQUIREMENT, sorted(loading.items())))
+        self.machine = machine(devices, loading)
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
         self.path = cache_folder() / f"{target.stem}+{draft.stem}.{key}.profile.npz"
+
+
+def machine(devices: Sequence[str], loading: Mapping[str, Any]) -> str:
+    """Describes what calls run on: the processor, llama.cpp, its devices, options of loading."""
+    return repr((processor(), list(devices), REQUIREMENT, sorted(loading.items())))
 
 
 def save(profile: Profile, path: str | os.PathLike[str], key: PairKey) -> None:

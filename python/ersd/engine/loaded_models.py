@@ -230,7 +230,7 @@ class LoadedModels:
             self._core.forget()
 
     def measure_costs(self) -> None:
-        """Measures what calls of both models cost, in about half a second, even if it is known.
+        """Measures what calls of both models cost, in about a second, even if it is known.
 
         Raises:
             ValueError: there is no draft model.
@@ -244,7 +244,7 @@ class LoadedModels:
     def forecast(self) -> list[Forecast]:
         """Returns a forecast for plain decoding, then one for each k that "auto" chooses from.
 
-        The first call measures costs, in about half a second, unless they are known.
+        The first call measures costs, in about a second, unless they are known.
 
         Raises:
             ValueError: there is no draft model.
@@ -255,10 +255,15 @@ class LoadedModels:
 
 
 def _load(
-    model_path: _Path, draft_model_path: _Path | None, loading: dict[str, Any], others: Any
+    model_path: _Path,
+    draft_model_path: _Path | None,
+    loading: dict[str, Any],
+    others: dict[str, Any],
 ) -> _core.Generator:
     """Loads the models, with what is known of the target's call widths."""
-    verdict = WidthVerdict(model_path, loading)
+    # A short context is not tested on a long cache, so its verdict does not hold for a longer one.
+    tested = loading | {"n_ctx": others["n_ctx"]}
+    verdict = WidthVerdict(model_path, _device_names(), tested)
     core = _core.Generator(
         os.fspath(model_path),
         "" if draft_model_path is None else os.fspath(draft_model_path),
@@ -276,5 +281,9 @@ def _pair_key(
     """Identifies the pair; None if there is no draft."""
     if draft_model_path is None:
         return None
-    devices = [name for name, _, _ in _core.devices()]
-    return PairKey(model_path, draft_model_path, devices, loading | {"n_threads": n_threads})
+    loading = loading | {"n_threads": n_threads}
+    return PairKey(model_path, draft_model_path, _device_names(), loading)
+
+
+def _device_names() -> list[str]:
+    return [name for name, _, _ in _core.devices()]

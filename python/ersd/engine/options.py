@@ -50,7 +50,7 @@ class Options(TypedDict, total=False):
     drafts a tree that is wide where the race was close and deep where it was not. It needs a method
     of races, since rejection sampling is not exact with such trees.
 
-    If draft_nodes is "auto", the first generation measures for half a second what calls of both
+    If draft_nodes is "auto", the first generation measures for about a second what calls of both
     models cost on this machine. With rejection sampling, whose text depends on the number of
     nodes, "auto" means 16.
     """

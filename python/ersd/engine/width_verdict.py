@@ -6,13 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ersd._loader import REQUIREMENT
 from ersd.files import cache_folder, fingerprint, replacing
-from ersd.profile import processor
+from ersd.profile import machine
 
 __all__ = ["WidthVerdict"]
 
@@ -20,12 +19,17 @@ __all__ = ["WidthVerdict"]
 class WidthVerdict:
     """The width of call whose logits differ from those of single calls; 0 if there is none."""
 
-    def __init__(self, model_path: str | os.PathLike[str], loading: Mapping[str, Any]) -> None:
-        """Finds the file of a target on this machine, loaded with these options."""
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str],
+        devices: Sequence[str],
+        loading: Mapping[str, Any],
+    ) -> None:
+        """Finds the file of a target on these devices, loaded with these options."""
         self._path: Path | None = None
         target = Path(model_path)
         with contextlib.suppress(OSError):  # the core says that there is no such file
-            facts = repr((fingerprint(target), processor(), REQUIREMENT, sorted(loading.items())))
+            facts = f"{fingerprint(target)} {machine(devices, loading)}"
             key = hashlib.sha256(facts.encode()).hexdigest()[:12]
             self._path = cache_folder() / f"{target.stem}.{key}.width.json"
         self._known: int | None = None
