@@ -1,8 +1,12 @@
 """Cost curves: what they say between measured widths, how they learn, and how they are measured."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ersd._core import CostCurve, TableModel
+
+from ersd import Generator
 
 
 def curve(one, per_token):
@@ -49,6 +53,18 @@ def test_measuring():
         assert costs[0] > 0
         assert costs == sorted(costs)
         assert model.n_cached == 0
+
+
+def test_measuring_in_a_context_that_a_long_cache_would_fill(tiny_target: Path):
+    """The cached tokens leave room for the calls; where they cannot, both lengths cost the same."""
+    for n_ctx in (1024, 24):
+        pair = Generator(
+            tiny_target, tiny_target, n_ctx=n_ctx, n_threads=1, type_k="f32", profile=False
+        )
+        pair.generate("a", max_tokens=2, draft_nodes="auto")
+        empty, long = pair.profile().target_ms
+        width = CostCurve.widths.index(16)
+        assert (long[width] > empty[width]) == (n_ctx == 1024)
 
 
 def test_the_length_of_the_cache():

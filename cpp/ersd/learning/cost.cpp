@@ -122,8 +122,10 @@ double at(const Curve& ms, int32_t n) {
 void CostCurve::measure(LanguageModel& model, double budget_ms) {
   model.rollback(0);
   ms_[0] = ms_[1] = measure_widths(model, kOrder, budget_ms);
-  const int32_t n_cached = model.occupy(kLengths[1]);
-  if (n_cached > 0) {
+  // In a short context, the cached tokens must leave room for the widest call.
+  const int32_t room = model.n_ctx() - *std::ranges::max_element(kLongOrder);
+  const int32_t n_cached = room > 0 ? model.occupy(std::min(kLengths[1], room)) : 0;
+  if (n_cached > 0 && n_cached <= room) {
     const Curve longer = measure_widths(model, kLongOrder, budget_ms);
     for (size_t i = 0; i < longer.size(); ++i)
       ms_[1][i] += std::max(longer[i] - ms_[0][i], 0.0) * kLengths[1] / n_cached;
