@@ -127,7 +127,7 @@ def generator(tiny_target: Path, tiny_draft: Path) -> Generator:
 
 @pytest.fixture(scope="session")
 def target() -> Path:
-    """The default target."""
+    """The default target, which is made in the cache folder of the tests."""
     return models.default_target()
 
 
