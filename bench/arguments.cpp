@@ -213,6 +213,7 @@ const char* usage() {
 
 Arguments parse(const std::vector<std::string>& words) {
   Arguments a;
+  a.generator.n_parallel = 1;  // one text at a time, as with llama-bench
   Sweep sweep;
   read_words(words, a, sweep);
   if (a.target.empty()) throw std::invalid_argument("-m is needed: the target, a GGUF file");

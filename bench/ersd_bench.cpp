@@ -31,12 +31,10 @@ struct Answer {
 Answer generate(Generator& generator, const std::vector<Token>& prompt,
                 const GenerationOptions& options) {
   Answer answer;
-  generator.start(prompt, options);
-  while (generator.active()) {
-    const GenerationStep step = generator.step();
-    answer.tokens.insert(answer.tokens.end(), step.tokens.begin(), step.tokens.end());
-  }
-  answer.stats = generator.stats();
+  const auto request = generator.submit(prompt, options);
+  while (const auto step = generator.next(*request))
+    answer.tokens.insert(answer.tokens.end(), step->tokens.begin(), step->tokens.end());
+  answer.stats = request->stats();
   return answer;
 }
 
@@ -95,8 +93,8 @@ class Benchmark {
   explicit Benchmark(const Arguments& arguments)
       : args_(arguments), generator_(args_.target, args_.draft, args_.generator) {
     for (const auto& prompt : args_.prompts)
-      prompts_.push_back(generator_.target().tokenize(
-          args_.chat ? generator_.target().chat_prompt(prompt) : prompt, true, true));
+      prompts_.push_back(generator_.models().target().tokenize(
+          args_.chat ? generator_.models().target().chat_prompt(prompt) : prompt, true, true));
     outcomes_.resize(args_.configurations.size());
   }
 
@@ -182,7 +180,7 @@ class Benchmark {
 
   // The keys that say what ran where, most of them with llama-bench's names.
   Row environment_keys(size_t c) const {
-    const llama::Model& target = generator_.target();
+    const llama::Model& target = generator_.models().target();
     return {
         {"build_commit", std::string(ERSD_COMMIT)},
         {"cpu_info", joined_devices(false)},
@@ -191,7 +189,7 @@ class Benchmark {
         {"model_type", target.description()},
         {"model_size", static_cast<int64_t>(target.size())},
         {"model_n_params", static_cast<int64_t>(target.n_params())},
-        {"draft_filename", drafts(c) ? generator_.draft()->path() : std::string()},
+        {"draft_filename", drafts(c) ? generator_.models().draft()->path() : std::string()},
         {"n_threads", int64_t{generator_.n_threads()}},
         {"n_gpu_layers", int64_t{args_.generator.model.n_gpu_layers}},
         {"draft_n_gpu_layers", int64_t{args_.generator.draft_n_gpu_layers}},

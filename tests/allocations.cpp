@@ -2,11 +2,12 @@
 // allocations of the table models themselves are not counted.
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <utility>
 #include <vector>
 
-#include "ersd/decode/decoder.h"
+#include "ersd/decode/engine.h"
 #include "ersd/model/table_model.h"
 
 namespace {
@@ -23,27 +24,40 @@ void* allocate(size_t size, size_t alignment) {
   return p;
 }
 
+constexpr int32_t kSequences = 2;
+
 // A table model whose allocations are not counted.
 class Uncounted : public LanguageModel {
  public:
   Uncounted(std::vector<float> table, int32_t n_vocab)
-      : model_(std::move(table), n_vocab, 1 << 14) {}
+      : model_(std::move(table), n_vocab, 1 << 14, kSequences) {}
+  using LanguageModel::commit;
+  using LanguageModel::decode;
   int32_t n_vocab() const override { return model_.n_vocab(); }
   int32_t n_ctx() const override { return model_.n_ctx(); }
-  std::span<const Token> cached() const override { return model_.cached(); }
-  std::span<const float> logits(int32_t node) const override { return model_.logits(node); }
-  void decode(std::span<const Token> history, const DraftTree& tree,
-              std::span<const int32_t> nodes) override {
-    const Pause pause;
-    model_.decode(history, tree, nodes);
+  int32_t n_sequences() const override { return model_.n_sequences(); }
+  int32_t n_free() const override { return model_.n_free(); }
+  std::span<const Token> cached(int32_t sequence = 0) const override {
+    return model_.cached(sequence);
   }
-  void commit(const DraftTree& tree, int32_t node) override {
-    const Pause pause;
-    model_.commit(tree, node);
+  std::span<const float> logits(int32_t node, int32_t sequence = 0) const override {
+    return model_.logits(node, sequence);
   }
-  void rollback(int32_t n) override {
+  void decode(std::span<const Part> parts) override {
     const Pause pause;
-    model_.rollback(n);
+    model_.decode(parts);
+  }
+  void commit(std::span<const Accepted> accepted) override {
+    const Pause pause;
+    model_.commit(accepted);
+  }
+  void rollback(int32_t n, int32_t sequence = 0) override {
+    const Pause pause;
+    model_.rollback(n, sequence);
+  }
+  bool share(int32_t from, int32_t to, int32_t n) override {
+    const Pause pause;
+    return model_.share(from, to, n);
   }
 
  private:
@@ -79,20 +93,28 @@ long count(const char* name, const GenerationOptions& options, int32_t n_vocab =
   auto draft_table = noise(2, 2, n_vocab);
   for (size_t i = 0; i < table.size(); ++i) draft_table[i] += table[i];
   Uncounted target(table, n_vocab), draft(draft_table, n_vocab);
-  Decoder decoder(target, &draft);
+  Engine engine(target, &draft);
+  if (measured) engine.measure();
   const std::vector<Token> prompt{3, 1, 4};
-  decoder.start(prompt, options);
-  if (measured) {
-    decoder.forecast();
-    decoder.start(prompt, options);
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<Sequence*> step;
+  for (int32_t place = 0; place < kSequences; ++place) {
+    GenerationOptions own = options;
+    own.seed += static_cast<uint64_t>(place);
+    sequences.push_back(
+        std::make_unique<Sequence>(prompt, own, LogitsProcessorList(), target, &draft));
+    step.push_back(sequences.back().get());
+    step.back()->set_place(place);
+    step.back()->set_limit(1000);
+    engine.begin(*step.back());
   }
   size_t n_tokens = 0;
   n_allocations = 0;
   for (int i = 0; i < kWarm + kSteps; ++i) {
     counting = i >= kWarm;
-    const size_t n = decoder.step(1000).size();
+    engine.step(step);
     counting = false;
-    if (i >= kWarm) n_tokens += n;
+    for (const Sequence* sequence : step) n_tokens += i >= kWarm ? sequence->emitted().size() : 0;
   }
   std::printf("%-24s %4ld allocations in %d steps of %.2f tokens\n", name, n_allocations, kSteps,
               static_cast<double>(n_tokens) / kSteps);

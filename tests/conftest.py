@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import tiny
 from ersd import Generator, Result, Stream, _core, models
 from ersd.distill import corpus
 from ersd.distill.writing import write
+from parallel_requests import N_PARALLEL, N_REQUESTS, request
 
 GRIDS = pytest.StashKey[int]()  # how many tests of long grids were left out
 
@@ -123,6 +125,44 @@ def tiny_draft(folder: Path) -> Path:
 def generator(tiny_target: Path, tiny_draft: Path) -> Generator:
     """A Generator of tiny_target and tiny_draft."""
     return Drafting(tiny_target, tiny_draft, n_ctx=1024, n_threads=1)
+
+
+@pytest.fixture(scope="session")
+def texts_alone(tiny_target: Path, tiny_draft: Path) -> list[list[int]]:
+    """The tokens of each request, from a Generator that runs one at a time."""
+    alone = Drafting(tiny_target, tiny_draft, n_ctx=512, n_parallel=1, n_threads=1, exact=True)
+    answers = []
+    for i in range(N_REQUESTS):
+        prompt, options = request(i)
+        answers.append(alone.generate(prompt, **options).tokens)
+    return answers
+
+
+@pytest.fixture(scope="session")
+def parallel_generator(tiny_target: Path, tiny_draft: Path) -> Generator:
+    """A Generator that runs several requests at once, with room for all of them."""
+    return Generator(
+        tiny_target,
+        tiny_draft,
+        n_ctx=512,
+        n_parallel=N_PARALLEL,
+        n_ctx_total=N_PARALLEL * 512,
+        n_threads=1,
+        exact=True,
+    )
+
+
+@pytest.fixture
+def parallel(parallel_generator: Generator) -> Iterator[Generator]:
+    """The Generator of many requests. After the test all its places and cells must be free."""
+    yield parallel_generator
+    gc.collect()
+    # Cancelled requests leave before the next step.
+    parallel_generator.generate("a", max_tokens=1, draft_nodes=1)
+    core = parallel_generator._core
+    assert (core.n_active, core.n_waiting) == (0, 0)
+    parallel_generator.reset()
+    assert core.n_free == core.n_cells
 
 
 @pytest.fixture(scope="session")

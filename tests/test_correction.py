@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from ersd._core import Correction, Decoder, GenerationOptions, TableModel
+from ersd._core import Correction, GenerationOptions, TableModel
 
 import oracles
+from decoding import Decoder
 
 FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 

@@ -78,13 +78,13 @@ def test_the_length_of_the_cache():
             assert cost(n) == pytest.approx(10 + n + n_cached / long * (10 + n))
 
 
-def test_widths_that_cost_hardly_more():
-    """Where a kernel takes four rows at a time, the next step is the widest call for that price."""
-    steps = CostCurve()
-    steps.set([[5.0 + 3 * -(-n // 4) for n in CostCurve.widths]] * 2)
-    assert [steps.widest_at_cost_of(n) for n in (1, 2, 4, 5, 8, 9, 16)] == [4, 4, 4, 8, 8, 12, 16]
-    even = curve(10.0, 2.0)
-    assert [even.widest_at_cost_of(n) for n in (1, 4, 17)] == [1, 4, 17]
+def test_what_one_more_token_costs():
+    """It is the mean slope of the curve up to 16 tokens, at the length of the cache in use."""
+    cost = CostCurve()
+    cost.set([[5.0 + 2 * n for n in CostCurve.widths], [9.0 + 4 * n for n in CostCurve.widths]])
+    assert cost.ms_per_node == pytest.approx(2)
+    cost.set_n_cached(512)
+    assert cost.ms_per_node == pytest.approx(3)
 
 
 @pytest.mark.parametrize("factor", [100.0, 0.01])

@@ -7,7 +7,6 @@ import pytest
 from ersd._core import (
     Clock,
     Coupling,
-    Decoder,
     GenerationOptions,
     Race,
     SamplingOptions,
@@ -15,6 +14,7 @@ from ersd._core import (
 )
 
 import oracles
+from decoding import Decoder
 
 GSD = ["gsd", "gsd_iid"]
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -255,7 +255,8 @@ def test_observed_ranks_foretell_trees(method):
     table = oracles.random_table(rng, 64, 90)
     draft = table + oracles.random_table(rng, 64, 90, spread=0.7)
     decoder, n = Decoder(TableModel(table), TableModel(draft)), 400
-    decoder.start([5], GenerationOptions(**PLAIN, seed=3, method=method, adapt_draft=False))
+    options = GenerationOptions(**PLAIN, seed=3, method=method, adapt_draft=False)
+    decoder.start([5], options, ranks=True)
     tokens, ranks = zip(*(decoder.step_with_rank() for _ in range(n)), strict=True)
     if method not in GSD:
         assert list(tokens) == oracles.decode(table, [5], n, 3, temperature=1.0)

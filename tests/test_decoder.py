@@ -5,7 +5,6 @@ from functools import cache
 import numpy as np
 import pytest
 from ersd._core import (
-    Decoder,
     GenerationOptions,
     RankHistogram,
     TableModel,
@@ -15,6 +14,7 @@ from ersd._core import (
 )
 
 import oracles
+from decoding import Decoder
 
 GREEDY, COOL, PLAIN = {"temperature": 0.0}, {"temperature": 0.7}, {"temperature": 1.0}
 CUT = {"temperature": 0.8, "top_k": 20, "top_p": 0.95, "min_p": 0.02}
@@ -104,6 +104,7 @@ def test_nothing_is_decoded_twice(kind, strategy, k):
     target, draft = TableModel(TABLE), TableModel(draft_table(kind))
     decoder, tokens = Decoder(target, draft), list(PROMPT)
     decoder.start(PROMPT, options(PLAIN, strategy=strategy, draft_nodes=k, draft_depth=6))
+    decoder.read()
     assert (
         target.n_decoded == draft.n_decoded == target.n_cached == draft.n_cached == len(PROMPT) - 1
     )

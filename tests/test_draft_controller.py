@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from ersd._core import (
     CostCurve,
-    Decoder,
     DraftController,
     GenerationOptions,
     RankHistogram,
@@ -16,6 +15,7 @@ from ersd._core import (
 )
 
 import oracles
+from decoding import Decoder
 
 RANKS = RankHistogram().probabilities()[:64].tolist()
 NODES = [*range(1, 17), 20, 24, 32, 48]
@@ -156,6 +156,54 @@ def test_slow_calls_stop_drafting():
     assert simulate(controller, target, draft, 200, lambda k: min(k, 1), time=3.0)[0] < 20
 
 
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_a_plan_beside_other_sequences(n):
+    """A sequence pays for what its nodes add to the call, and its share of what all need."""
+    target, draft, read = curve(10.0, 0.9), curve(1.0, 0.1), 6
+    rows = n + read  # the others' tokens, one of its own, and those of a prompt
+
+    def load_speed(k):
+        tree = optimal_shape(RANKS, k, 64)
+        parents = {tree.parent[i] for i in range(1, len(tree))}
+        levels = [sum(tree.depth[node] == d for node in parents) for d in range(max(tree.depth))]
+        ms = target(rows) / n + target(rows + k) - target(rows)
+        ms += sum(draft(n * (width + (d == 0))) / n for d, width in enumerate(levels))
+        return expected_tokens(tree, RANKS) / ms
+
+    plan = DraftController().plan(RANKS, target, draft, n_sequences=n, n_rows=rows)
+    best = max(NODES, key=load_speed)
+    if load_speed(best) <= 1.02 * n / target(rows):
+        assert plan.nodes == 0
+    else:
+        assert plan.nodes == best
+        assert plan.tokens / plan.ms == pytest.approx(load_speed(best))
+
+
+def test_trees_shrink_under_load():
+    """The more sequences share a call, the fewer nodes are worth their time, down to none."""
+    target, draft = curve(10.0, 1.0), curve(0.3, 0.03)
+    chosen = [
+        DraftController().plan(RANKS, target, draft, n_sequences=n, n_rows=n).nodes
+        for n in (1, 2, 4, 8, 16, 32)
+    ]
+    assert chosen == sorted(chosen, reverse=True)
+    assert chosen[0] > 2
+    assert chosen[-1] == 0
+
+
+def test_a_text_is_judged_by_itself_too():
+    """A few calls of one text change what is expected of it; the next text begins anew."""
+    controller, target, draft = DraftController(), curve(10.0, 0.7), curve(1.0, 0.05)
+    first = controller.plan_fixed(optimal_shape(RANKS, 6, 64), RANKS, target, draft)
+    for _ in range(5):
+        controller.plan_fixed(optimal_shape(RANKS, 6, 64), RANKS, target, draft)
+        controller.learn(6, first.ms)
+    here = controller.plan_fixed(optimal_shape(RANKS, 6, 64), RANKS, target, draft)
+    controller.begin_text()
+    next_text = controller.plan_fixed(optimal_shape(RANKS, 6, 64), RANKS, target, draft)
+    assert first.tokens < next_text.tokens < here.tokens
+
+
 @pytest.mark.parametrize("method", ["ersd", "match"])
 @pytest.mark.parametrize("strategy", ["simple", "sequence", "batch", "tree", "adaptive"])
 def test_auto_gives_the_plain_text(method, strategy):
@@ -164,6 +212,7 @@ def test_auto_gives_the_plain_text(method, strategy):
     table = oracles.random_table(rng, 64, 70)
     draft = table + oracles.random_table(rng, 64, 70, spread=0.5)
     decoder = Decoder(TableModel(table), TableModel(draft))
+    decoder.engine.measure()
     for seed in range(6):
         options = GenerationOptions(
             temperature=1.0,

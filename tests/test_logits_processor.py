@@ -4,9 +4,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from ersd._core import Decoder, GenerationOptions, TableModel
+from ersd._core import GenerationOptions, TableModel
 
 import oracles
+from decoding import Decoder
 from test_decoder import DRAFTS, N_VOCAB, PROMPT, SEED, STRATEGIES, TABLE, draft_table
 
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}

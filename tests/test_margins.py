@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from ersd._core import (
     Clock,
-    Decoder,
     GenerationOptions,
     MarginModel,
     Race,
@@ -16,6 +15,7 @@ from ersd._core import (
 from scipy.optimize import minimize
 
 import oracles
+from decoding import Decoder
 
 pytestmark = pytest.mark.no_sanitizer
 
@@ -108,7 +108,7 @@ def pair(spread=0.7, n_rows=600, n_vocab=150):
 def run(strategy, k, steps, **more):
     """Returns a decoder after some steps, and the tokens and drafted nodes of each step."""
     table, draft = pair()
-    decoder = Decoder(TableModel(table), TableModel(draft))
+    decoder = Decoder(TableModel(table, n_ctx=1 << 14), TableModel(draft, n_ctx=1 << 14))
     decoder.start(
         [1],
         GenerationOptions(
@@ -161,7 +161,7 @@ def test_margins_beat_the_static_tree():
 def test_depth_and_cache():
     """No node is too deep, committed tokens stay cached, the target decodes each node once."""
     table, draft = pair()
-    target, drafter = TableModel(table), TableModel(draft)
+    target, drafter = TableModel(table, n_ctx=1 << 14), TableModel(draft, n_ctx=1 << 14)
     decoder = Decoder(target, drafter)
     decoder.start(
         [1],

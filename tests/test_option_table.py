@@ -250,6 +250,8 @@ def test_sampling_options_read_the_same_table() -> None:
 def test_an_answer_without_max_tokens_has_128(generator: Generator) -> None:
     """Python and the core have the same default."""
     assert len(generator.generate("the", seed=1, ignore_eos=True).tokens) == 128
-    generator._core.start(generator.tokenize("the"), _core.GenerationOptions())
-    assert generator._core.n_remain == 128
-    generator._core.end()
+    options = _core.GenerationOptions(seed=1, ignore_eos=True)
+    request, n = generator._core.submit(generator.tokenize("the"), options), 0
+    while step := generator._core.next(request):
+        n += len(step.tokens)
+    assert n == 128

@@ -78,8 +78,7 @@ def test_ranks_of_a_generator(generator: Generator, tiny_target: Path) -> None:
             position.rank == (position.draft_logits > position.draft_logits[position.token]).sum()
         )
     for i, _ in enumerate(positions := generator.ranks("the rain", max_tokens=None)):
-        with pytest.raises(RuntimeError, match="open stream"):
-            generator.generate("x", max_tokens=1)
+        assert generator.generate("x", max_tokens=1).tokens
         if i == 3:
             break
     assert i == 3

@@ -41,14 +41,17 @@
 #include "ersd/learning/draft_controller.h"      // the number of tokens to draft
 #include "ersd/learning/path_threshold.h"  // how probable the paths of grown trees must be
 #include "ersd/learning/thread_governor.h" // threads while other processes are busy
+#include "ersd/learning/prompt_pacer.h"    // how much of prompts a step reads
 #include "ersd/learning/profile.h"         // what is learnt about a pair of models
 
 #include "ersd/draft/draft_rows.h"         // the draft's logits at the nodes of a tree
-#include "ersd/draft/drafter.h"            // from the draft model to a draft tree
+#include "ersd/draft/drafted_tree.h"       // one sequence's tree while it is drafted
+#include "ersd/draft/drafter.h"            // from the draft model to the trees of a step
 
 #include "ersd/decode/options.h"           // the options of a generation
 #include "ersd/decode/option_table.h"      // each option with its range and one sentence
-#include "ersd/decode/decoder.h"           // the decoding step
+#include "ersd/decode/sequence.h"          // one generation under way
+#include "ersd/decode/engine.h"            // the decoding step of many sequences
 
 #include "ersd/llama/backend.h"            // llama.cpp: devices and log
 #include "ersd/llama/cores.h"              // how many threads this process may keep busy
@@ -59,5 +62,9 @@
 #include "ersd/llama/teacher.h"            // many texts side by side
 
 #include "ersd/text.h"                     // UTF-8 and stop strings
-#include "ersd/generator.h"                // from prompts to text
+#include "ersd/request.h"                  // a generation as its caller sees it
+#include "ersd/places.h"                   // who uses which place of the caches
+#include "ersd/scheduler.h"                // which requests run
+#include "ersd/model_pair.h"               // a target, a draft and their contexts
+#include "ersd/generator.h"                // from prompts to text, for many threads
 // clang-format on

@@ -1,253 +1,239 @@
-// Generations from prompt to finish reason.
+// Threads that share steps: one leads, the others wait for it.
 #include "ersd/generator.h"
 
 #include <algorithm>
-#include <limits>
+#include <stdexcept>
+#include <utility>
 
-#include "ersd/check.h"
 #include "ersd/llama/backend.h"
 #include "ersd/llama/samplers.h"
-#include "ersd/model/width_test.h"
 
 namespace ersd {
 namespace {
 
-// Tokens in the cache when the test of widths runs again: llama.cpp's attention has paths that
-// begin at 512.
-constexpr int32_t kLongCache = 1024;
-
-constexpr int32_t kMaxDefaultCtx = 4096;  // limit of the context length that a model chooses
+// Waiting threads look this often whether they were interrupted.
+constexpr std::chrono::milliseconds kPoll{20};
 
 }  // namespace
 
-const char* to_string(FinishReason reason) {
-  return reason == FinishReason::kStop ? "stop" : reason == FinishReason::kLength ? "length" : "";
-}
-
 Generator::Generator(const std::string& target_path, const std::string& draft_path,
                      const Options& options, std::function<bool()> interrupted)
-    : target_(target_path, options.model),
+    : models_(target_path, draft_path, options, interrupted),
+      interrupted_(std::move(interrupted)),
+      engine_(models_.target_context(), models_.draft_context(), options.prompt_share),
+      scheduler_(engine_, models_.target_context(), models_.draft_context(), options.n_parallel,
+                 models_.place_options()),
+      n_parallel_(options.n_parallel),
       context_shift_(options.context_shift),
-      n_keep_option_(options.n_keep) {
-  if (options.n_keep < -1)
-    refuse("n_keep", "at least 0, or -1 for the whole prompt", options.n_keep);
-  llama::ContextOptions context = options.context;
-  if (context.n_ctx == 0) context.n_ctx = std::min(target_.n_ctx_train(), kMaxDefaultCtx);
-  if (!draft_path.empty()) load_draft(draft_path, options);
-  make_target_context(options, context, interrupted);
-  if (draft_) {
-    context.exact = context.ordered_cells = false;  // a draft may differ in its last bits
-    draft_context_ = std::make_unique<llama::Context>(*draft_, context, std::move(interrupted));
-  }
-  decoder_ = std::make_unique<Decoder>(*target_context_, draft_context_.get());
-}
+      n_keep_(options.n_keep),
+      snapshot_(look()) {}
 
-// Makes a context that is exact if that is wanted and can be, and says in exactness_ what came of
-// it. An exact context that fails the test of widths is given up, since its cache is slower.
-void Generator::make_target_context(const Options& options, llama::ContextOptions context,
-                                    const std::function<bool()>& interrupted) {
-  context.exact = options.exact.value_or(draft_.has_value());
-  context.ordered_cells = options.exact.value_or(true);
-  context.max_nodes = draft_ || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
-  if (context.exact && !options.exact && !target_.can_branch()) context.exact = false;
-  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
-  if (!context.exact) {
-    exactness_.reason =
-        options.exact ? "exact=False was given" : "nothing drafts, so the cache is llama.cpp's own";
-    return;
-  }
-  width_that_differs_ = options.width_that_differs;
-  if (!width_that_differs_)
-    width_that_differs_ = find_width_that_differs(*target_context_, kLongCache);
-  if (*width_that_differs_ == 0) {
-    exactness_ = {true, "calls of one and of several tokens give the same logits"};
-    return;
-  }
-  exactness_.reason = "'" + target_.path() + "' (" + target_.description() +
-                      ") gives other logits in calls of " + std::to_string(*width_that_differs_) +
-                      " tokens than in calls of one";
-  if (options.exact)
-    throw std::invalid_argument("exact=True cannot hold: " + exactness_.reason +
-                                ". On a CPU, a file in Q8_0 or Q4_0 without an adapter gives "
-                                "the same (ersd quantize makes one)");
-  context.exact = false;
-  target_context_.reset();
-  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
-}
-
-void Generator::load_draft(const std::string& path, const Options& options) {
-  llama::ModelOptions model_options = options.model;
-  model_options.n_gpu_layers = options.draft_n_gpu_layers;
-  model_options.lora_path.clear();
-  draft_.emplace(path, model_options);
-  for (const llama::Model* model : {&target(), draft()})
-    if (!model->can_branch())
-      throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() +
-                                  ") keeps one recurrent state and cannot hold a tree of drafts; "
-                                  "it can be used without a draft model");
-  llama::check_same_vocabulary(target_, *draft_);
-}
-
-void Generator::check_prompt(const std::vector<Token>& prompt) const {
-  if (prompt.empty())
-    throw std::invalid_argument("the prompt is empty, expected at least one token");
-  if (prompt.size() >= static_cast<size_t>(n_ctx()))
-    throw std::invalid_argument("the prompt has " + std::to_string(prompt.size()) +
-                                " tokens, the context of " + std::to_string(n_ctx()) +
-                                " (n_ctx) has room for " + std::to_string(n_ctx() - 1) +
-                                " and one to generate");
-  for (const Token token : prompt) check_between("prompt tokens", token, 0, target_.n_vocab() - 1);
-}
-
-void Generator::start(const std::vector<Token>& prompt, const GenerationOptions& options) {
-  active_ = false;
+std::shared_ptr<Request> Generator::submit(const std::vector<Token>& prompt,
+                                           const GenerationOptions& options, bool wants_ranks) {
   llama::init_backend();  // another user of llama.cpp may have taken its log
   options.validate();
   check_prompt(prompt);
-  started_ = std::chrono::steady_clock::now();
-  text_ = TextStream(options.stop);
-  target_tokens_before_ = target_context_->n_decoded();
-  draft_tokens_before_ = draft_ ? draft_context_->n_decoded() : 0;
-  method_ = options.method;
-  decoder_->start(
-      prompt, options,
-      llama::make_logits_processors(target_, options.processors, prompt.size(), n_ctx()));
-  const int32_t most = context_shift_ ? std::numeric_limits<int32_t>::max() : decoder_->room();
-  n_remain_ = options.max_tokens < 0 ? most : std::min(options.max_tokens, most);
-  const auto n_prompt = static_cast<int32_t>(prompt.size());
-  const bool has_bos = prompt.front() == target_.bos();
-  const int32_t n_keep = n_keep_option_ < 0 ? n_prompt : n_keep_option_ + has_bos;
-  n_keep_ = std::min({n_keep, n_prompt, n_ctx() / 2});
-  active_ = true;
-  update_totals();
-}
-
-GenerationStep Generator::step() {
-  GenerationStep step;
-  if (!active_) return step;
-  if (n_remain_ == 0) {
-    finish(FinishReason::kLength, step);
-    return step;
-  }
-  active_ = false;  // if this step throws, the generation is over
-  shift_if_full();
-  const auto tokens = decoder_->step(std::min(n_remain_, decoder_->room()));
-  active_ = true;
-  fill_step(tokens, step);
-  update_totals();
-  return step;
-}
-
-RankedToken Generator::step_with_rank() {
-  if (!draft_ || method_ == Method::kAr)
+  const llama::Model& target = models_.target();
+  if (wants_ranks && (!models_.draft() || options.method == Method::kAr))
     throw std::invalid_argument(
         "ranks are places in a draft's order: they need a draft model and a method other than "
         "'ar'");
-  if (n_remain() == 0) throw std::invalid_argument("the generation is over: start another");
-  active_ = false;  // if this call throws, the generation is over
-  shift_if_full();
-  const RankedToken position = decoder_->step_with_rank();
-  active_ = --n_remain_ > 0 && !target_.is_end(position.token);
-  update_totals();
-  return position;
+  auto sequence = std::make_unique<Sequence>(
+      prompt, options,
+      llama::make_logits_processors(target, options.processors, prompt.size(), models_.n_ctx()),
+      models_.target_context(), models_.draft_context());
+  const Vocabulary vocabulary{[&target](Token token) { return target.is_end(token); },
+                              [&target](Token token) { return target.piece(token); }};
+  auto request = std::make_shared<Request>(std::move(sequence), vocabulary,
+                                           request_options(prompt, wants_ranks));
+  const Lock lock(mutex_);
+  arrivals_.push_back(request);
+  changed_.notify_all();
+  return request;
 }
 
-void Generator::require_draft(const char* what) const {
-  if (!draft_)
-    throw std::invalid_argument(std::string(what) +
-                                " describes a pair of models: it needs a draft model");
+Request::Options Generator::request_options(const std::vector<Token>& prompt,
+                                            bool wants_ranks) const {
+  const auto n_prompt = static_cast<int32_t>(prompt.size());
+  const bool has_bos = prompt.front() == models_.target().bos();
+  const int32_t n_keep = n_keep_ < 0 ? n_prompt : n_keep_ + has_bos;
+  return {wants_ranks, context_shift_, std::min({n_keep, n_prompt, models_.n_ctx() / 2})};
 }
 
-Profile Generator::profile() const {
-  require_draft("a profile");
-  return decoder_->profile();
-}
-
-void Generator::restore(const Profile& profile) {
-  require_draft("a profile");
-  decoder_->restore(profile);
-}
-
-std::vector<DraftController::Plan> Generator::forecast() {
-  require_draft("a forecast");
-  active_ = false;
-  return decoder_->forecast();
-}
-
-void Generator::shift_if_full() {
-  if (context_shift_ && decoder_->room() == 0) decoder_->shift(n_keep_);
-}
-
-void Generator::reset() {
-  active_ = false;
-  target_context_->rollback(0);
-  if (draft_) draft_context_->rollback(0);
-}
-
-Generator::State Generator::save_state() {
-  active_ = false;
-  return {target_context_->save_state(),
-          draft_ ? draft_context_->save_state() : llama::Context::State{}};
-}
-
-void Generator::load_state(const State& state) {
-  reset();
+std::optional<GenerationStep> Generator::next(Request& request) {
   try {
-    target_context_->load_state(state.target);
-    if (draft_) draft_context_->load_state(state.draft);
-  } catch (...) {
-    reset();
+    Lock lock(mutex_);
+    for (;;) {
+      if (auto step = request.take()) return step;
+      if (request.done()) return std::nullopt;
+      if (!make_step(lock)) wait(lock, Clock::time_point::max());
+    }
+  } catch (const Interrupted&) {
+    cancel(request);
     throw;
   }
 }
 
-// Puts the tokens of one target call into the step, up to an end token or a stop string.
-void Generator::fill_step(std::span<const Token> tokens, GenerationStep& step) {
-  FinishReason reason = FinishReason::kNone;
-  size_t n_kept = 0;
-  for (; n_kept < tokens.size() && reason == FinishReason::kNone; ++n_kept) {
-    if (target_.is_end(tokens[n_kept])) {
-      reason = FinishReason::kStop;
-      break;  // an end token is not part of the answer
-    }
-    if (!text_.push(target_.piece(tokens[n_kept]), step.text)) reason = FinishReason::kStop;
+void Generator::cancel(Request& request) {
+  request.cancel();
+  Lock lock(mutex_);
+  if (is_led()) {
+    has_cancelled_ = true;  // the leader ends the request
+  } else {
+    lead(lock, [] { return true; });
   }
-  const auto kept = tokens.first(n_kept);
-  step.tokens.assign(kept.begin(), kept.end());
-  const auto all_logprobs = decoder_->logprobs();
-  const auto logprobs = all_logprobs.first(std::min(n_kept, all_logprobs.size()));
-  step.logprobs.assign(logprobs.begin(), logprobs.end());
-  step.n_accepted = static_cast<int32_t>(std::min(n_kept, tokens.size() - 1));
-  n_remain_ -= static_cast<int32_t>(n_kept);
-  uncount(tokens.size(), n_kept);
-  if (reason == FinishReason::kNone && n_remain_ == 0) reason = FinishReason::kLength;
-  if (reason != FinishReason::kNone) finish(reason, step);
 }
 
-// Takes the tokens of a target call that came after the end of the answer out of the stats. The
-// last token of a call is the one that was not drafted.
-void Generator::uncount(size_t n_decoded, size_t n_kept) {
-  const size_t n_accepted = n_decoded - 1, n_accepted_kept = std::min(n_kept, n_accepted);
-  Stats& stats = decoder_->stats();
-  stats.generated -= static_cast<int64_t>(n_decoded - n_kept);
-  stats.accepted -= static_cast<int64_t>(n_accepted - n_accepted_kept);
-  --stats.acceptance_histogram[n_accepted];
-  ++stats.acceptance_histogram[n_accepted_kept];
+bool Generator::step_all(int32_t timeout_ms) {
+  const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
+  Lock lock(mutex_);
+  const int64_t n_before = n_changes_;
+  while (!make_step(lock) && n_changes_ == n_before)
+    if (!wait(lock, deadline)) return false;
+  return true;
 }
 
-void Generator::finish(FinishReason reason, GenerationStep& step) {
-  text_.finish(step.text);
-  step.finish_reason = reason;
-  active_ = false;
+// Makes a step for all requests, unless another thread leads or there is nothing to do. Returns
+// whether that changed anything.
+bool Generator::make_step(Lock& lock) {
+  const bool is_idle = arrivals_.empty() && snapshot_.n_active + snapshot_.n_waiting == 0;
+  if (is_led() || is_idle) return false;
+  return lead(lock, [this] { return scheduler_.step(); });
 }
 
-void Generator::update_totals() {
-  Stats& stats = decoder_->stats();
-  stats.target_tokens = target_context_->n_decoded() - target_tokens_before_;
-  stats.draft_tokens = draft_ ? draft_context_->n_decoded() - draft_tokens_before_ : 0;
-  stats.total_ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_)
-          .count();
+// Does some work as the leader, without the lock. No other thread may lead. Returns whether
+// anything has changed, as the work says or because requests arrived, and wakes the waiting threads
+// then. Objects that belong to Python are released without the lock, because that waits for
+// Python's own lock.
+bool Generator::lead(Lock& lock, const std::function<bool()>& work) {
+  leader_ = std::this_thread::get_id();
+  auto arrivals = std::exchange(arrivals_, {});
+  bool changed = true;
+  std::exception_ptr error;
+  lock.unlock();
+  try {
+    for (auto& request : arrivals) scheduler_.add(std::move(request));
+    changed = work() || !arrivals.empty();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  do {
+    scheduler_.remove_cancelled();
+    const Snapshot now = look();
+    lock.lock();
+    snapshot_ = now;
+    if (!has_cancelled_) break;
+    has_cancelled_ = false;
+    lock.unlock();
+  } while (true);
+  leader_ = {};
+  n_changes_ += changed;
+  if (changed) changed_.notify_all();
+  if (error) std::rethrow_exception(error);
+  return changed;
+}
+
+// Does some work that no step may disturb.
+void Generator::lead_alone(const std::function<void()>& work) {
+  Lock lock(mutex_);
+  while (is_led()) wait(lock, Clock::time_point::max());
+  lead(lock, [&] {
+    work();
+    return true;
+  });
+}
+
+// Waits until something changes or a little time has passed. Returns false after the deadline.
+bool Generator::wait(Lock& lock, Clock::time_point deadline) {
+  if (leader_ == std::this_thread::get_id())
+    throw std::runtime_error(
+        "this thread makes a step of this Generator: a logits processor must not wait for it");
+  const auto now = Clock::now();
+  if (now >= deadline) return false;
+  changed_.wait_until(lock, std::min(deadline, now + kPoll));
+  lock.unlock();  // a signal handler may use the Generator
+  if (interrupted_ && interrupted_()) throw Interrupted();
+  lock.lock();
+  return true;
+}
+
+void Generator::require_draft(const char* what) const {
+  if (!models_.draft())
+    throw std::invalid_argument(std::string(what) +
+                                " describes a pair of models: it needs a draft model");
+}
+
+void Generator::forget() {
+  lead_alone([this] { engine_.forget(); });
+}
+
+Profile Generator::profile() {
+  require_draft("a profile");
+  std::optional<Profile> profile;
+  lead_alone([&] { profile = engine_.profile(); });
+  return *std::move(profile);
+}
+
+void Generator::restore(const Profile& profile) {
+  require_draft("a profile");
+  lead_alone([&] { engine_.restore(profile); });
+}
+
+std::vector<DraftController::Plan> Generator::forecast() {
+  require_draft("a forecast");
+  std::vector<DraftController::Plan> plans;
+  lead_alone([&] {
+    scheduler_.measure();
+    if (!engine_.measured())
+      throw std::runtime_error(
+          "a forecast needs the costs of calls, which cannot be measured while requests are under "
+          "way");
+    plans = engine_.forecast();
+  });
+  return plans;
+}
+
+void Generator::reset() {
+  lead_alone([this] { scheduler_.clear_idle(); });
+}
+
+Generator::State Generator::save_state() {
+  State state;
+  lead_alone([&] {
+    const int32_t place = scheduler_.last_place();
+    if (place < 0) return;
+    state.target = models_.target_context().save_state(place);
+    if (models_.draft_context()) state.draft = models_.draft_context()->save_state(place);
+  });
+  return state;
+}
+
+void Generator::load_state(const State& state) {
+  lead_alone([&] {
+    if (scheduler_.n_running() + scheduler_.n_waiting() > 0)
+      throw std::runtime_error("a state cannot be loaded while requests are under way");
+    scheduler_.clear_idle();
+    try {
+      models_.target_context().load_state(state.target, 0);
+      if (models_.draft_context()) models_.draft_context()->load_state(state.draft, 0);
+    } catch (...) {
+      scheduler_.clear_idle();
+      throw;
+    }
+    scheduler_.set_last_place(0);
+  });
+}
+
+Generator::Snapshot Generator::look() const {
+  return {scheduler_.n_running(), scheduler_.n_waiting(), scheduler_.n_free(), engine_.measured(),
+          engine_.n_measurements()};
+}
+
+Generator::Snapshot Generator::snapshot() {
+  const Lock lock(mutex_);
+  Snapshot now = snapshot_;
+  now.n_waiting += static_cast<int32_t>(arrivals_.size());
+  return now;
 }
 
 }  // namespace ersd

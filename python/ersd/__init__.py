@@ -8,6 +8,7 @@
 # This import loads llama.cpp. It must come before every import that uses ersd._core.
 from ersd import _loader as _loader
 from ersd import models
+from ersd.engine.async_stream import AsyncStream
 from ersd.engine.options import Options
 from ersd.engine.stream import Stream
 from ersd.generator import Generator
@@ -16,6 +17,7 @@ from ersd.state import State
 
 __version__ = _loader.VERSION
 __all__ = [
+    "AsyncStream",
     "Generator",
     "Options",
     "Position",

@@ -18,14 +18,22 @@ class Generator(Engine):
     """Generates text with a target model, and with a draft model to make it faster.
 
     The text is a function of the target, the prompt, the sampling options and the seed. The draft,
-    the strategy and the number of drafted nodes only decide how fast it comes. One generation runs
-    at a time; other threads wait.
+    the strategy and the number of drafted nodes only decide how fast it comes.
 
-    The caches keep the last prompt and answer. The next prompt is read from the first token that
-    differs from them. If `exact` holds, this does not change the text. Otherwise the last bits of
-    logits depend on how many tokens are read at a time, so two tokens that are nearly tied may
-    swap. Call `reset` before a prompt to make its text repeatable.
-    Rejection sampling always reads the whole prompt.
+    Many threads and event loops may use a Generator at once. Up to n_parallel generations run
+    together, and one call of the target serves all of them, which takes much less time than a call
+    for each. Other generations wait, first come first served. A long prompt is read in pieces, so
+    that the others go on meanwhile.
+
+    The cache has room for n_ctx_total tokens. It keeps prompts and answers, also of generations
+    that have ended, until others need the room. A prompt is read from the first token that differs
+    from a kept text, so prompts with the same beginning share it. If the running generations need
+    more room than there is, the newest one waits and is read again later.
+
+    If `exact` holds, none of this changes a text: it is the same to the bit, whatever else runs and
+    whatever the cache holds. Otherwise the last bits of logits depend on how many tokens a call
+    has, so two tokens that are nearly tied may swap. To make such a text repeatable, call `reset`
+    before its prompt and run nothing beside it. Rejection sampling always reads the whole prompt.
 
     The names of the arguments are those of llama-cpp-python.
 
@@ -67,6 +75,14 @@ class Generator(Engine):
             positions, as a prompt would be. (llama.cpp moves their cached keys and values instead.)
         n_keep: prompt tokens that a context shift keeps, beside the beginning of sequence; -1 for
             all. At most half of the context is kept.
+        n_parallel: generations that run at once. Each takes some memory for its own logits, but
+            none in the cache, whose size n_ctx_total alone decides.
+        n_ctx_total: tokens that the cache has room for, of all generations together, at least
+            n_ctx; 0 for n_ctx. With n_parallel * n_ctx no generation ever waits for room, and the
+            cache takes n_parallel times the memory.
+        prompt_share: the share of the time that reading prompts may take while other generations
+            go on, at least 0 and below 1. A larger one lets new answers begin sooner, a smaller one
+            keeps those that are under way faster.
         chat_template: a Jinja template for conversations that replaces the target's own.
         profile: a file of `save_profile` to start from; True for the one in the cache folder, if it
             exists, which is also where the costs of calls are written once they are measured; False

@@ -11,7 +11,7 @@
 
 #include "ersd/tree/draft_tree.h"
 
-// One function for each room of the core.
+// One function for each file of bindings.
 void bind_race(nanobind::module_& m);
 void bind_tree(nanobind::module_& m);
 void bind_model(nanobind::module_& m);
@@ -19,6 +19,7 @@ void bind_verify(nanobind::module_& m);
 void bind_learning(nanobind::module_& m);
 void bind_decode(nanobind::module_& m);
 void bind_llama(nanobind::module_& m);
+void bind_scheduler(nanobind::module_& m);
 void bind_generator(nanobind::module_& m);
 
 using Floats =

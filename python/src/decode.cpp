@@ -1,4 +1,4 @@
-// Bindings of the room decode: the options of a generation, and the decoding step.
+// Bindings of the room decode: the options of a generation, sequences, and the engine.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -8,7 +8,7 @@
 #include <string>
 
 #include "bind.h"
-#include "ersd/decode/decoder.h"
+#include "ersd/decode/engine.h"
 #include "ersd/decode/option_table.h"
 
 namespace nb = nanobind;
@@ -213,51 +213,83 @@ void bind_options(nb::module_& m) {
       });
 }
 
-void bind_decoder(nb::module_& m) {
-  nb::class_<Decoder>(m, "Decoder", "The decoding step over any two language models.")
-      .def(nb::init<LanguageModel&, LanguageModel*>(), "target"_a, "draft"_a.none(),
-           nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
-      .def(
-          "start",
-          [](Decoder& d, const std::vector<Token>& prompt, const GenerationOptions& options,
-             const nb::object& filter) {
-            LogitsProcessorList processors;
-            if (options.processors.logits_processor)
-              processors.add(options.processors.logits_processor);
-            if (!filter.is_none())
-              processors.restrict_to(std::make_shared<Filter>(nb::borrow<nb::callable>(filter)));
-            d.start(prompt, options, std::move(processors));
-          },
-          "prompt"_a, "options"_a, "filter"_a = nb::none(),
-          "The logits_processor of the options changes the logits of both models here. filter: a "
-          "callable (history, tokens) -> which of the tokens are allowed.")
-      .def(
-          "step",
-          [](Decoder& d, int32_t limit) {
-            const auto tokens = d.step(limit);
-            return std::vector<Token>(tokens.begin(), tokens.end());
-          },
-          "limit"_a)
-      .def(
-          "step_with_rank",
-          [](Decoder& d) {
-            const RankedToken position = d.step_with_rank();
-            return std::pair(position.token, position.rank);
-          },
-          "Emits one token, and returns it with its rank in the draft's order.")
+void make_sequence(Sequence* self, const std::vector<Token>& prompt,
+                   const GenerationOptions& options, const LanguageModel& target,
+                   const LanguageModel* draft, const nb::object& filter) {
+  LogitsProcessorList processors;
+  if (options.processors.logits_processor) processors.add(options.processors.logits_processor);
+  if (!filter.is_none())
+    processors.restrict_to(std::make_shared<Filter>(nb::borrow<nb::callable>(filter)));
+  new (self) Sequence(prompt, options, std::move(processors), target, draft);
+}
+
+void bind_sequence(nb::module_& m) {
+  nb::class_<Sequence>(m, "Sequence", "One generation under way, for an Engine.")
+      .def("__init__", &make_sequence, "prompt"_a, "options"_a, "target"_a, "draft"_a.none(),
+           "filter"_a = nb::none(),
+           "The logits_processor of the options changes the logits of both models here. filter: a "
+           "callable (history, tokens) -> which of the tokens are allowed.")
+      .def("set_place", &Sequence::set_place, "place"_a)
+      .def_prop_ro("place", &Sequence::place)
+      .def("set_limit", &Sequence::set_limit, "limit"_a)
+      .def("want_ranks", &Sequence::want_ranks)
+      .def_prop_ro("emitted",
+                   [](const Sequence& s) {
+                     const auto tokens = s.emitted();
+                     return std::vector<Token>(tokens.begin(), tokens.end());
+                   })
       .def_prop_ro("logprobs",
-                   [](const Decoder& d) {
-                     const auto all = d.logprobs();
+                   [](const Sequence& s) {
+                     const auto all = s.logprobs();
                      return std::vector<TokenLogprob>(all.begin(), all.end());
                    })
-      .def_prop_ro("stats", [](Decoder& d) { return d.stats(); })
-      .def_prop_ro("histogram", [](Decoder& d) { return d.histogram(); })
-      .def_prop_ro("margins", [](Decoder& d) { return d.margins(); });
+      .def_prop_ro("rank", &Sequence::rank)
+      .def("target_row", [](const Sequence& s) { return to_numpy(s.target_row()); })
+      .def("draft_row", [](const Sequence& s) { return to_numpy(s.draft_row()); })
+      .def_prop_ro("failed", [](const Sequence& s) { return s.failure() != nullptr; })
+      .def(
+          "raise_failure",
+          [](const Sequence& s) {
+            if (s.failure()) std::rethrow_exception(s.failure());
+          },
+          "Raises the error that keeps the sequence from going on, if there is one. An error of a "
+          "Python function can be raised once.")
+      .def_prop_ro("tokens",
+                   [](const Sequence& s) {
+                     const auto tokens = s.tokens();
+                     return std::vector<Token>(tokens.begin(), tokens.end());
+                   })
+      .def_prop_ro("room", &Sequence::room)
+      .def_prop_ro("stats", [](const Sequence& s) { return s.stats(); });
+}
+
+void bind_engine(nb::module_& m) {
+  nb::class_<Engine>(m, "Engine", "The decoding step of many sequences over two language models.")
+      .def(nb::init<LanguageModel&, LanguageModel*, double>(), "target"_a, "draft"_a.none(),
+           "prompt_share"_a = 0.6, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
+      .def("begin", &Engine::begin, "sequence"_a)
+      .def(
+          "step",
+          [](Engine& engine, const std::vector<Sequence*>& sequences) { engine.step(sequences); },
+          "sequences"_a)
+      .def("shift", &Engine::shift, "sequence"_a, "keep"_a)
+      .def("end", &Engine::end, "sequence"_a)
+      .def("forget", &Engine::forget)
+      .def_prop_ro("measured", &Engine::measured)
+      .def_prop_ro("n_measurements", &Engine::n_measurements)
+      .def("must_measure", &Engine::must_measure)
+      .def("measure", &Engine::measure)
+      .def("profile", &Engine::profile)
+      .def("restore", &Engine::restore, "profile"_a)
+      .def("forecast", &Engine::forecast)
+      .def_prop_ro("histogram", [](const Engine& e) { return e.histogram(); })
+      .def_prop_ro("margins", [](const Engine& e) { return e.margins(); });
 }
 
 }  // namespace
 
 void bind_decode(nb::module_& m) {
   bind_options(m);
-  bind_decoder(m);
+  bind_sequence(m);
+  bind_engine(m);
 }

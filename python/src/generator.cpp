@@ -14,6 +14,7 @@
 
 #include "bind.h"
 #include "keywords.h"
+#include "request_handle.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -61,6 +62,9 @@ Generator::Options read_options(const nb::kwargs& given) {
   keywords.read("offload_kqv", o.context.offload_kqv);
   keywords.read("type_k", o.context.type_k);
   keywords.read("type_v", o.context.type_v);
+  keywords.read("n_parallel", o.n_parallel);
+  keywords.read("n_ctx_total", o.n_ctx_total);
+  keywords.read("prompt_share", o.prompt_share);
   keywords.read("exact", o.exact);
   keywords.read("width_that_differs", o.width_that_differs);
   keywords.read("context_shift", o.context_shift);
@@ -71,32 +75,6 @@ Generator::Options read_options(const nb::kwargs& given) {
   return o;
 }
 
-nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
-  nb::typed<nb::dict, nb::str, nb::any> d;
-  d["generated"] = s.generated;
-  d["target_calls"] = s.target_calls;
-  d["draft_calls"] = s.draft_calls;
-  d["drafted"] = s.drafted;
-  d["accepted"] = s.accepted;
-  d["tokens_per_call"] = s.tokens_per_call();
-  d["acceptance_rate"] = s.acceptance_rate();
-  d["acceptance_histogram"] = s.acceptance_histogram;
-  d["rank_histogram"] = s.rank_histogram;
-  d["nodes_histogram"] = s.nodes_histogram;
-  d["expected_tokens"] = s.expected_tokens;
-  d["expected_ms"] = s.expected_ms;
-  d["target_tokens"] = s.target_tokens;
-  d["draft_tokens"] = s.draft_tokens;
-  d["cached_tokens"] = s.cached_tokens;
-  d["prefill_ms"] = s.prefill_ms;
-  d["draft_ms"] = s.draft_ms;
-  d["target_ms"] = s.target_ms;
-  d["race_ms"] = s.race_ms;
-  d["total_ms"] = s.total_ms;
-  d["tokens_per_second"] = s.tokens_per_second();
-  return d;
-}
-
 // The tokens and the bytes of both caches, the target's first.
 using StateTuple = std::tuple<std::vector<Token>, nb::bytes, std::vector<Token>, nb::bytes>;
 
@@ -104,7 +82,11 @@ StateTuple save_state(Generator& generator) {
   const auto to_bytes = [](const std::vector<uint8_t>& data) {
     return nb::bytes(data.data(), data.size());
   };
-  const Generator::State state = generator.save_state();
+  Generator::State state;
+  {
+    const nb::gil_scoped_release no_gil;
+    state = generator.save_state();
+  }
   return {state.target.tokens, to_bytes(state.target.data), state.draft.tokens,
           to_bytes(state.draft.data)};
 }
@@ -115,8 +97,10 @@ void load_state(Generator& generator, std::vector<Token> tokens, const nb::bytes
     const auto* begin = reinterpret_cast<const uint8_t*>(bytes.c_str());
     return std::vector<uint8_t>(begin, begin + bytes.size());
   };
-  generator.load_state(
-      {{std::move(tokens), to_vector(data)}, {std::move(draft_tokens), to_vector(draft_data)}});
+  const Generator::State state{{std::move(tokens), to_vector(data)},
+                               {std::move(draft_tokens), to_vector(draft_data)}};
+  const nb::gil_scoped_release no_gil;
+  generator.load_state(state);
 }
 
 void translate_exception(const std::exception_ptr& p, void*) {
@@ -129,21 +113,58 @@ void translate_exception(const std::exception_ptr& p, void*) {
   }
 }
 
-void bind_steps(nb::module_& m) {
-  nb::class_<Stats>(m, "Stats", "The counts and times of one generation; see ersd.Stats.")
-      .def("to_dict", &to_dict);
+void bind_requests(nb::class_<Generator>& generator) {
+  generator.def("check_prompt", &Generator::check_prompt, "prompt"_a)
+      .def(
+          "submit",
+          [](Generator& g, const std::vector<Token>& prompt, const GenerationOptions& options,
+             bool wants_ranks) { return RequestHandle(g.submit(prompt, options, wants_ranks)); },
+          "prompt"_a, "options"_a, "wants_ranks"_a = false, nb::keep_alive<0, 1>(), NoGil(),
+          "Queues a request and returns at once.")
+      .def(
+          "next", [](Generator& g, RequestHandle& r) { return g.next(r.request()); }, "request"_a,
+          NoGil(),
+          "Waits for the next step of a request; None after its end. Raises the request's error.")
+      .def(
+          "cancel", [](Generator& g, RequestHandle& r) { g.cancel(r.request()); }, "request"_a,
+          NoGil())
+      .def("step_all", &Generator::step_all, "timeout_ms"_a, NoGil(),
+           "Makes one step for all requests, or waits for another thread's step or for something "
+           "to do. Returns whether anything was done.");
+  const auto number = [&](const char* name, auto member) {
+    generator.def_prop_ro(name, [member](Generator& g) { return g.snapshot().*member; }, NoGil());
+  };
+  number("n_active", &Generator::Snapshot::n_active);
+  number("n_waiting", &Generator::Snapshot::n_waiting);
+  number("n_free", &Generator::Snapshot::n_free);
+  number("measured", &Generator::Snapshot::measured);
+  number("n_measurements", &Generator::Snapshot::n_measurements);
+}
 
-  nb::class_<GenerationStep>(m, "GenerationStep")
-      .def_ro("text", &GenerationStep::text)
-      .def_ro("tokens", &GenerationStep::tokens)
-      .def_ro("logprobs", &GenerationStep::logprobs)
-      .def_ro("n_accepted", &GenerationStep::n_accepted)
-      .def_prop_ro("finish_reason",
-                   [](const GenerationStep& s) { return to_string(s.finish_reason); });
+void bind_models(nb::class_<Generator>& generator) {
+  generator
+      .def_prop_ro(
+          "target", [](const Generator& g) -> const llama::Model& { return g.models().target(); },
+          nb::rv_policy::reference_internal)
+      .def_prop_ro(
+          "draft", [](const Generator& g) { return g.models().draft(); },
+          nb::rv_policy::reference_internal)
+      .def_prop_ro("exact", [](const Generator& g) { return g.models().exactness().holds; })
+      .def_prop_ro("exact_reason", [](const Generator& g) { return g.models().exactness().reason; })
+      .def_prop_ro("width_that_differs",
+                   [](const Generator& g) { return g.models().width_that_differs(); })
+      .def_prop_ro("n_ctx", [](const Generator& g) { return g.models().n_ctx(); })
+      .def_prop_ro("n_ctx_total", [](const Generator& g) { return g.models().n_ctx_total(); })
+      .def_prop_ro("n_cells", [](const Generator& g) { return g.models().n_ctx_total(); })
+      .def_prop_ro("n_parallel", &Generator::n_parallel)
+      .def_prop_ro("n_threads", &Generator::n_threads);
 }
 
 void bind_generator_class(nb::module_& m) {
-  nb::class_<Generator>(m, "Generator", "A target and an optional draft; see ersd.Generator.")
+  nb::class_<Generator> generator(m, "Generator",
+                                  "A target and an optional draft; see "
+                                  "ersd.Generator.");
+  generator
       .def(
           "__init__",
           [](Generator* self, const std::string& target, const std::string& draft,
@@ -153,39 +174,17 @@ void bind_generator_class(nb::module_& m) {
             new (self) Generator(target, draft, options, SignalPoll());
           },
           nb::sig("def __init__(self, target: str, draft: str, **options: object) -> None"))
-      .def("check_prompt", &Generator::check_prompt, "prompt"_a)
-      .def("start", &Generator::start, "prompt"_a, "options"_a, NoGil())
-      .def("step", &Generator::step, NoGil())
-      .def(
-          "step_with_rank",
-          [](Generator& g) {
-            const RankedToken position = g.step_with_rank();
-            return std::pair(position.token, position.rank);
-          },
-          NoGil())
-      .def("end", &Generator::end)
-      .def("forget", &Generator::forget)
-      .def("profile", &Generator::profile)
-      .def_prop_ro("measured", &Generator::measured)
-      .def_prop_ro("n_measurements", &Generator::n_measurements)
-      .def("restore", &Generator::restore, "profile"_a)
+      .def("forget", &Generator::forget, NoGil())
+      .def("profile", &Generator::profile, NoGil())
+      .def("restore", &Generator::restore, "profile"_a, NoGil())
       .def("forecast", &Generator::forecast, NoGil())
-      .def("reset", &Generator::reset)
+      .def("reset", &Generator::reset, NoGil())
       .def("save_state", &save_state,
            "Returns the tokens and the bytes of the target's cache, then those of the draft's "
            "cache.")
-      .def("load_state", &load_state, "tokens"_a, "data"_a, "draft_tokens"_a, "draft_data"_a)
-      .def_prop_ro("n_remain", &Generator::n_remain)
-      .def("target_row", [](const Generator& g) { return to_numpy(g.target_row()); })
-      .def("draft_row", [](const Generator& g) { return to_numpy(g.draft_row()); })
-      .def_prop_ro("stats", [](const Generator& g) { return to_dict(g.stats()); })
-      .def_prop_ro("target", &Generator::target, nb::rv_policy::reference_internal)
-      .def_prop_ro("draft", &Generator::draft, nb::rv_policy::reference_internal)
-      .def_prop_ro("exact", [](const Generator& g) { return g.exactness().holds; })
-      .def_prop_ro("exact_reason", [](const Generator& g) { return g.exactness().reason; })
-      .def_prop_ro("width_that_differs", &Generator::width_that_differs)
-      .def_prop_ro("n_ctx", &Generator::n_ctx)
-      .def_prop_ro("n_threads", &Generator::n_threads);
+      .def("load_state", &load_state, "tokens"_a, "data"_a, "draft_tokens"_a, "draft_data"_a);
+  bind_requests(generator);
+  bind_models(generator);
 }
 
 void bind_text_stream(nb::module_& m) {
@@ -214,7 +213,6 @@ void bind_text_stream(nb::module_& m) {
 void bind_generator(nb::module_& m) {
   SignalPoll::set_main_thread();
   nb::register_exception_translator(translate_exception);
-  bind_steps(m);
   bind_generator_class(m);
   bind_text_stream(m);
 }

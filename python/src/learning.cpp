@@ -12,6 +12,7 @@
 #include "ersd/learning/draft_controller.h"
 #include "ersd/learning/path_threshold.h"
 #include "ersd/learning/profile.h"
+#include "ersd/learning/prompt_pacer.h"
 #include "ersd/learning/thread_governor.h"
 
 namespace nb = nanobind;
@@ -138,56 +139,72 @@ void bind_cost(nb::module_& m) {
       .def("measure", &CostCurve::measure, "model"_a, "budget_ms"_a,
            "Measures calls on an empty cache for about budget_ms.")
       .def("set_n_cached", &CostCurve::set_n_cached, "n_cached"_a)
-      .def("widest_at_cost_of", &CostCurve::widest_at_cost_of, "n"_a,
-           "The greatest width that costs hardly more than n tokens.")
+      .def_prop_ro("ms_per_node", &CostCurve::ms_per_node)
       .def("learn", &CostCurve::learn, "n"_a, "ms"_a, "Learns from a call with n tokens.")
       .def_prop_ro("distrusted", &CostCurve::distrusted)
       .def("__call__", &CostCurve::operator(), "n"_a,
            "Expected milliseconds of a call with n tokens.");
 }
 
-void bind_controller(nb::module_& m) {
+// A controller and the one text that it plans for.
+struct OneText {
+  DraftController controller;
+  DraftController::Text text;
+};
+
+void bind_plan(nb::module_& m) {
   nb::class_<DraftController::Plan>(m, "Plan",
                                     "k of the next call, and its expected tokens and time.")
       .def_ro("nodes", &DraftController::Plan::nodes)
       .def_ro("tokens", &DraftController::Plan::tokens)
       .def_ro("ms", &DraftController::Plan::ms);
-  nb::class_<DraftController>(m, "DraftController",
-                              "Chooses how many nodes of the optimal tree to draft.")
+}
+
+void bind_controller(nb::module_& m) {
+  nb::class_<OneText>(m, "DraftController",
+                      "Chooses how many nodes of the optimal tree to draft, for one text.")
       .def(nb::init<>())
       .def(
           "plan",
-          [](DraftController& c, const std::vector<double>& ranks, const CostCurve& target,
-             const CostCurve& draft, int32_t n_missing, int32_t max_depth) {
+          [](OneText& c, const std::vector<double>& ranks, const CostCurve& target,
+             const CostCurve& draft, int32_t n_missing, int32_t max_depth, int32_t n_sequences,
+             int32_t n_rows) {
             TreeShapeBuilder shapes;
-            return c.plan(
-                [&](int32_t k) -> const TreeShape& {
-                  return shapes.build_optimal(ranks, k, max_depth);
-                },
-                ranks, {target, draft}, n_missing);
+            const auto shape = [&](int32_t k) -> const TreeShape& {
+              return shapes.build_optimal(ranks, k, max_depth);
+            };
+            return c.controller.plan(c.text, shape, ranks, {target, draft}, {n_sequences, n_rows},
+                                     n_missing);
           },
           "ranks"_a, "target"_a, "draft"_a, "n_missing"_a = 0, "max_depth"_a = 64,
+          "n_sequences"_a = 1, "n_rows"_a = 1,
           "The plan of the next call. ranks: P(rank = r); target, draft: cost curves; n_missing: "
-          "tokens that the draft must read before it can draft.")
+          "tokens that the draft must read before it can draft; n_sequences, n_rows: what shares "
+          "the call.")
       .def(
           "plan_fixed",
-          [](DraftController& c, const TreeShape& shape, const std::vector<double>& ranks,
-             const CostCurve& target,
-             const CostCurve& draft) { return c.plan_fixed(shape, ranks, {target, draft}); },
+          [](OneText& c, const TreeShape& shape, const std::vector<double>& ranks,
+             const CostCurve& target, const CostCurve& draft) {
+            return c.controller.plan_fixed(c.text, shape, ranks, {target, draft}, {});
+          },
           "shape"_a, "ranks"_a, "target"_a, "draft"_a, "The plan of a given shape.")
       .def(
           "forecast",
-          [](DraftController& c, const std::vector<double>& ranks, const CostCurve& target,
+          [](OneText& c, const std::vector<double>& ranks, const CostCurve& target,
              const CostCurve& draft) {
             TreeShapeBuilder shapes;
-            return c.forecast(
+            return c.controller.forecast(
                 [&](int32_t k) -> const TreeShape& { return shapes.build_optimal(ranks, k, 64); },
                 ranks, {target, draft});
           },
           "ranks"_a, "target"_a, "draft"_a, "The plans of a plain call and of each k.")
-      .def("learn", &DraftController::learn, "n_accepted"_a, "ms"_a,
-           "Learns from a call that followed the last plan.")
-      .def("replan", &DraftController::replan, "Makes the next plan() choose anew.");
+      .def(
+          "learn",
+          [](OneText& c, int32_t n_accepted, double ms) {
+            c.controller.learn(c.text, n_accepted, ms);
+          },
+          "n_accepted"_a, "ms"_a, "Learns from a call that followed the last plan.")
+      .def("begin_text", [](OneText& c) { c.text = {}; }, "Begins another text.");
 }
 
 void bind_path_threshold(nb::module_& m) {
@@ -230,13 +247,24 @@ void bind_thread_governor(nb::module_& m) {
            "processor time of all threads.");
 }
 
+void bind_prompt_pacer(nb::module_& m) {
+  nb::class_<PromptPacer>(m, "PromptPacer",
+                          "Chooses how many prompt tokens a step reads while others generate.")
+      .def(nb::init<double>(), "share"_a)
+      .def_prop_ro("n_tokens", &PromptPacer::n_tokens)
+      .def("learn", &PromptPacer::learn, "n_read"_a, "ms"_a,
+           "Learns from a step that read n_read tokens and took ms milliseconds.");
+}
+
 void bind_learning(nb::module_& m) {
   bind_margins(m);
   bind_correction(m);
   bind_histogram(m);
   bind_cost(m);
+  bind_plan(m);
   bind_controller(m);
   bind_path_threshold(m);
   bind_thread_governor(m);
+  bind_prompt_pacer(m);
   bind_profile(m);
 }

@@ -1,17 +1,20 @@
 // Bindings of the room llama: models, the teacher and llama.cpp as a whole. Calls that run a model
 // release the GIL.
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/function.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "bind.h"
 #include "ersd/decode/options.h"
 #include "ersd/llama/backend.h"
+#include "ersd/llama/context.h"
 #include "ersd/llama/cores.h"
 #include "ersd/llama/samplers.h"
 #include "ersd/llama/teacher.h"
@@ -124,6 +127,48 @@ void bind_model_file(nb::module_& m) {
            "truncation; f32[n_vocab].");
 }
 
+void bind_context(nb::module_& m) {
+  nb::class_<llama::Context, LanguageModel>(m, "Context", "A model with its cache, for tests.")
+      .def(
+          "__init__",
+          [](llama::Context* self, const llama::Model& model, int32_t n_ctx, int32_t n_batch,
+             int32_t n_threads, bool exact, bool ordered_cells, int32_t max_nodes,
+             int32_t n_sequences, int32_t n_ctx_total, std::function<bool()> interrupted) {
+            llama::ContextOptions options;
+            options.n_ctx = n_ctx;
+            options.n_batch = n_batch;
+            options.n_threads = n_threads;
+            options.exact = exact;
+            options.ordered_cells = ordered_cells;
+            options.max_nodes = max_nodes;
+            options.n_sequences = n_sequences;
+            options.n_ctx_total = n_ctx_total;
+            new (self) llama::Context(model, options, std::move(interrupted));
+          },
+          "model"_a, nb::kw_only(), "n_ctx"_a = 512, "n_batch"_a = 512, "n_threads"_a = 1,
+          "exact"_a = true, "ordered_cells"_a = true, "max_nodes"_a = kMaxDraftNodes,
+          "n_sequences"_a = 1, "n_ctx_total"_a = 0, "interrupted"_a = nb::none(),
+          nb::keep_alive<1, 2>())
+      .def_prop_ro("n_buried", &llama::Context::n_buried)
+      .def_prop_ro("n_decoded", &llama::Context::n_decoded)
+      .def(
+          "save_state",
+          [](llama::Context& context, int32_t sequence) {
+            llama::Context::State state = context.save_state(sequence);
+            return std::pair(std::move(state.tokens),
+                             nb::bytes(state.data.data(), state.data.size()));
+          },
+          "sequence"_a = 0)
+      .def(
+          "load_state",
+          [](llama::Context& context, std::vector<Token> tokens, const nb::bytes& data,
+             int32_t sequence) {
+            const auto* begin = static_cast<const uint8_t*>(data.data());
+            context.load_state({std::move(tokens), {begin, begin + data.size()}}, sequence);
+          },
+          "tokens"_a, "data"_a, "sequence"_a = 0);
+}
+
 void bind_teacher(nb::module_& m) {
   nb::class_<Teacher>(
       m, "Teacher",
@@ -161,6 +206,7 @@ void bind_teacher(nb::module_& m) {
 
 void bind_llama(nb::module_& m) {
   bind_model_file(m);
+  bind_context(m);
   bind_teacher(m);
   m.def(
       "devices",

@@ -10,5 +10,6 @@ NB_MODULE(_core, m) {
   bind_learning(m);
   bind_decode(m);
   bind_llama(m);
+  bind_scheduler(m);
   bind_generator(m);
 }

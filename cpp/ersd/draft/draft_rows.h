@@ -21,6 +21,9 @@ class DraftRows {
   // Earlier spans of rows become invalid here and in add_processed().
   std::span<float> add(int32_t node, std::span<const float> logits);
 
+  // Removes a node's row, as if the draft had not been run there.
+  void remove(int32_t node) { row_[node] = -1; }
+
   // Copies a node's row for logits processors, and returns the copy for changes in place.
   std::span<float> add_processed(int32_t node);
 

@@ -6,149 +6,180 @@
 namespace ersd {
 namespace {
 
-constexpr int32_t kMostTimesNodes = 4;  // a grown tree has at most this many times k nodes
-
-// Before the race at a node is seen, its best child is expected to win with at most this
-// probability.
-constexpr double kFirstHit = 0.8;
-
-uint32_t child_position(std::span<const Token> history, const DraftTree& tree, int32_t node) {
-  return static_cast<uint32_t>(history.size()) + static_cast<uint32_t>(tree.depth(node)) + 1;
-}
+constexpr int32_t kMostTimesNodes = 4;  // a tree by margins has at most this many times k nodes
 
 }  // namespace
 
-void Drafter::draft(const Request& request, const TreeShape& shape) {
-  rows_.clear();
-  begin_shape(shape);
-  for (int32_t begin = 0, end = 0; begin < shape.size(); begin = end) {
-    level_.clear();
-    for (; end < shape.size() && shape.depth[end] == shape.depth[begin]; ++end)
-      if (node_of_[end] >= 0 && first_child_[end] >= 0) level_.push_back(node_of_[end]);
-    if (level_.empty()) break;
-    run(request, level_, correction_);
-    const Stopwatch watch(request.stats.race_ms);
-    for (int32_t i = begin; i < end; ++i)
-      if (node_of_[i] >= 0 && first_child_[i] >= 0) add_children(request, shape, i);
-  }
-  request.stats.drafted += request.tree.n_drafted();
-}
-
-void Drafter::begin_shape(const TreeShape& shape) {
-  node_of_.assign(static_cast<size_t>(shape.size()), -1);
-  node_of_[0] = 0;
-  first_child_.assign(static_cast<size_t>(shape.size()), -1);
-  for (int32_t i = shape.size() - 1; i > 0; --i) first_child_[shape.parent[i]] = i;
-}
-
-// Siblings stand side by side and by rank, so the last one has the greatest rank.
-void Drafter::add_children(const Request& request, const TreeShape& shape, int32_t shape_node) {
-  const int32_t begin = first_child_[shape_node], node = node_of_[shape_node];
-  int32_t end = begin;
-  while (end < shape.size() && shape.parent[end] == shape_node) ++end;
-  const auto order = keep_order(request, node, static_cast<size_t>(shape.rank[end - 1]) + 1);
-  for (int32_t child = begin; child < end; ++child)
-    if (static_cast<size_t>(shape.rank[child]) < order.size())
-      node_of_[child] = request.tree.add(node, order[shape.rank[child]].token);
-}
-
-void Drafter::grow(const Request& request, const Growth& growth, MarginModel& margins) {
-  const int32_t most = std::min(kMostTimesNodes * growth.k, kMaxDraftNodes);
-  const auto most_rows = static_cast<size_t>(most) + 1;
-  threshold_.set_nodes(growth.k);
-  rows_.reserve(most_rows, most_rows * MarginModel::kArrivals);
-  rows_.clear();
+void Drafter::draft(std::span<DraftedTree* const> trees, const Price& price) {
   spare_.clear();
-  path_.assign(1, 1.0);
-  level_.assign(1, 0);
-  for (int32_t depth = 0; depth < growth.max_depth && !level_.empty(); ++depth) {
-    const double ms = cost_(static_cast<int32_t>(level_.size()));
-    if (depth > 0 && promised_tokens() < growth.min_tokens_per_ms * ms) break;
-    run(request, level_, correction_);
-    const Stopwatch watch(request.stats.race_ms);
-    next_level_.clear();
-    for (const int32_t node : level_) add_probable_children(request, node, most, margins);
-    std::swap(level_, next_level_);
+  for (DraftedTree* tree : trees) {
+    if (tree->growth == Growth::kShape) begin_shape(*tree);
+    if (tree->growth == Growth::kMargins) begin_margins(*tree);
   }
-  threshold_.learn(request.tree.n_drafted());
-  if (growth.target_cost) fill(request, growth.target_cost->widest_at_cost_of(request.tree.size()));
-  request.stats.drafted += request.tree.n_drafted();
-}
-
-// Adds the most probable of the spare children until the tree has n_nodes.
-void Drafter::fill(const Request& request, int32_t n_nodes) {
-  const auto n =
-      std::min(spare_.size(), static_cast<size_t>(std::max(n_nodes - request.tree.size(), 0)));
-  std::partial_sort(spare_.begin(), spare_.begin() + static_cast<ptrdiff_t>(n), spare_.end(),
-                    [](const Spare& a, const Spare& b) { return a.path > b.path; });
-  for (const Spare& spare : std::span(spare_).first(n)) request.tree.add(spare.parent, spare.token);
-}
-
-// The expected number of accepted tokens among the best children of the level.
-double Drafter::promised_tokens() const {
-  double tokens = 0;
-  for (const int32_t node : level_) tokens += kFirstHit * path_[node];
-  return tokens;
-}
-
-// Every tree has at least one drafted node, the root's first arrival.
-void Drafter::add_probable_children(const Request& request, int32_t node, int32_t most,
-                                    MarginModel& margins) {
-  DraftTree& tree = request.tree;
-  const auto arrivals = keep_order(request, node, MarginModel::kArrivals);
-  margins.predict(arrivals, at(node).logits, request.coupling.temperature(), hits_);
-  for (size_t r = 0; r < hits_.size() && tree.n_drafted() < most; ++r) {
-    const double path = path_[node] * hits_[r];
-    if (path < threshold_.value() && tree.n_drafted() > 0) {
-      spare_.push_back({path, node, arrivals[r].token});
-      continue;
-    }
-    const int32_t child = tree.add(node, arrivals[r].token);
-    path_.push_back(path);
-    if (kFirstHit * path >= threshold_.value()) next_level_.push_back(child);
+  for (bool is_first = true; run_level(trees, is_first); is_first = false) {
+    const size_t first = spare_.size();
+    for (DraftedTree* tree : trees)
+      if (!tree->level_.empty()) extend(*tree);
+    choose_level(first, price);
+  }
+  choose_nodes(trees, price);
+  for (DraftedTree* tree : trees) {
+    if (tree->growth == Growth::kMargins) thresholds_[tree->k].learn(tree->tree.n_drafted());
+    tree->stats->drafted += tree->tree.n_drafted();
   }
 }
 
-void Drafter::run_root(const Request& request) {
-  rows_.clear();
-  level_.assign(1, 0);
-  run(request, level_, nullptr);
-}
-
-// One call of the model; keeps its rows.
-void Drafter::run(const Request& request, std::span<const int32_t> nodes,
-                  const Correction* correction) {
-  const auto& [history, coupling, tree, stats] = request;
-  const auto width = static_cast<int32_t>(history.size() + nodes.size()) - model_.n_cached();
+// One call of the model for the levels of all trees; keeps its rows. Returns whether there was
+// anything to run.
+bool Drafter::run_level(std::span<DraftedTree* const> trees, bool is_first) {
+  parts_.clear();
+  int32_t width = 0;
+  for (DraftedTree* tree : trees) {
+    const bool reads = is_first && tree->growth == Growth::kRead;
+    if (tree->growth == Growth::kNone || tree->growth == Growth::kRead) tree->level_.clear();
+    if (tree->level_.empty() && !reads) continue;
+    parts_.push_back({tree->place, tree->history, &tree->tree, tree->level_});
+    const auto n_tokens = static_cast<int32_t>(tree->history.size() + tree->level_.size()) -
+                          model_.n_cached(tree->place);
+    tree->stats->draft_tokens += n_tokens;
+    width += n_tokens;
+  }
+  if (parts_.empty()) return false;
   double ms = 0;
   {
     const Stopwatch watch(ms);
-    model_.decode(history, tree, nodes);
+    model_.decode(parts_);
   }
   cost_.learn(width, ms);
-  stats.draft_ms += ms;
-  ++stats.draft_calls;
-  const Stopwatch watch(stats.race_ms);
-  for (const int32_t node : nodes) {
-    const auto logits = rows_.add(node, model_.logits(node));
-    if (correction) correction->apply(tree.token(node), logits);
-    if (has_processors()) process(request, node);
+  for (DraftedTree* tree : trees) {
+    if (tree->level_.empty()) continue;
+    tree->stats->draft_ms += ms;
+    ++tree->stats->draft_calls;
+    keep_rows(*tree);
+  }
+  return true;
+}
+
+// A logits processor that fails at a node ends the drafting there. If the text comes to that node,
+// verification meets the same error.
+void Drafter::keep_rows(DraftedTree& tree) {
+  const Stopwatch watch(tree.stats->race_ms);
+  std::erase_if(tree.level_, [&](int32_t node) {
+    const auto logits = tree.rows.add(node, model_.logits(node, tree.place));
+    if (tree.correction) tree.correction->apply(tree.tree.token(node), logits);
+    if (!tree.has_processors()) return false;
+    try {
+      process(tree, node);
+      return false;
+    } catch (...) {
+      tree.rows.remove(node);
+      return true;
+    }
+  });
+}
+
+void Drafter::process(DraftedTree& tree, int32_t node) {
+  const auto logits = tree.rows.add_processed(node);
+  tree.processors->process_draft(tree.history, tree.tree, node, logits);
+  if (const Allowed allowed = tree.processors->allowed(tree.history, tree.tree, node))
+    tree.coupling->restrict_draft(logits, tree.child_position(node), allowed);
+}
+
+// Adds the children of the level that the model was run at, and makes the next level.
+void Drafter::extend(DraftedTree& tree) {
+  const Stopwatch watch(tree.stats->race_ms);
+  tree.next_level_.clear();
+  switch (tree.growth) {
+    case Growth::kShape:
+      extend_shape(tree);
+      break;
+    case Growth::kMargins:
+      extend_by_margins(tree);
+      break;
+    case Growth::kWorth:
+      add_spare_children(tree);  // choose_level() makes the next level
+      break;
+    case Growth::kNone:
+    case Growth::kRead:
+    case Growth::kRoot:
+      break;
+  }
+  std::swap(tree.level_, tree.next_level_);
+}
+
+void Drafter::begin_shape(DraftedTree& tree) {
+  const TreeShape& shape = *tree.shape;
+  tree.node_of_.assign(static_cast<size_t>(shape.size()), -1);
+  tree.node_of_[0] = 0;
+  tree.first_child_.assign(static_cast<size_t>(shape.size()), -1);
+  for (int32_t i = shape.size() - 1; i > 0; --i) tree.first_child_[shape.parent[i]] = i;
+  if (shape.size() == 1) tree.level_.clear();
+}
+
+// The nodes of a shape stand level by level, so those of one depth follow each other.
+void Drafter::extend_shape(DraftedTree& tree) {
+  const TreeShape& shape = *tree.shape;
+  const int32_t depth = tree.tree.depth(tree.level_.front());
+  const auto begin =
+      static_cast<int32_t>(std::ranges::lower_bound(shape.depth, depth) - shape.depth.begin());
+  for (int32_t i = begin; i < shape.size() && shape.depth[i] == depth; ++i) {
+    const int32_t node = tree.node_of_[i];
+    if (node >= 0 && tree.first_child_[i] >= 0 && !tree.at(node).logits.empty())
+      add_shape_children(tree, i);
   }
 }
 
-void Drafter::process(const Request& request, int32_t node) {
-  const auto& [history, coupling, tree, stats] = request;
-  const auto logits = rows_.add_processed(node);
-  processors_->process_draft(history, tree, node, logits);
-  if (const Allowed allowed = processors_->allowed(history, tree, node))
-    coupling.restrict_draft(logits, child_position(history, tree, node), allowed);
+// Siblings stand side by side and by rank, so the last one has the greatest rank. Ranks that the
+// draft's order does not have are left out.
+void Drafter::add_shape_children(DraftedTree& tree, int32_t shape_node) {
+  const TreeShape& shape = *tree.shape;
+  const int32_t begin = tree.first_child_[shape_node], node = tree.node_of_[shape_node];
+  int32_t end = begin;
+  while (end < shape.size() && shape.parent[end] == shape_node) ++end;
+  const auto order = keep_order(tree, node, static_cast<size_t>(shape.rank[end - 1]) + 1);
+  for (int32_t child = begin; child < end; ++child) {
+    if (static_cast<size_t>(shape.rank[child]) >= order.size()) continue;
+    tree.node_of_[child] = tree.add(node, order[shape.rank[child]].token);
+    if (tree.node_of_[child] >= 0 && tree.first_child_[child] >= 0)
+      tree.next_level_.push_back(tree.node_of_[child]);
+  }
+}
+
+void Drafter::begin_margins(DraftedTree& tree) {
+  const auto most_rows = static_cast<size_t>(kMostTimesNodes * tree.k) + 1;
+  thresholds_[tree.k].set_nodes(tree.k);
+  tree.rows.reserve(most_rows, most_rows * MarginModel::kArrivals);
+}
+
+// Every tree has at least one drafted node, the root's first arrival.
+void Drafter::extend_by_margins(DraftedTree& tree) {
+  const int32_t most = kMostTimesNodes * tree.k;
+  const double least = thresholds_[tree.k].value();
+  const bool is_last = tree.tree.depth(tree.level_.front()) + 1 >= tree.max_depth;
+  for (const int32_t node : tree.level_) {
+    std::span<const Arrival> arrivals;
+    predict_hits(tree, node, arrivals);
+    for (size_t r = 0; r < hits_.size() && tree.tree.n_drafted() < most; ++r) {
+      const double path = tree.path_[node] * hits_[r];
+      if (path < least && tree.tree.n_drafted() > 0) continue;
+      const int32_t child = tree.add(node, arrivals[r].token);
+      if (child < 0) break;
+      tree.path_.push_back(path);
+      if (kFirstHit * path >= least && !is_last) tree.next_level_.push_back(child);
+    }
+  }
+}
+
+// Finds the draft's first arrivals at a node, and in hits_ the probability that each one wins.
+void Drafter::predict_hits(DraftedTree& tree, int32_t node, std::span<const Arrival>& arrivals) {
+  arrivals = keep_order(tree, node, MarginModel::kArrivals);
+  tree.margins->predict(arrivals, tree.at(node).logits, tree.coupling->temperature(), hits_);
 }
 
 // The first m tokens of the draft's order at a node. They are kept for verification and learning.
-std::span<const Arrival> Drafter::keep_order(const Request& request, int32_t node, size_t m) {
-  const auto order = request.coupling.draft_order(
-      at(node).logits, child_position(request.history, request.tree, node), m);
-  rows_.add_order(node, order);
+std::span<const Arrival> Drafter::keep_order(DraftedTree& tree, int32_t node, size_t m) {
+  const auto order = tree.coupling->draft_order(tree.at(node).logits, tree.child_position(node), m);
+  tree.rows.add_order(node, order);
   return order;
 }
 

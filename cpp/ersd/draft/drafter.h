@@ -1,110 +1,76 @@
-// Drafts a tree: the draft model runs once per level, and the children of a node are the first
-// tokens of the draft's order there.
+// Drafts the trees of many sequences: the draft model runs once per level for all of them, and the
+// children of a node are the first tokens of the draft's order there.
 #pragma once
 
 #include <algorithm>
+#include <map>
 #include <span>
 #include <vector>
 
-#include "ersd/draft/draft_rows.h"
-#include "ersd/learning/correction.h"
+#include "ersd/draft/drafted_tree.h"
 #include "ersd/learning/cost.h"
-#include "ersd/learning/margins.h"
 #include "ersd/learning/path_threshold.h"
 #include "ersd/model/language_model.h"
-#include "ersd/stats.h"
-#include "ersd/tree/tree_shape.h"
-#include "ersd/verify/coupling.h"
-#include "ersd/verify/logits_processor.h"
 
 namespace ersd {
 
+// What the time of calls is worth, for trees that grow while that pays.
+struct Price {
+  double tokens_per_ms = 0;                // the speed that decoding has otherwise
+  const CostCurve* target_cost = nullptr;  // of the target's calls
+  int32_t n_other_rows = 0;                // tokens of the target's next call beside these trees
+};
+
 class Drafter {
  public:
-  // The step that a tree is drafted for.
-  struct Request {
-    std::span<const Token> history;  // committed tokens before the root, i32[n]
-    Coupling& coupling;              // gives the draft's order
-    DraftTree& tree;                 // holds the root; drafted nodes are added to it
-    Stats& stats;                    // calls, nodes and times are added to it
-  };
-
-  // How a tree grows by race margins.
-  struct Growth {
-    int32_t k;          // average number of nodes; a tree has at most 4 k
-    int32_t max_depth;  // no node is deeper than this
-    // A level is drafted only if it promises at least this many tokens per millisecond.
-    double min_tokens_per_ms;
-    // The tree is filled up to the widest call that costs hardly more; null for no filling.
-    const CostCurve* target_cost;
-  };
-
   // The model must outlive the drafter. Tokens from n_target_vocab on are never drafted, because
   // the target does not have them.
   Drafter(LanguageModel& model, int32_t n_target_vocab)
-      : model_(model), n_vocab_(std::min(model.n_vocab(), n_target_vocab)), rows_(n_vocab_) {}
+      : model_(model), n_vocab_(std::min(model.n_vocab(), n_target_vocab)) {}
 
-  // Drafts a shape. Ranks that the draft's order does not have are left out.
-  void draft(const Request& request, const TreeShape& shape);
+  // Drafts all these trees, each as its `growth` says. Trees that grow while that pays share the
+  // most valuable nodes between them: the next node is added wherever its path is most probable,
+  // as long as the expected token is worth the time. They may stay roots.
+  void draft(std::span<DraftedTree* const> trees, const Price& price);
 
-  // Grows the tree of the nodes whose paths are probable enough by the margins of the draft's
-  // races. For methods of races only.
-  void grow(const Request& request, const Growth& growth, MarginModel& margins);
+  // Forgets which path probabilities trees of k nodes needed.
+  void reset_thresholds() { thresholds_.clear(); }
 
-  // Runs the model at the root alone, without the correction.
-  void run_root(const Request& request);
-
-  // Forgets which path probability trees of k nodes needed.
-  void reset_threshold() { threshold_.reset(); }
-
-  // The draft at a node of the last tree: its logits after correction and processors,
-  // f32[least of both vocabularies], and the beginning of its order.
-  DraftRow at(int32_t node) const {
-    return {has_processors() ? rows_.processed(node) : rows_.raw(node), rows_.order(node)};
-  }
-
-  // The draft's logits at a node of the last tree after correction and before processors; empty if
-  // the model was not run at the node.
-  std::span<const float> raw_logits(int32_t node) const { return rows_.raw(node); }
-
-  // The correction that is added to the draft's logits, and the processors that change them after
-  // that; null for none. The drafter keeps the pointers.
-  void set_correction(const Correction* correction) { correction_ = correction; }
-  void set_processors(LogitsProcessorList* processors) { processors_ = processors; }
-
+  int32_t n_vocab() const { return n_vocab_; }  // tokens that both models have
   LanguageModel& model() { return model_; }
   CostCurve& cost() { return cost_; }
 
  private:
-  bool has_processors() const { return processors_ && processors_->processes_drafts(); }
-  void begin_shape(const TreeShape& shape);
-  void add_children(const Request& request, const TreeShape& shape, int32_t shape_node);
-  void add_probable_children(const Request& request, int32_t node, int32_t most,
-                             MarginModel& margins);
-  double promised_tokens() const;
-  void fill(const Request& request, int32_t n_nodes);
-  void run(const Request& request, std::span<const int32_t> nodes, const Correction* correction);
-  void process(const Request& request, int32_t node);
-  std::span<const Arrival> keep_order(const Request& request, int32_t node, size_t m);
-
-  LanguageModel& model_;
-  int32_t n_vocab_;  // tokens that both models have
-  CostCurve cost_;
-  const Correction* correction_ = nullptr;
-  LogitsProcessorList* processors_ = nullptr;
-  DraftRows rows_;
-  PathThreshold threshold_;
-  std::vector<int32_t> level_, next_level_;  // tree nodes that the model runs at
-  // By shape node: its tree node, and its first child in the shape; -1 for none.
-  std::vector<int32_t> node_of_, first_child_;
-  // Children that were not probable enough for the tree.
+  // A drafted token that is not in its tree.
   struct Spare {
-    double path;
+    double path;  // the probability of its path
+    DraftedTree* tree;
     int32_t parent;
     Token token;
   };
+
+  bool run_level(std::span<DraftedTree* const> trees, bool is_first);
+  void keep_rows(DraftedTree& tree);
+  void process(DraftedTree& tree, int32_t node);
+  void extend(DraftedTree& tree);
+  void begin_shape(DraftedTree& tree);
+  void add_shape_children(DraftedTree& tree, int32_t shape_node);
+  void extend_shape(DraftedTree& tree);
+  void begin_margins(DraftedTree& tree);
+  void extend_by_margins(DraftedTree& tree);
+  void add_spare_children(DraftedTree& tree);
+  void predict_hits(DraftedTree& tree, int32_t node, std::span<const Arrival>& arrivals);
+  std::span<const Arrival> keep_order(DraftedTree& tree, int32_t node, size_t m);
+  void choose_level(size_t first, const Price& price);
+  void choose_nodes(std::span<DraftedTree* const> trees, const Price& price);
+  static int32_t move_into_tree(const Spare& spare);
+
+  LanguageModel& model_;
+  int32_t n_vocab_;
+  CostCurve cost_;
+  std::map<int32_t, PathThreshold> thresholds_;  // by k
+  std::vector<Part> parts_;
   std::vector<Spare> spare_;
-  std::vector<double> path_;  // by tree node: the probability of its path
   std::vector<double> hits_;  // by arrival at one node: the probability that it wins
 };
 

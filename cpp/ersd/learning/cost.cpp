@@ -21,9 +21,6 @@ constexpr double kAllWidths = 0.03, kOwnWidth = 0.1, kGreatestRatio = 2;
 // A call disagrees with the curve if its time is beyond this ratio to the expected one.
 constexpr double kDisagreement = 1.7;
 
-// A call costs hardly more than another if it costs at most this many times as much.
-constexpr double kHardlyMore = 1.02;
-
 // The order in which widths are measured: those that tell most come first, as time may run out.
 constexpr std::array<int32_t, 19> kOrder{1,  2, 4,  8,  16, 3,  5,  12, 6, 9,
                                          13, 7, 10, 11, 14, 15, 24, 32, 48};
@@ -155,12 +152,9 @@ double CostCurve::operator()(int32_t n) const {
   return shorter + (longer - shorter) * n_cached_ / kLengths[1];
 }
 
-int32_t CostCurve::widest_at_cost_of(int32_t n) const {
-  const double limit = kHardlyMore * (*this)(n);
-  int32_t widest = n;
-  for (const int32_t width : kWidths)
-    if (width > widest && (*this)(width) <= limit) widest = width;
-  return widest;
+double CostCurve::ms_per_node() const {
+  constexpr int32_t kTypicalWidth = 16;
+  return ((*this)(kTypicalWidth) - (*this)(1)) / (kTypicalWidth - 1);
 }
 
 void CostCurve::learn(int32_t n, double ms) {

@@ -35,8 +35,8 @@ class CostCurve {
   // and lengths, proportional to n above the last width; 0 before measure().
   double operator()(int32_t n) const;
 
-  // The greatest width that costs hardly more than n tokens do: what a kernel's next step allows.
-  int32_t widest_at_cost_of(int32_t n) const;
+  // What one more token costs on average in calls of up to 16 tokens.
+  double ms_per_node() const;
 
   // Learns from a call with n tokens. One call moves the curve little. A stalled call counts as one
   // that took twice the expected time.

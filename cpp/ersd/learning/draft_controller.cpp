@@ -14,24 +14,38 @@ constexpr int32_t kCalls = 4;  // how many calls follow one plan
 // Drafting must be this many times as fast as plain decoding.
 constexpr double kLeastGain = 1.02;
 
-// The share of the time of plain calls that probing may cost.
-constexpr double kProbingShare = 0.01;
+// The budget for probing: shares of the time of plain calls and of the time that drafting saved.
+// Savings of long ago must not pay for long losses, so the budget is limited.
+constexpr double kProbingShare = 0.01, kSavedShare = 0.1, kMostBudgetMs = 300;
 
 // The calibration is a mean over about 64 calls. A stalled call counts as one that took three times
 // its expected time.
 constexpr double kFade = 1 - 1.0 / 64;
 constexpr double kStalled = 3;
 
+// The calibration by the text at hand is a mean over about 16 calls. Before them, it counts as if
+// this many accepted tokens had come as the calibration by all texts has them.
+constexpr double kTextFade = 1 - 1.0 / 16, kTextPrior = 2;
+
+double plain_ms(const DraftController::Costs& costs, const DraftController::Load& load) {
+  return costs.target(load.n_rows) / load.n_sequences;
+}
+
 }  // namespace
 
 // The target checks the whole tree in one call. The draft runs once per level that has children, on
-// the nodes with children. Its first call also reads the token that it has not seen yet.
+// the nodes with children; the trees of all sequences share these calls. Its first call also reads
+// the token that it has not seen yet.
 DraftController::Plan DraftController::estimate(const TreeShape& shape,
-                                                std::span<const double> ranks, const Costs& costs) {
-  Plan plan{shape.size() - 1, expected_tokens(shape, ranks, path_), costs.target(shape.size())};
+                                                std::span<const double> ranks, const Costs& costs,
+                                                const Load& load) {
+  const int32_t k = shape.size() - 1;
+  Plan plan{k, expected_tokens(shape, ranks, path_),
+            plain_ms(costs, load) + costs.target(load.n_rows + k) - costs.target(load.n_rows)};
   int32_t width = 0, depth = 0, last_parent = -1;
   const auto add_draft_call = [&] {
-    if (width > 0) plan.ms += costs.draft(depth == 0 ? width + 1 : width);
+    const int32_t own = depth == 0 ? width + 1 : width;
+    if (width > 0) plan.ms += costs.draft(own * load.n_sequences) / load.n_sequences;
   };
   for (int32_t i = 1; i < shape.size(); ++i) {
     const int32_t parent = shape.parent[i];
@@ -48,19 +62,25 @@ DraftController::Plan DraftController::estimate(const TreeShape& shape,
   return plan;
 }
 
-DraftController::Plan DraftController::calibrated(const Plan& estimate) const {
-  return {estimate.nodes, 1 + (estimate.tokens - 1) * accepted_ / expected_accepted_,
+// How many tokens are accepted for each that is expected.
+double DraftController::tokens_ratio(const Text& text) const {
+  const double of_all = accepted_ / expected_accepted_;
+  return of_all * (kTextPrior + text.accepted) / (kTextPrior + text.expected * of_all);
+}
+
+DraftController::Plan DraftController::calibrated(const Text& text, const Plan& estimate) const {
+  return {estimate.nodes, 1 + (estimate.tokens - 1) * tokens_ratio(text),
           estimate.ms * drafting_ms_ / expected_ms_};
 }
 
-DraftController::Choice DraftController::fastest(const Shapes& shapes,
-                                                 std::span<const double> ranks,
-                                                 const Costs& costs) {
+DraftController::Choice DraftController::fastest(const Text& text, const Shapes& shapes,
+                                                 std::span<const double> ranks, const Costs& costs,
+                                                 const Load& load) {
   Choice best;
   for (const int32_t k : kNodes) {
     const TreeShape& shape = shapes(k);
-    const Plan estimated = estimate(shape, ranks, costs);
-    const Plan plan = calibrated(estimated);
+    const Plan estimated = estimate(shape, ranks, costs, load);
+    const Plan plan = calibrated(text, estimated);
     best.speed_limit = std::max(best.speed_limit, (1.0 + shape.depth.back()) / estimated.ms);
     if (estimated.nodes == 0 || plan.tokens / plan.ms <= best.speed) continue;
     best.plan = plan, best.estimate = estimated;
@@ -69,14 +89,15 @@ DraftController::Choice DraftController::fastest(const Shapes& shapes,
   return best;
 }
 
-const DraftController::Plan& DraftController::plan(const Shapes& shapes,
+const DraftController::Plan& DraftController::plan(Text& text, const Shapes& shapes,
                                                    std::span<const double> ranks,
-                                                   const Costs& costs, int32_t n_missing) {
-  plain_ms_ = costs.target(1);
-  if (calls_left_-- > 0) return plan_;
-  calls_left_ = kCalls - 1;
-  const Choice best = fastest(shapes, ranks, costs);
-  const double least_speed = kLeastGain * (1 / plain_ms_);
+                                                   const Costs& costs, const Load& load,
+                                                   int32_t n_missing) {
+  text.plain_ms = plain_ms(costs, load);
+  if (text.calls_left-- > 0) return text.plan;
+  text.calls_left = kCalls - 1;
+  const Choice best = fastest(text, shapes, ranks, costs, load);
+  const double least_speed = kLeastGain / text.plain_ms;
   // If the draft missed some tokens, it must read them first. The calls of this plan must pay for
   // that.
   const double reading_ms = n_missing > 1 ? costs.draft(n_missing) : 0;
@@ -84,41 +105,46 @@ const DraftController::Plan& DraftController::plan(const Shapes& shapes,
   const bool can_draft = best.speed > 0;
   const bool pays = can_draft && tokens / ms > least_speed;
   const double probing_ms =
-      reading_ms + kCalls * std::max(best.plan.ms - best.plan.tokens * plain_ms_, 0.0);
-  is_probing_ =
+      reading_ms + kCalls * std::max(best.plan.ms - best.plan.tokens * text.plain_ms, 0.0);
+  text.is_probing =
       !pays && can_draft && best.speed_limit > least_speed && probing_budget_ms_ > probing_ms;
-  plan_ = pays || is_probing_ ? best.plan : Plan{0, 1, plain_ms_};
-  estimate_ = best.estimate;
-  return plan_;
+  text.plan = pays || text.is_probing ? best.plan : Plan{0, 1, text.plain_ms};
+  text.estimate = best.estimate;
+  return text.plan;
 }
 
-const DraftController::Plan& DraftController::plan_fixed(const TreeShape& shape,
+const DraftController::Plan& DraftController::plan_fixed(Text& text, const TreeShape& shape,
                                                          std::span<const double> ranks,
-                                                         const Costs& costs) {
-  plain_ms_ = costs.target(1);
-  estimate_ = estimate(shape, ranks, costs);
-  is_probing_ = false;
-  return plan_ = calibrated(estimate_);
+                                                         const Costs& costs, const Load& load) {
+  text.plain_ms = plain_ms(costs, load);
+  text.estimate = estimate(shape, ranks, costs, load);
+  text.is_probing = false;
+  return text.plan = calibrated(text, text.estimate);
 }
 
 std::vector<DraftController::Plan> DraftController::forecast(const Shapes& shapes,
                                                              std::span<const double> ranks,
                                                              const Costs& costs) {
   std::vector<Plan> plans{{0, 1, costs.target(1)}};
-  for (const int32_t k : kNodes) plans.push_back(calibrated(estimate(shapes(k), ranks, costs)));
+  for (const int32_t k : kNodes)
+    plans.push_back(calibrated({}, estimate(shapes(k), ranks, costs, {})));
   return plans;
 }
 
-void DraftController::learn(int32_t n_accepted, double ms) {
-  if (plan_.nodes == 0) {
-    probing_budget_ms_ += kProbingShare * ms;
+void DraftController::learn(Text& text, int32_t n_accepted, double ms) {
+  if (text.plan.nodes == 0) {
+    probing_budget_ms_ = std::min(probing_budget_ms_ + kProbingShare * ms, kMostBudgetMs);
     return;
   }
-  if (is_probing_) probing_budget_ms_ -= std::max(ms - (1 + n_accepted) * plain_ms_, 0.0);
+  const double saved_ms = (1 + n_accepted) * text.plain_ms - ms;
+  const double credit = saved_ms > 0 ? kSavedShare * saved_ms : text.is_probing ? saved_ms : 0;
+  probing_budget_ms_ = std::min(probing_budget_ms_ + credit, kMostBudgetMs);
+  text.accepted = kTextFade * text.accepted + n_accepted;
+  text.expected = kTextFade * text.expected + text.estimate.tokens - 1;
   accepted_ = kFade * accepted_ + n_accepted;
-  expected_accepted_ = kFade * expected_accepted_ + estimate_.tokens - 1;
-  drafting_ms_ = kFade * drafting_ms_ + std::min(ms, kStalled * estimate_.ms);
-  expected_ms_ = kFade * expected_ms_ + estimate_.ms;
+  expected_accepted_ = kFade * expected_accepted_ + text.estimate.tokens - 1;
+  drafting_ms_ = kFade * drafting_ms_ + std::min(ms, kStalled * text.estimate.ms);
+  expected_ms_ = kFade * expected_ms_ + text.estimate.ms;
 }
 
 }  // namespace ersd

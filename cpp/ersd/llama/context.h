@@ -1,40 +1,24 @@
-// A model with its cache. It decodes draft trees through llama.cpp and keeps accepted tokens in the
-// cache as plain decoding would leave them.
+// A model with its cache. It decodes draft trees of several sequences in one call of llama.cpp and
+// keeps accepted tokens in the cache as plain decoding of each sequence would leave them.
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "ersd/learning/thread_governor.h"
+#include "ersd/llama/context_options.h"
 #include "ersd/llama/model.h"
+#include "ersd/llama/place.h"
+#include "ersd/model/cell_ledger.h"
 #include "ersd/model/language_model.h"
-#include "ersd/tree/batch.h"
 
 struct llama_context;
 struct llama_batch;
+struct llama_memory_i;
 
 namespace ersd::llama {
-
-// The names are those of llama.cpp, except exact, ordered_cells and max_nodes.
-struct ContextOptions {
-  int32_t n_ctx = 4096;     // positions; the cache has extra room for a draft tree
-  int32_t n_batch = 512;    // tokens per call while a prompt is read
-  int32_t n_threads = 0;    // 0: default_n_threads()
-  int32_t flash_attn = -1;  // -1: llama.cpp decides, 0: off, 1: on
-  // Types of the cache: "f16", "bf16", "f32", "q8_0", ... Empty means the types that `exact` asks
-  // for, see exact_types().
-  std::string type_k, type_v;
-  bool offload_kqv = true;
-  // Whether a token's logits must not depend on what else is in its batch, as far as the types of
-  // the cache decide that.
-  bool exact = false;
-  // Whether accepted tokens stay in the cells that plain decoding would give them, see
-  // Context::order_cells(). A draft model does not need this.
-  bool ordered_cells = true;
-  int32_t max_nodes = kMaxDraftNodes;  // drafted nodes of a call at most; 0: plain decoding alone
-};
 
 class Context : public LanguageModel {
  public:
@@ -44,39 +28,105 @@ class Context : public LanguageModel {
   Context(const Model& model, const ContextOptions& options, std::function<bool()> interrupted);
   ~Context() override;
 
+  using LanguageModel::commit;
+  using LanguageModel::decode;
   int32_t n_vocab() const override { return n_vocab_; }
   int32_t n_ctx() const override { return n_ctx_; }
-  std::span<const Token> cached() const override { return cached_; }
-  void decode(std::span<const Token> history, const DraftTree& tree,
-              std::span<const int32_t> nodes) override;
-  std::span<const float> logits(int32_t node) const override;
-  void commit(const DraftTree& tree, int32_t node) override;
-  void rollback(int32_t n) override;
+  int32_t n_batch() const override { return n_batch_; }
+  int32_t n_sequences() const override { return static_cast<int32_t>(places_.size()); }
+  int32_t n_free() const override;
+  int32_t max_branches() const override { return n_branch_ids_; }
+  std::span<const Token> cached(int32_t sequence = 0) const override;
+  // Throws Interrupted, and std::runtime_error if the cells do not suffice or llama.cpp fails: the
+  // trees of the call's places have ended then, and what was committed before is still cached,
+  // unless the model is recurrent. Throws std::invalid_argument for parts that no call can have.
+  void decode(std::span<const Part> parts) override;
+  std::span<const float> logits(int32_t node, int32_t sequence = 0) const override;
+  void commit(std::span<const Accepted> accepted) override;
+  void rollback(int32_t n, int32_t sequence = 0) override;
+  // Returns false for a recurrent model and while a tree is uncommitted.
+  bool share(int32_t from, int32_t to, int32_t n) override;
   int32_t occupy(int32_t n) override;
 
   int32_t n_threads() const { return n_threads_; }  // of an undisturbed call
   int64_t n_decoded() const { return n_decoded_; }  // tokens decoded since construction
+  int32_t n_buried() const { return n_buried_; }    // cells that wait for compact()
 
-  // The cached tokens, and llama.cpp's bytes of their cells.
+  // The cached tokens of a place, and llama.cpp's bytes of their cells.
   struct State {
     std::vector<Token> tokens;
     std::vector<uint8_t> data;
   };
-  State save_state();  // drops an uncommitted tree first
+  State save_state(int32_t sequence = 0);  // drops an uncommitted tree first
   // Throws std::invalid_argument if the state is of another model, has other cache types or is
-  // longer than the context. The cache is empty then.
-  void load_state(const State& state);
+  // longer than the context. The place is empty then.
+  void load_state(const State& state, int32_t sequence = 0);
 
  private:
+  using Bytes = std::vector<uint8_t>;
+  static constexpr int32_t kNoHole = std::numeric_limits<int32_t>::max();
+  // Sequences that hold buried cells. Each cell is in both: with a sliding window, llama.cpp reuses
+  // a cell that is in one sequence only once it has left the window.
+  static constexpr int32_t kGraveyards = 2;
+
+  // context.cpp
   void create(const Model& model, const ContextOptions& options);
   void apply_lora(const Model& model);
-  void decode_history(std::span<const Token> tokens);
-  void decode_batch(const Batch& batch, bool with_logits);
-  void share_prefix(int32_t n_sequences);
-  int32_t n_path_in_order() const;
-  void order_cells(int32_t sequence, int32_t begin, int32_t end);
-  void forget_tree();
+  Place& place(int32_t sequence);
+  const Place& place(int32_t sequence) const;
+  llama_memory_i* memory() const;
+
+  // context_decode.cpp
+  void check_parts(std::span<const Part> parts) const;
+  std::span<const Token> uncached(const Part& part) const;
+  void make_room(int32_t n);
+  void read_histories(std::span<const Part> parts, int32_t n_left);
+  void decode_rest(std::span<const Part> parts);
+  void drop_call(std::span<const Part> parts);
+  void begin_batch();
+  void add_history(const Place& place, std::span<const Token> tokens);
+  void add_nodes(Place& place);
+  void add_row(Token token, int32_t position, bool has_logits);
   void run_batch();
+  void call_llama();
+  void keep_history(int32_t sequence, std::span<const Token> tokens, int32_t first_cell);
+
+  // context_trees.cpp
+  bool has_trees() const;
+  void end_tree(int32_t sequence, const DraftTree* tree, int32_t node);
+  int32_t first_rejected(const Place& place) const;
+  void settle();
+  void settle(Place& place);
+  void spread(Place& place);
+  bool is_alone(int32_t sequence) const;
+  void remove(const Place& place, int32_t n);
+  void cut(int32_t sequence, int32_t n);
+  void clear();
+
+  // context_places.cpp
+  int32_t first_branch_id() const;
+  void take_branches(Place& place, int32_t n_ids);
+  bool reclaim_branches();
+  void give_branches_back(Place& place, int32_t n_ids);
+  void reset_branches();
+
+  // context_cells.cpp
+  struct Saved {
+    int32_t sequence, sharer, n_shared;  // the first n_shared tokens are those of the sharer
+    std::vector<Bytes> pieces;
+  };
+  int32_t carrier(int32_t id) const;
+  void save_sequence(int32_t id, Bytes& bytes);
+  bool load_sequence(int32_t id, const Bytes& bytes);
+  void save_cells(int32_t id, int32_t carrier, int32_t begin, int32_t end,
+                  std::vector<Bytes>& pieces);
+  void restore_cells(int32_t id, int32_t carrier, const std::vector<Bytes>& pieces);
+  void order_cells(int32_t id, int32_t begin, int32_t end);
+  void bury(int32_t sequence, int32_t n);
+  void compact();
+  Saved save_place(int32_t sequence, const std::vector<Saved>& earlier);
+
+  // context_state.cpp
   void double_cache();
 
   struct Free {
@@ -84,25 +134,35 @@ class Context : public LanguageModel {
   };
   std::function<bool()> interrupted_;
   std::unique_ptr<llama_context, Free> context_;
-  // The batch and the arrays that it points to, kept between calls to reuse their memory.
+  // The rows of a call and the batch that points to them, kept between calls to reuse their memory.
   std::unique_ptr<llama_batch> batch_;
-  std::vector<Token> batch_token_;      // i32[n]
-  std::vector<int8_t> batch_logits_;    // i8[n], 1: the row has logits
-  std::vector<int32_t> batch_n_seq_;    // i32[n], sequences of each row
-  std::vector<int32_t*> batch_seq_id_;  // pointer[n], into Batch::sequence
-  BatchLayout layout_;
-  std::vector<Token> cached_;        // committed tokens, by position
+  std::vector<Token> batch_token_;       // i32[n]
+  std::vector<int32_t> batch_position_;  // i32[n]
+  std::vector<int32_t> batch_id_;        // the llama.cpp sequences of all rows, row by row
+  std::vector<int32_t> batch_n_id_;      // i32[n], how many of them each row has
+  std::vector<int32_t*> batch_ids_;      // pointer[n], into batch_id_
+  std::vector<int8_t> batch_logits_;     // i8[n], 1: the row has logits
+
+  std::vector<Bytes> cell_bytes_;  // cells that order_cells() moves
+
+  std::vector<Place> places_;
+  CellLedger ledger_;                // committed cells
+  std::vector<int32_t> branch_ids_;  // llama.cpp's sequences that no place has; the next is last
   std::vector<int32_t> path_;        // accepted nodes, from the root on
-  std::vector<uint8_t> cell_bytes_;  // cells that order_cells() moves
-  int32_t n_vocab_, n_ctx_, n_threads_, max_nodes_, n_batch_, max_sequences_;
+  int32_t n_vocab_, n_ctx_, n_ctx_total_, n_threads_, max_nodes_;
+  int32_t n_batch_ = 0;       // tokens of a call at most
+  int32_t n_branch_ids_ = 0;  // how many branch_ids_ there are if no place has one
+  int32_t window_ = 0;        // of a model with sliding-window attention, in positions; 0: none
+  int32_t n_cells_ = 0;       // cells of llama.cpp's cache
   ThreadGovernor governor_;
   bool governs_;  // only calls on the CPU wait for threads
-  // The sequences 0 to n_prefix_sequences_ - 1 all hold the positions 0 to n_prefix_ - 1.
-  int32_t n_prefix_sequences_ = 1;
-  int32_t n_prefix_ = 0;
-  int32_t n_tree_ = 0;  // nodes decoded since the last commit or rollback
-  bool ordered_cells_;
-  bool can_shift_ = false;  // whether cells can move to other positions
+  bool can_branch_, ordered_cells_;
+  bool can_shift_ = false;        // whether cells can move to other positions
+  bool must_compact_ = false;     // whether free cells may lie before cells that are in use
+  int32_t n_new_cells_ = 0;       // cells numbered since all trees had ended, see Place
+  int32_t first_hole_ = kNoHole;  // the lowest number of a cell that was freed since then
+  bool has_graves_ = false;  // whether a graveyard holds cells, perhaps some that places hold too
+  int32_t n_buried_ = 0;
   int64_t n_decoded_ = 0;
 };
 

@@ -1,4 +1,7 @@
-// Cells of a context's cache that leave it and come back: ordered, copied, saved and loaded.
+// The order of cells. Attention sums over cells in the order of their indices and skips those of
+// other sequences, so a text has the bits of plain decoding if its cells ascend with its positions.
+// llama.cpp puts new tokens into the lowest free cells. Hence no free cell may lie before one that
+// a place holds.
 #include <llama.h>
 
 #include <algorithm>
@@ -9,92 +12,114 @@
 
 namespace ersd::llama {
 
-// Moves the positions [begin, end) of a sequence into the first free cells, in order. Attention
-// sums over the cells in their order, so accepted tokens must lie in the order of their positions,
-// without holes that later tokens would fill.
-void Context::order_cells(int32_t sequence, int32_t begin, int32_t end) {
-  llama_memory_t memory = llama_get_memory(context_.get());
-  // llama.cpp saves and restores whole sequences, so a sequence of its own carries the cells. If
-  // all are in use, one of them is emptied for it and filled again afterwards.
-  const bool has_spare = n_prefix_sequences_ < max_sequences_;
-  const int32_t carrier = has_spare ? n_prefix_sequences_ : (sequence == 0 ? 1 : 0);
-  if (!has_spare) llama_memory_seq_rm(memory, carrier, -1, -1);
-  llama_memory_seq_cp(memory, sequence, carrier, begin, end);
-  cell_bytes_.resize(llama_state_seq_get_size(context_.get(), carrier));
-  const size_t n =
-      llama_state_seq_get_data(context_.get(), cell_bytes_.data(), cell_bytes_.size(), carrier);
-  llama_memory_seq_rm(memory, carrier, -1, -1);
-  llama_memory_seq_rm(memory, sequence, begin, -1);
-  if (n == 0 || llama_state_seq_set_data(context_.get(), cell_bytes_.data(), n, carrier) == 0)
-    throw std::runtime_error("llama.cpp could not move " + std::to_string(end - begin) +
-                             " accepted tokens in its cache");
-  llama_memory_seq_cp(memory, carrier, sequence, begin, end);
-  llama_memory_seq_rm(memory, carrier, -1, -1);
-  if (!has_spare) llama_memory_seq_cp(memory, sequence, carrier, 0, begin);
+// The sequence that carries cells out of the cache and back: llama.cpp saves and restores whole
+// sequences only. A context of one place takes an unused branch for it, or else one of the tree's.
+int32_t Context::carrier(int32_t id) const {
+  if (n_sequences() > 1) return n_sequences() + kGraveyards;
+  if (!branch_ids_.empty()) return branch_ids_.back();
+  return id == 0 ? 1 : 0;
 }
 
-// Makes the cache hold about n tokens, as a prompt of that length would, without decoding them:
-// copies of the first 16 go into the cache again and again, at new positions.
-int32_t Context::occupy(int32_t n) {
-  constexpr int32_t kSeed = 16;
-  rollback(0);
-  can_shift_ = can_shift_ && llama_memory_can_shift(llama_get_memory(context_.get()));
-  if (max_sequences_ < 2 || !can_shift_) return 0;
-  std::vector<Token> tokens;
-  for (int32_t i = 0; i < kSeed; ++i) tokens.push_back(i * 977 % n_vocab_);
-  decode_history(tokens);
-  while (2 * n_cached() <= std::min(n, n_ctx_)) double_cache();
-  return n_cached();
+// Writes llama.cpp's bytes of a sequence.
+void Context::save_sequence(int32_t id, Bytes& bytes) {
+  bytes.resize(llama_state_seq_get_size(context_.get(), id));
+  bytes.resize(llama_state_seq_get_data(context_.get(), bytes.data(), bytes.size(), id));
 }
 
-// Puts a copy of all cells behind them.
-void Context::double_cache() {
-  llama_memory_t memory = llama_get_memory(context_.get());
-  const int32_t n = n_cached(), carrier = 1;
-  cell_bytes_.resize(llama_state_seq_get_size(context_.get(), 0));
-  llama_state_seq_get_data(context_.get(), cell_bytes_.data(), cell_bytes_.size(), 0);
-  llama_memory_seq_rm(memory, carrier, -1, -1);
-  if (llama_state_seq_set_data(context_.get(), cell_bytes_.data(), cell_bytes_.size(), carrier) ==
-      0)
-    throw std::runtime_error("llama.cpp could not copy " + std::to_string(n) +
-                             " cells of its cache");
-  llama_memory_seq_add(memory, carrier, 0, n, n);
-  llama_memory_seq_cp(memory, carrier, 0, n, 2 * n);
-  llama_memory_seq_rm(memory, carrier, -1, -1);
-  const std::vector<Token> copy = cached_;
-  cached_.insert(cached_.end(), copy.begin(), copy.end());
-  n_prefix_ = n_cached();
-  n_prefix_sequences_ = 1;
+// Puts a saved sequence into the lowest free cells. Returns whether llama.cpp could do it.
+bool Context::load_sequence(int32_t id, const Bytes& bytes) {
+  return !bytes.empty() &&
+         llama_state_seq_set_data(context_.get(), bytes.data(), bytes.size(), id) == bytes.size();
 }
 
-Context::State Context::save_state() {
-  rollback(n_cached());
-  State state{cached_, std::vector<uint8_t>(llama_state_seq_get_size(context_.get(), 0))};
-  state.data.resize(
-      llama_state_seq_get_data(context_.get(), state.data.data(), state.data.size(), 0));
-  return state;
-}
-
-void Context::load_state(const State& state) {
-  rollback(0);
-  if (state.tokens.empty()) return;
-  const auto n = static_cast<int32_t>(state.tokens.size());
-  if (n > n_ctx_)
-    throw std::invalid_argument("the state has " + std::to_string(n) +
-                                " tokens, the context has room for " + std::to_string(n_ctx_) +
-                                " (n_ctx)");
-  clear_error();
-  const bool loaded = llama_state_seq_set_data(context_.get(), state.data.data(), state.data.size(),
-                                               0) == state.data.size() &&
-                      llama_memory_seq_pos_max(llama_get_memory(context_.get()), 0) == n - 1;
-  if (!loaded) {
-    const std::string reason = error_suffix();
-    rollback(0);
-    throw std::invalid_argument("the state is not one of this model with these types of cache" +
-                                reason);
+// Writes llama.cpp's bytes of the positions [begin, end) of a sequence, in pieces that a sliding
+// window holds whole: llama.cpp does not save what has left the window.
+void Context::save_cells(int32_t id, int32_t carrier, int32_t begin, int32_t end,
+                         std::vector<Bytes>& pieces) {
+  size_t n_pieces = 0;
+  while (begin < end) {
+    const int32_t piece_end = window_ > 0 ? std::min(end, (begin / window_ + 1) * window_) : end;
+    if (pieces.size() == n_pieces) pieces.emplace_back();
+    llama_memory_seq_cp(memory(), id, carrier, begin, piece_end);
+    save_sequence(carrier, pieces[n_pieces++]);
+    llama_memory_seq_rm(memory(), carrier, -1, -1);
+    begin = piece_end;
   }
-  cached_ = state.tokens;
-  n_prefix_ = n;
+  pieces.resize(n_pieces);
+}
+
+// Puts saved cells back into the sequence, into the lowest free cells.
+void Context::restore_cells(int32_t id, int32_t carrier, const std::vector<Bytes>& pieces) {
+  for (const Bytes& piece : pieces) {
+    if (!load_sequence(carrier, piece))
+      throw std::runtime_error("llama.cpp could not move accepted tokens in its cache" +
+                               error_suffix());
+    llama_memory_seq_cp(memory(), carrier, id, -1, -1);
+    llama_memory_seq_rm(memory(), carrier, -1, -1);
+  }
+}
+
+// Moves the positions from begin on of a sequence into the lowest free cells. No other sequence may
+// hold them.
+void Context::order_cells(int32_t id, int32_t begin, int32_t end) {
+  const int32_t carrier = this->carrier(id);
+  const bool is_borrowed = n_sequences() == 1 && branch_ids_.empty();
+  if (is_borrowed) llama_memory_seq_rm(memory(), carrier, -1, -1);
+  save_cells(id, carrier, begin, end, cell_bytes_);
+  llama_memory_seq_rm(memory(), id, begin, -1);
+  restore_cells(id, carrier, cell_bytes_);
+  if (is_borrowed) llama_memory_seq_cp(memory(), id, carrier, 0, begin);
+}
+
+// Takes the positions from n on out of a place, but does not free their cells: the next tokens of
+// other places would fill them and come before tokens that they follow.
+void Context::bury(int32_t sequence, int32_t n) {
+  for (int32_t i = 0; i < kGraveyards; ++i)
+    llama_memory_seq_cp(memory(), sequence, n_sequences() + i, n, -1);
+  remove(place(sequence), n);
+  has_graves_ = true;
+  const int32_t n_before = ledger_.n_live();
+  ledger_.truncate(sequence, n);
+  n_buried_ += n_before - ledger_.n_live();
+}
+
+// Frees buried cells: takes everything out of the cache and puts the places' tokens back, one place
+// after the other. A beginning that places share is put back once.
+void Context::compact() {
+  std::vector<Saved> all;
+  reclaim_branches();
+  for (int32_t i = 0; i < n_sequences(); ++i)
+    if (place(i).n_cached() > 0) all.push_back(save_place(i, all));
+  llama_memory_clear(memory(), false);
+  n_buried_ = 0;
+  has_graves_ = false;
+  must_compact_ = false;
+  try {
+    for (const auto& [sequence, sharer, n_shared, pieces] : all) {
+      if (sharer >= 0) llama_memory_seq_cp(memory(), sharer, sequence, 0, n_shared);
+      if (can_branch_)
+        restore_cells(sequence, carrier(sequence), pieces);
+      else if (!load_sequence(sequence, pieces[0]))
+        throw std::runtime_error("llama.cpp could not put a state back" + error_suffix());
+    }
+  } catch (...) {
+    clear();
+    throw;
+  }
+}
+
+// Saves the cells that a place does not share with those that are saved already.
+Context::Saved Context::save_place(int32_t sequence, const std::vector<Saved>& earlier) {
+  Saved saved{sequence, -1, 0, {}};
+  for (const Saved& other : earlier)
+    if (const int32_t n = ledger_.shared_prefix(other.sequence, sequence); n > saved.n_shared)
+      saved.sharer = other.sequence, saved.n_shared = n;
+  if (can_branch_)
+    save_cells(sequence, carrier(sequence), saved.n_shared, place(sequence).n_cached(),
+               saved.pieces);
+  else  // a recurrent state goes as a whole
+    save_sequence(sequence, saved.pieces.emplace_back());
+  return saved;
 }
 
 }  // namespace ersd::llama

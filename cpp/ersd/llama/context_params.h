@@ -3,7 +3,8 @@
 
 #include <llama.h>
 
-#include "ersd/llama/context.h"
+#include "ersd/llama/context_options.h"
+#include "ersd/llama/model.h"
 
 namespace ersd::llama {
 

@@ -45,6 +45,8 @@ class BatchLayout {
   const Batch& lay_out(std::span<const Token> history, int32_t begin, const DraftTree& tree,
                        std::span<const int32_t> nodes, int32_t max_sequences);
 
+  const Batch& batch() const { return batch_; }  // the last one
+
   // The sequence of a node, and its row in the batch that it was decoded with; -1 for a node that
   // was not laid out.
   int32_t sequence(int32_t node) const { return is_laid_out(node) ? sequence_[node] : -1; }

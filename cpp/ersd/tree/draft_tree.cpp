@@ -13,6 +13,7 @@ void DraftTree::reset(Token root) {
   first_child_.assign(1, -1);
   last_child_.assign(1, -1);
   next_sibling_.assign(1, -1);
+  n_branches_ = 0;
 }
 
 int32_t DraftTree::add(int32_t parent, Token token) {
@@ -26,6 +27,7 @@ int32_t DraftTree::add(int32_t parent, Token token) {
   first_child_.push_back(-1);
   last_child_.push_back(-1);
   next_sibling_.push_back(-1);
+  n_branches_ += has_child(parent);
   (first_child_[parent] < 0 ? first_child_[parent] : next_sibling_[last_child_[parent]]) = node;
   last_child_[parent] = node;
   return node;

@@ -23,6 +23,9 @@ class DraftTree {
 
   int32_t size() const { return static_cast<int32_t>(token_.size()); }
   int32_t n_drafted() const { return size() - 1; }
+  // Nodes that are not the first child of their parent: how many leaves the tree has beyond one.
+  int32_t n_branches() const { return n_branches_; }
+  bool has_child(int32_t node) const { return first_child_[node] >= 0; }
   Token token(int32_t node) const { return token_[node]; }
   int32_t parent(int32_t node) const { return parent_[node]; }  // -1 for the root
   int32_t depth(int32_t node) const { return depth_[node]; }    // 0 for the root
@@ -39,6 +42,7 @@ class DraftTree {
  private:
   std::vector<Token> token_;
   std::vector<int32_t> parent_, depth_, first_child_, last_child_, next_sibling_;  // -1 for none
+  int32_t n_branches_ = 0;
 };
 
 }  // namespace ersd

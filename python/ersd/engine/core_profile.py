@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 
 from ersd import _core
 from ersd import profile as profiles
@@ -79,16 +80,23 @@ class CostFile:
         """key: identifies the pair; None for costs that are not to be written."""
         self._core = core
         self._key = key
+        self._lock = threading.Lock()
         self._written = 0  # measurements whose result the file holds
 
     def write_if_measured(self) -> None:
         """Writes the costs beside what the file holds already, if they were measured since."""
         if self._key is None or self._core.n_measurements == self._written:
             return
-        self._written = self._core.n_measurements
+        with self._lock:
+            n_measurements = self._core.n_measurements
+            if n_measurements != self._written:  # no other thread has written them meanwhile
+                self._write(self._key)
+                self._written = n_measurements
+
+    def _write(self, key: PairKey) -> None:
         kept, known = _core.Profile(), self._core.profile()
         with contextlib.suppress(ValueError, OSError):
-            kept = profiles.load(self._key.path, self._key, from_plain)
+            kept = profiles.load(key.path, key, from_plain)
         kept.target, kept.draft = known.target, known.draft
         with contextlib.suppress(OSError):  # the folder may be read-only
-            profiles.save(to_plain(kept), self._key.path, self._key)
+            profiles.save(to_plain(kept), key.path, key)

@@ -1,14 +1,19 @@
-"""Generation: whole answers, streams of steps, and ranks."""
+"""Generation: whole answers, streams of steps, batches of prompts, and ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from ersd import _core
-from ersd.engine.loaded_models import LoadedModels
-from ersd.engine.options import Options, check_max_tokens, check_seed, core_options, takes_options
+from ersd.engine.answer import result_of
+from ersd.engine.async_stream import AsyncStream
+from ersd.engine.batch import BatchItem, generate_all
+from ersd.engine.known_pair import KnownPair
+from ersd.engine.options import Options, check_max_tokens, core_options, takes_options
+from ersd.engine.seeds import check_seed, seeds_of_batch
 from ersd.engine.stream import Stream, ranked_positions
+from ersd.progress import Progress
 from ersd.results import Position, Result
 
 if TYPE_CHECKING:
@@ -17,8 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 
-class Engine(LoadedModels):
-    """Generates with a target and perhaps a draft. One generation runs at a time."""
+class Engine(KnownPair):
+    """Generates with a target and perhaps a draft. All methods may be used from many threads.
+
+    Up to n_parallel generations run at once. They share the calls of the target.
+    """
 
     @takes_options
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Result:
@@ -29,15 +37,7 @@ class Engine(LoadedModels):
         with self.stream(prompt, **options) as stream:
             for _ in stream:
                 pass
-        assert stream.finish_reason is not None
-        return Result(
-            stream.text,
-            stream.tokens,
-            stream.finish_reason,
-            stream.seed,
-            stream.stats,
-            stream.logprobs,
-        )
+        return result_of(stream)
 
     @takes_options
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Stream:
@@ -51,12 +51,112 @@ class Engine(LoadedModels):
             TypeError: an option is unknown or of the wrong type.
             ValueError: an option is out of range, the prompt is empty or does not fit the context,
                 or llama.cpp does not understand a grammar or a schema.
-            RuntimeError: this thread has an open stream of this Generator. While the stream runs:
-                a grammar and other options together leave no token.
+            RuntimeError: while the stream runs: a grammar and other options together leave no
+                token, or a logits processor uses the Generator that calls it.
         """
         seed = check_seed(options.get("seed"))
         chosen = core_options(options, seed)
-        return Stream(self._core, self._lock, self._prompt(prompt), chosen, seed)
+        return Stream(self._shared, self._prompt(prompt), chosen, seed)
+
+    @overload
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        progress: bool = False,
+        return_exceptions: Literal[False] = False,
+        seed: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> list[Result]: ...
+
+    @overload
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        progress: bool = False,
+        return_exceptions: bool,
+        seed: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> list[Result | Exception]: ...
+
+    @takes_options
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        progress: bool = False,
+        return_exceptions: bool = False,
+        seed: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> list[Result] | list[Result | Exception]:
+        """Generates an answer to each prompt, n_parallel at a time, and returns them in order.
+
+        Args:
+            prompts: texts or token ids. There may be many, because only a few are under way at a
+                time.
+            progress: whether stderr shows how many answers are finished.
+            return_exceptions: whether the error of a prompt stands in place of its result, while
+                the other prompts go on. Otherwise the first error is raised and ends all of them.
+            seed: None draws a seed for each prompt. An int is the seed of the first prompt, and
+                prompt i has the seed ``seed + i``. A sequence holds one seed for each prompt.
+            options: see `ersd.Options`. All prompts have the same ones, so the same logits
+                processors are called for all of them, in turn.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: as `stream`. Unless return_exceptions is true, all
+                options and prompts are checked before the first one is read.
+        """
+        if isinstance(prompts, str):
+            raise TypeError(f"prompts must be a sequence of prompts, got the text {prompts!r}")
+        seeds = seeds_of_batch(seed, len(prompts))
+        given = cast(Options, options)
+        core_options(given, 0)
+        for prompt in () if return_exceptions else prompts:
+            self._prompt(prompt)
+        bar = Progress("generate_batch", len(prompts)) if progress else None
+
+        def submit(i: int) -> BatchItem:
+            chosen = core_options(given, seeds[i])
+            return BatchItem(self._shared, self._prompt(prompts[i]), chosen, seeds[i])
+
+        return generate_all(
+            self._shared,
+            len(prompts),
+            submit,
+            on_end=bar.step if bar else lambda: None,
+            return_exceptions=return_exceptions,
+        )
+
+    @takes_options
+    async def agenerate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Result:
+        """Generates an answer in an event loop. The arguments and the errors are those of `stream`.
+
+        The event loop goes on meanwhile, because a thread makes the steps. Many tasks may wait, in
+        several event loops, too. Cancelling a task ends its generation.
+        """
+        async with self._astream(prompt, options, at_once=False) as stream:
+            async for _ in stream:
+                pass
+        return result_of(stream)
+
+    @takes_options
+    def astream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> AsyncStream:
+        """Generates step by step in an event loop: returns an asynchronous iterator over `Step`.
+
+        >>> async for step in gen.astream("Once upon a time"):
+        ...     print(step.text, end="")
+
+        The arguments and the errors are those of `stream`; see also `agenerate`.
+        """
+        return self._astream(prompt, options, at_once=True)
+
+    def _astream(
+        self, prompt: str | Sequence[int], options: Options, *, at_once: bool
+    ) -> AsyncStream:
+        seed = check_seed(options.get("seed"))
+        chosen = core_options(options, seed)
+        return AsyncStream(self._driver, self._prompt(prompt), chosen, seed, at_once=at_once)
 
     def ranks(
         self,
@@ -108,7 +208,7 @@ class Engine(LoadedModels):
                 "ranks are places in a draft's order: "
                 "they need a draft model and a method other than 'ar'"
             )
-        return ranked_positions(self._core, self._lock, self._prompt(prompt), options, logits)
+        return ranked_positions(self._shared, self._prompt(prompt), options, logits)
 
     def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
         """Returns the prompt as token ids. Raises ValueError if it cannot be a prompt."""

@@ -1,4 +1,4 @@
-"""The models of an engine in memory: their tokens, their caches, and what is known of the pair."""
+"""The models of an engine in memory: their options, their tokens and their caches."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ersd import _core
-from ersd import profile as profiles
-from ersd.engine.core_profile import CostFile, from_plain, restore_file, to_plain
-from ersd.engine.lock import EngineLock
+from ersd.engine.async_driver import AsyncDriver
+from ersd.engine.core_profile import CostFile, restore_file
+from ersd.engine.shared_core import SharedCore
 from ersd.engine.width_verdict import WidthVerdict
-from ersd.profile import PairKey, Profile
-from ersd.results import Exactness, Forecast
+from ersd.profile import PairKey
+from ersd.results import Exactness
 from ersd.state import State
 
 __all__ = ["LoadedModels"]
@@ -54,6 +54,9 @@ class LoadedModels:
         exact: bool | None = None,
         context_shift: bool = False,
         n_keep: int = 0,
+        n_parallel: int = 4,
+        n_ctx_total: int = 0,
+        prompt_share: float = 0.6,
         chat_template: str | None = None,
         profile: _Path | bool = True,
         verbose: bool = False,
@@ -73,23 +76,18 @@ class LoadedModels:
             "lora_path": "" if lora_path is None else os.fspath(lora_path),
             "lora_scale": lora_scale,
         }
-        others = {
-            "n_ctx": n_ctx,
-            "n_batch": n_batch,
-            "n_threads": n_threads or 0,
-            "use_mmap": use_mmap,
-            "use_mlock": use_mlock,
-            "context_shift": context_shift,
-            "n_keep": n_keep,
-            "exact": exact,
-        }
+        others: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads or 0}
+        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total}
+        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "n_keep": n_keep}
+        others |= {"use_mmap": use_mmap, "use_mlock": use_mlock, "exact": exact}
         self._core = _load(model_path, draft_model_path, loading, others)
         self.chat_template = chat_template
         self._lora = "" if lora_path is None else f"{os.path.basename(lora_path)} by {lora_scale}"
         self._pair = _pair_key(model_path, draft_model_path, loading, self._core.n_threads)
         restore_file(self._core, self._pair, profile)
         costs = CostFile(self._core, self._pair if profile is True else None)
-        self._lock = EngineLock(before_release=costs.write_if_measured)
+        self._shared = SharedCore(self._core, costs)
+        self._driver = AsyncDriver(self._shared, owner=self)
 
     @property
     def target(self) -> _core.Model:
@@ -113,6 +111,16 @@ class LoadedModels:
     def n_ctx(self) -> int:
         """The number of tokens that prompt and answer may have together."""
         return self._core.n_ctx
+
+    @property
+    def n_parallel(self) -> int:
+        """The largest number of generations that run at once."""
+        return self._core.n_parallel
+
+    @property
+    def n_ctx_total(self) -> int:
+        """The number of tokens that all generations and kept texts may have in the cache."""
+        return self._core.n_ctx_total
 
     def tokenize(
         self, text: str, *, add_special: bool = True, parse_special: bool = True
@@ -141,17 +149,21 @@ class LoadedModels:
         return b"".join(pieces).decode("utf-8", "replace")
 
     def reset(self) -> None:
-        """Empties the caches, so that all of the next prompt is read."""
-        with self._lock:
-            self._core.reset()
+        """Empties the caches, so that all of the next prompt is read.
+
+        Generations that are under way keep what they have in the cache.
+        """
+        with self._shared.use() as core:
+            core.reset()
 
     def save_state(self) -> State:
-        """Returns what the caches hold of the last prompt and answer, as data that can be pickled.
+        """Returns what the caches hold of a prompt and answer, as data that can be pickled.
 
-        `load_state` accepts it in a Generator with the same models and the same cache types.
+        The generation is the one that ended last. `load_state` accepts the data in a Generator with
+        the same models and the same cache types.
         """
-        with self._lock:
-            return State(self._descriptions(), *self._core.save_state())
+        with self._shared.use() as core:
+            return State(self._descriptions(), *core.save_state())
 
     def load_state(self, state: State) -> None:
         """Replaces what the caches hold. A prompt that begins with these tokens is not read again.
@@ -159,14 +171,15 @@ class LoadedModels:
         Raises:
             ValueError: the state is of other models or cache types, or longer than the context. The
                 caches are empty then.
+            RuntimeError: generations are under way.
         """
         if state.models != self._descriptions():
             raise ValueError(
                 f"the state is of the models {state.models}, "
                 f"this Generator has {self._descriptions()}"
             )
-        with self._lock:
-            self._core.load_state(state.tokens, state.data, state.draft_tokens, state.draft_data)
+        with self._shared.use() as core:
+            core.load_state(state.tokens, state.data, state.draft_tokens, state.draft_data)
 
     def _descriptions(self) -> list[str]:
         """Describes the models, to recognise them in another process."""
@@ -175,83 +188,6 @@ class LoadedModels:
         if self._lora:
             found[0] += f", LoRA {self._lora}"
         return found
-
-    def profile(self) -> Profile:
-        """Returns what is known of the pair: costs of calls, ranks, margins and correction.
-
-        Raises:
-            ValueError: there is no draft model.
-        """
-        with self._lock:
-            return to_plain(self._core.profile())
-
-    def save_profile(self, path: _Path | None = None) -> str:
-        """Writes what is known of the pair to a file and returns the file's path.
-
-        Args:
-            path: a file; None for the one in the cache folder, which every Generator of this pair
-                on this machine loads when it is made.
-
-        Raises:
-            ValueError: there is no draft model.
-            OSError: the file cannot be written.
-        """
-        pair = self._need_pair()
-        written = pair.path if path is None else path
-        profiles.save(self.profile(), written, pair)
-        return os.fspath(written)
-
-    def load_profile(self, path: _Path | None = None) -> None:
-        """Replaces what is known of the pair by a profile.
-
-        Args:
-            path: a file of `save_profile`; None for the one in the cache folder.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is not a profile, or of another pair; or there is no draft model.
-        """
-        pair = self._need_pair()
-        known = profiles.load(pair.path if path is None else path, pair, from_plain)
-        with self._lock:
-            self._core.restore(known)
-
-    def _need_pair(self) -> PairKey:
-        if self._pair is None:
-            raise ValueError("a profile describes a pair of models: it needs a draft model")
-        return self._pair
-
-    def forget(self) -> None:
-        """Forgets what generations taught of the draft: ranks, margins and correction.
-
-        The costs of calls stay known.
-        """
-        with self._lock:
-            self._core.forget()
-
-    def measure_costs(self) -> None:
-        """Measures what calls of both models cost, in about a second, even if it is known.
-
-        Raises:
-            ValueError: there is no draft model.
-        """
-        with self._lock:
-            known = self._core.profile()
-            known.target, known.draft = _core.CostCurve(), _core.CostCurve()
-            self._core.restore(known)
-            self._core.forecast()
-
-    def forecast(self) -> list[Forecast]:
-        """Returns a forecast for plain decoding, then one for each k that "auto" chooses from.
-
-        The first call measures costs, in about a second, unless they are known.
-
-        Raises:
-            ValueError: there is no draft model.
-        """
-        with self._lock:
-            plans = self._core.forecast()
-        return [Forecast(plan.nodes, plan.tokens, plan.ms) for plan in plans]
 
 
 def _load(

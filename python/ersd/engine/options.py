@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import secrets
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, cast
@@ -123,22 +122,6 @@ def check_max_tokens(max_tokens: int | None) -> int:
     return -1 if max_tokens is None else max_tokens
 
 
-def check_seed(seed: int | None) -> int:
-    """Returns the seed, or a fresh random one if it is None.
-
-    Raises:
-        TypeError: the seed is not an int.
-        ValueError: the seed does not fit into 64 bits.
-    """
-    if seed is None:
-        return secrets.randbits(32)
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise TypeError(f"seed must be an int or None, got {seed!r}")
-    if not 0 <= seed < 1 << 64:
-        raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
-    return seed
-
-
 def _check_logprobs(logprobs: int | None) -> int | None:
     if not isinstance(logprobs, int | None) or isinstance(logprobs, bool):
         raise TypeError(f"logprobs must be an int or None, got {logprobs!r}")
@@ -251,8 +234,8 @@ Options.__doc__ = f"{inspect.cleandoc(Options.__doc__ or '')}\n\n{_attributes()}
 def takes_options(function: _Function) -> _Function:
     """Shows the names and defaults of all options in the signature of a function.
 
-    The function takes ``**options: Unpack[Options]``. Without this decorator, `help` and `inspect`
-    would show just that.
+    The function takes ``**options: Unpack[Options]``, or some options by name and the others as
+    ``**options``. Without this decorator, `help` and `inspect` would show just that.
     """
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -264,6 +247,7 @@ def takes_options(function: _Function) -> _Function:
             annotation=getattr(kind, "__forward_arg__", kind),
         )
         for name, kind in Options.__annotations__.items()
+        if name not in signature.parameters
     ]
     shown = signature.replace(parameters=[*own, *named])
     function.__signature__ = shown  # type: ignore[attr-defined]

@@ -1,13 +1,16 @@
-"""A generation under way: it drives the core step by step and holds the engine's lock meanwhile."""
+"""A generation under way, which any thread may advance step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ersd.engine.lock import EngineLock
-from ersd.results import Position, Stats, Step, TokenLogprob
+from ersd.engine.answer import Answer
+from ersd.engine.shared_core import SharedCore
+from ersd.results import Position, Step
 
 if TYPE_CHECKING:
     from ersd import _core
@@ -15,11 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "ranked_positions"]
 
 
-class Stream:
+class Stream(Answer):
     """A generation under way: iterate over its steps, then read the rest from its attributes.
 
-    The Generator is busy from the first step until the stream ends or is closed. A stream that is
-    closed early leaves the Generator usable. It is an iterator and a context manager.
+    It is an iterator and a context manager. Any thread may take the next step. A stream begins with
+    its first step. Up to n_parallel streams of a Generator run at once; another one waits until a
+    place is free, or takes the place of one whose steps nobody takes. Closing or dropping a stream
+    frees its place.
 
     Attributes:
         seed: the seed of this generation.
@@ -31,75 +36,65 @@ class Stream:
 
     def __init__(
         self,
-        core: _core.Generator,
-        lock: EngineLock,
+        core: SharedCore,
         prompt: list[int],
         options: _core.GenerationOptions,
         seed: int,
     ) -> None:
         """Use `Generator.stream` to make a stream."""
-        self.seed = seed
-        self.text = ""
-        self.tokens: list[int] = []
-        self.logprobs: list[TokenLogprob] | None = [] if options.logprobs is not None else None
-        self.finish_reason: str | None = None
+        super().__init__(options, seed)
         self._core = core
-        self._lock = lock
-        self._prompt = prompt
-        self._options = options
-        self._state = "new"  # then "open", while the lock is held, then "closed"
-        self._stats: Stats | None = None
+        self._submit: Callable[[], _core.Request] | None = partial(core.submit, prompt, options)
+        self._turn = threading.Lock()  # the thread that holds it takes the next step
+        self._closed = False
 
     def __iter__(self) -> Iterator[Step]:
         """Returns the stream itself."""
         return self
 
     def __next__(self) -> Step:
-        """Runs the target once."""
-        if self._state == "closed":
+        """Waits for the next step. Several threads that ask at once get different steps."""
+        self._core.check_not_in_step()  # before the lock, which another thread may hold
+        with self._turn:
+            step = None if self._closed else self._take()
+        if step is None:
             raise StopIteration
+        return step
+
+    def _take(self) -> Step | None:
+        """Returns the next step, or None at the end."""
         try:
-            if self._state == "new":
-                self._lock.acquire()
-                self._state = "open"
-                self._core.start(self._prompt, self._options)
-            step = self._core.step()
+            found = self._core.next(self._request or self._begin())
+            if found is None:  # close() was called meanwhile
+                self._closed = True
+                return None
+            step = self._add(found)
         except BaseException:
             self.close()
             raise
-        self.text += step.text
-        self.tokens += step.tokens
-        logprobs = None
-        if self.logprobs is not None:
-            logprobs = [TokenLogprob(each.token, each.logprob, each.top) for each in step.logprobs]
-            self.logprobs += logprobs
-        if step.finish_reason:
-            self.finish_reason = step.finish_reason
-            self.close()
-            if not step.text and not step.tokens:
-                raise StopIteration
-        return Step(step.text, step.tokens, step.n_accepted, logprobs)
+        if not found.finish_reason:
+            return step
+        self._closed = True
+        return step if step.text or step.tokens else None
+
+    def _begin(self) -> _core.Request:
+        """Submits the request."""
+        assert self._submit is not None
+        request = self._request = self._submit()
+        self._submit = None  # which holds the prompt and the logits processors
+        if self._closed:  # by another thread, which found no request to cancel
+            self._core.cancel(request)
+        return request
 
     def close(self) -> None:
-        """Ends the generation and frees the Generator. It does nothing on a finished stream."""
-        if self._state == "open":
-            self._stats = Stats(**self._core.stats)
-            self._core.end()
-            self._lock.release()
-        self._state = "closed"
+        """Ends the generation and frees its place. It does nothing on a finished stream."""
+        self._cancel()
+        self._core.write_costs()
 
-    @property
-    def stats(self) -> Stats:
-        """Counts and times so far.
-
-        Raises:
-            RuntimeError: the stream has not begun.
-        """
-        if self._stats is not None:
-            return self._stats
-        if self._state == "new":
-            raise RuntimeError("the stream has not begun: take a step before its stats")
-        return Stats(**self._core.stats)
+    def _cancel(self) -> None:
+        self._closed = True
+        if self._request is not None:
+            self._core.cancel(self._request)
 
     def __enter__(self) -> Stream:
         """Returns the stream itself."""
@@ -115,23 +110,25 @@ class Stream:
         self.close()
 
     def __del__(self) -> None:
-        """Closes the stream."""
-        self.close()
+        """Frees the place. It waits for nothing, because it may run inside any other call."""
+        self._cancel()
 
 
 def ranked_positions(
-    core: _core.Generator,
-    lock: EngineLock,
+    core: SharedCore,
     prompt: list[int],
     options: _core.GenerationOptions,
     with_logits: bool,
 ) -> Iterator[Position]:
     """Yields the positions of one generation; see `Generator.ranks`."""
-    with lock:
-        core.start(prompt, options)
-        while core.n_remain > 0:
-            token, rank = core.step_with_rank()
-            if with_logits:
-                yield Position(token, rank, core.target_row(), core.draft_row())
-            else:
-                yield Position(token, rank)
+    request = core.submit(prompt, options, wants_ranks=True)
+    try:
+        while (step := core.next(request)) is not None:
+            for token in step.tokens:  # one, or none in a last step that brings only its reason
+                if with_logits:
+                    rows = request.target_row(), request.draft_row()
+                    yield Position(token, request.rank, *rows)
+                else:
+                    yield Position(token, request.rank)
+    finally:
+        core.cancel(request)

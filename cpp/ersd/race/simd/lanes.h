@@ -3,10 +3,10 @@
 #pragma once
 
 // Compiles a function for three instruction sets, of which the loader chooses one. It is off under
-// AddressSanitizer, because the loader chooses before the sanitizer is initialised, which not every
-// system allows.
+// the address and thread sanitizers, because the loader chooses before a sanitizer is initialised,
+// which not every system allows.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__)
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define ERSD_VECTORISED \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

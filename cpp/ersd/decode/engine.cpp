@@ -1,0 +1,244 @@
+// The step: trees, one target call, verification, and what is kept.
+#include "ersd/decode/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "ersd/stopwatch.h"
+
+namespace ersd {
+namespace {
+
+// The least of the tokens that a history still lacks in a cache that holds some of it.
+std::span<const Token> first_tokens(std::span<const Token> history, int32_t n) {
+  return history.first(std::min(history.size(), static_cast<size_t>(n)));
+}
+
+}  // namespace
+
+Engine::Engine(LanguageModel& target, LanguageModel* draft, double prompt_share)
+    : target_(target), pacer_(prompt_share) {
+  if (draft) drafter_ = std::make_unique<Drafter>(*draft, target.n_vocab());
+}
+
+void Engine::begin(Sequence& sequence) {
+  keep_prefix(target_, sequence);
+  if (drafter_) keep_prefix(drafter_->model(), sequence);
+  if (sequence.stats_.target_calls == 0)
+    sequence.stats_.cached_tokens = target_.n_cached(sequence.place_);
+  sequence.plan_.calls_left = 0;
+}
+
+// Cuts a cache to what it has in common with the history. The model says what its cache holds,
+// which is right even after a step that failed.
+void Engine::keep_prefix(LanguageModel& model, const Sequence& sequence) {
+  const auto cached = model.cached(sequence.place_), wanted = sequence.history();
+  const auto end = std::mismatch(cached.begin(), cached.end(), wanted.begin(), wanted.end()).first;
+  const bool keeps = is_race(sequence.options_.method);
+  model.rollback(keeps ? static_cast<int32_t>(end - cached.begin()) : 0, sequence.place_);
+}
+
+int32_t Engine::n_missing(const LanguageModel& model, const Sequence& sequence) const {
+  return static_cast<int32_t>(sequence.history().size()) - model.n_cached(sequence.place_);
+}
+
+void Engine::step(std::span<Sequence* const> sequences) {
+  double ms = 0;
+  {
+    const Stopwatch watch(ms);
+    choose_readers(sequences);
+    if (step_.empty()) return;
+    try {
+      draft();
+      call_target();
+      for (Sequence* sequence : step_) {
+        if (!sequence->generates_) continue;
+        verify_tree(*sequence);
+        learn(*sequence);
+      }
+      commit();
+    } catch (...) {
+      abandon();
+      throw;
+    }
+  }
+  learn_from_step(ms);
+}
+
+// Finds out which sequences read prompts in this step, how much, and which generate. Without a
+// draft, the root goes into the same call as the end of the prompt, as llama.cpp's own programs
+// have it.
+void Engine::choose_readers(std::span<Sequence* const> sequences) {
+  step_.clear();
+  n_prompt_rows_ = 0;
+  int32_t n_generating = 0;
+  for (Sequence* s : sequences) {
+    s->verified_.emitted.clear(), s->verified_.path.clear(), s->logprobs_.clear();
+    if (!s->failure_) s->failure_ = std::exchange(s->verified_.failure, nullptr);
+    s->n_read_ = s->failure_ ? 0 : n_missing(target_, *s);
+    s->generates_ = !s->failure_ && s->n_read_ == 0;
+    n_generating += s->generates_;
+  }
+  int32_t budget = n_generating > 0 ? pacer_.n_tokens() : target_.n_batch() - 1;
+  for (Sequence* s : sequences) {
+    const int32_t n_missing = s->n_read_;
+    s->n_read_ = std::min(n_missing, budget);
+    budget -= s->n_read_;
+    n_prompt_rows_ += s->n_read_;
+    if (n_missing > 0 && s->n_read_ == n_missing && !s->drafts()) s->generates_ = true;
+    if (s->generates_ || s->n_read_ > 0) step_.push_back(s);
+  }
+  load_ = {0, n_prompt_rows_};
+  int64_t n_cached = 0;
+  for (const Sequence* s : step_) {
+    load_.n_sequences += s->generates_, load_.n_rows += s->generates_;
+    n_cached += target_.n_cached(s->place_);
+  }
+  load_.n_sequences = std::max(load_.n_sequences, 1);
+  const auto mean = n_cached / static_cast<int64_t>(std::max<size_t>(step_.size(), 1));
+  cost_.set_n_cached(static_cast<int32_t>(mean));
+  if (drafter_) drafter_->cost().set_n_cached(static_cast<int32_t>(mean));
+}
+
+void Engine::draft() {
+  trees_.clear();
+  for (Sequence* sequence : step_) {
+    prepare_tree(*sequence);
+    if (sequence->drafted_.growth != Growth::kNone) trees_.push_back(&sequence->drafted_);
+  }
+  if (!trees_.empty()) drafter_->draft(trees_, price());
+}
+
+void Engine::call_target() {
+  parts_.clear();
+  int32_t width = 0;
+  for (Sequence* s : step_) {
+    const DraftTree& tree = s->drafted_.tree;
+    const int32_t n_nodes = s->generates_ ? tree.size() : 0;
+    for (auto n = static_cast<int32_t>(nodes_.size()); n < n_nodes; ++n) nodes_.push_back(n);
+    const auto history = first_tokens(s->history(), target_.n_cached(s->place_) + s->n_read_);
+    parts_.push_back({s->place_, history, &tree, {}});
+    s->stats_.target_tokens += s->n_read_ + n_nodes;
+    width += s->n_read_ + n_nodes;
+  }
+  // nodes_ has grown to its final size, so spans of it stay valid.
+  for (size_t i = 0; i < parts_.size(); ++i)
+    if (step_[i]->generates_)
+      parts_[i].nodes = std::span(nodes_).first(step_[i]->drafted_.tree.size());
+  double ms = 0;
+  {
+    const Stopwatch watch(ms);
+    target_.decode(parts_);
+  }
+  cost_.learn(width, ms);
+  ++n_calls_;
+  for (Sequence* s : step_)
+    if (s->n_read_ == 0) s->stats_.target_ms += ms;
+}
+
+// An error of one sequence, such as one of its logits processors, is its own.
+void Engine::verify_tree(Sequence& s) {
+  const Stopwatch watch(s.stats_.race_ms);
+  const DraftedTree& drafted = s.drafted_;
+  // std::function allocates for more than two pointers.
+  const NodeInputs inputs{
+      [this, &s](int32_t node) {
+        return s.processors_.process_target(s.history(), s.drafted_.tree, node,
+                                            target_.logits(node, s.place_));
+      },
+      [&s](int32_t node) { return s.drafted_.at(node); },
+      [&s](int32_t node) { return s.processors_.allowed(s.history(), s.drafted_.tree, node); }};
+  try {
+    verify(drafted.tree, inputs, static_cast<uint32_t>(s.history().size()), s.coupling_,
+           s.verified_);
+  } catch (...) {
+    s.failure_ = std::current_exception();
+    s.verified_.path.clear(), s.verified_.emitted.clear(), s.verified_.rank.clear();
+  }
+  for (size_t i = 0; i < s.verified_.path.size() && s.options_.logprobs >= 0; ++i)
+    s.logprobs_.push_back(s.logprobs_of_(target_.logits(s.verified_.path[i], s.place_),
+                                         s.verified_.emitted[i], s.options_.logprobs));
+  if (s.wants_ranks_ && !s.failure_) {
+    const auto row = target_.logits(0, s.place_), draft_row = drafted.rows.raw(0);
+    s.target_row_.assign(row.begin(), row.end());
+    s.draft_row_.assign(draft_row.begin(), draft_row.end());
+  }
+}
+
+// Learns from each verified position at which the draft was run.
+void Engine::learn(Sequence& s) {
+  const Stopwatch watch(s.stats_.race_ms);
+  const DraftedTree& drafted = s.drafted_;
+  DraftKnowledge& known = knowledge(s);
+  for (size_t i = 0; i < s.verified_.path.size(); ++i) {
+    const int32_t node = s.verified_.path[i], rank = s.verified_.rank[i];
+    if (rank < 0) continue;
+    ++s.stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];
+    known.ranks.learn(static_cast<size_t>(rank));
+    if (s.options_.strategy == Strategy::kAdaptive) {
+      const DraftRow draft = drafted.at(node);
+      known.margins.learn(draft.order, draft.logits, s.coupling_.temperature(), rank);
+    }
+    if (s.corrects_draft())
+      known.correction.learn(drafted.tree.token(node), target_.logits(node, s.place_),
+                             drafted.rows.raw(node), s.coupling_.temperature());
+  }
+}
+
+void Engine::commit() {
+  accepted_.clear();
+  for (const Sequence* s : step_)
+    if (s->generates_)
+      accepted_.push_back({s->place_, &s->drafted_.tree,
+                           s->verified_.path.empty() ? -1 : s->verified_.path.back()});
+  target_.commit(accepted_);
+  if (drafter_) drafter_->model().commit(accepted_);
+  for (Sequence* s : step_) {
+    if (!s->generates_ || s->verified_.path.empty()) continue;
+    s->tokens_.insert(s->tokens_.end(), s->verified_.emitted.begin(), s->verified_.emitted.end());
+    s->processors_.commit(s->tokens_);
+    count(*s);
+  }
+}
+
+void Engine::count(Sequence& s) {
+  const auto add = [](std::vector<int64_t>& histogram, size_t n) {
+    if (histogram.size() <= n) histogram.resize(n + 1);
+    ++histogram[n];
+  };
+  const size_t n_accepted = s.verified_.path.size() - 1;
+  add(s.stats_.acceptance_histogram, n_accepted);
+  add(s.stats_.nodes_histogram, static_cast<size_t>(s.drafted_.tree.n_drafted()));
+  ++s.stats_.target_calls;
+  s.stats_.generated += static_cast<int64_t>(n_accepted) + 1;
+  s.stats_.accepted += static_cast<int64_t>(n_accepted);
+}
+
+// After an error of a model: no sequence of the step has changed.
+void Engine::abandon() {
+  for (Sequence* s : step_) {
+    s->verified_.path.clear(), s->verified_.emitted.clear(), s->logprobs_.clear();
+    target_.rollback(target_.n_cached(s->place_), s->place_);
+    if (!drafter_) continue;
+    LanguageModel& draft = drafter_->model();
+    draft.rollback(draft.n_cached(s->place_), s->place_);
+  }
+}
+
+void Engine::shift(Sequence& s, int32_t keep) {
+  const Stopwatch watch(s.stats_.prefill_ms);
+  const int32_t n = std::max((static_cast<int32_t>(s.tokens_.size()) - keep) / 2, 1);
+  s.tokens_.erase(s.tokens_.begin() + keep, s.tokens_.begin() + keep + n);
+  s.coupling_.shift(n);
+  s.processors_.shift(static_cast<size_t>(n));
+  const int64_t cached_tokens = s.stats_.cached_tokens;
+  begin(s);
+  s.stats_.cached_tokens = cached_tokens;  // of the prompt, not of what is left of the text
+}
+
+void Engine::end(Sequence& s) {
+  s.processors_ = {}, s.options_.processors = {};
+  s.failure_ = s.verified_.failure = nullptr;
+}
+
+}  // namespace ersd

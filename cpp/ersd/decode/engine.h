@@ -1,0 +1,121 @@
+// The engine: a target, perhaps a draft, what their calls cost and what is known of the pair. A
+// step drafts a tree for each of many sequences, and checks all of them in one target call.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "ersd/decode/sequence.h"
+#include "ersd/draft/drafter.h"
+#include "ersd/learning/draft_controller.h"
+#include "ersd/learning/profile.h"
+#include "ersd/learning/prompt_pacer.h"
+#include "ersd/model/language_model.h"
+
+namespace ersd {
+
+// One thread at a time.
+class Engine {
+ public:
+  // draft: may be null; then every method is plain decoding by the same races. It must have as many
+  // places as the target. Both models must outlive the engine.
+  // prompt_share: the share of a step's time that reading prompts may take while other sequences
+  //   generate, at least 0 and less than 1. At least one token is read.
+  explicit Engine(LanguageModel& target, LanguageModel* draft, double prompt_share = 0.6);
+
+  // Begins a sequence at its place, or goes on with one that had to leave its place: keeps what
+  // the caches have there in common with its tokens and drops the rest. Rejection sampling keeps
+  // nothing, because its text depends on every bit of both models.
+  void begin(Sequence& sequence);
+
+  // Makes one target call for all these sequences. Those whose prompt is not read yet read a piece
+  // of it; the others get at least one token and at most their limit, or fail alone. If a model
+  // throws, no sequence changes, and the step may be made again.
+  void step(std::span<Sequence* const> sequences);
+
+  // Makes room in a full context: drops the older half of the tokens after the first `keep`, and
+  // reads the others anew at their new positions. Clocks keep counting, so no clock is used twice.
+  void shift(Sequence& sequence, int32_t keep);
+
+  // Ends a sequence: releases its logits processors. Its place keeps its tokens cached.
+  void end(Sequence& sequence);
+
+  // Forgets what sequences taught about the draft.
+  void forget();
+
+  // The profile is what is known about the pair; restore() replaces it. All three need a draft.
+  bool measured() const { return cost_.measured(); }  // whether the costs of calls are known
+  Profile profile() const {
+    return {cost_, drafter_->cost(), knowledge_[static_cast<size_t>(Method::kErsd)]};
+  }
+  void restore(const Profile& profile);
+  int64_t n_measurements() const { return n_measurements_; }  // of the costs of calls
+
+  // Whether measure() is due: the costs are not known, or calls of late disagreed with them, as
+  // those do that were measured in a busy moment. Needs a draft.
+  bool must_measure() const;
+
+  // Measures the costs of calls, and empties all places. No sequence may be under way.
+  void measure();
+
+  // Returns what is expected of a plain call, and of calls with each k that "auto" chooses from.
+  // Needs a draft and measured costs.
+  std::vector<DraftController::Plan> forecast();
+
+  // What is known about the draft of a method of races.
+  const RankHistogram& histogram(Method method = Method::kErsd) const {
+    return knowledge_[static_cast<size_t>(method)].ranks;
+  }
+  const MarginModel& margins(Method method = Method::kErsd) const {
+    return knowledge_[static_cast<size_t>(method)].margins;
+  }
+
+ private:
+  DraftKnowledge& knowledge(Sequence& sequence) {
+    return sequence.knowledge_ ? *sequence.knowledge_
+                               : knowledge_[static_cast<size_t>(sequence.options_.method)];
+  }
+  bool plans(const Sequence& sequence) const {
+    return sequence.drafts() && is_race(sequence.options_.method) && cost_.measured();
+  }
+  DraftController::Costs costs() { return {cost_, drafter_->cost()}; }
+
+  static void keep_prefix(LanguageModel& model, const Sequence& sequence);
+  int32_t n_missing(const LanguageModel& model, const Sequence& sequence) const;
+  void choose_readers(std::span<Sequence* const> sequences);
+  int32_t plan_nodes(Sequence& sequence);
+  void prepare_tree(Sequence& sequence);
+  Growth choose_growth(Sequence& sequence, int32_t k);
+  void draft();
+  Price price() const;
+  void call_target();
+  void verify_tree(Sequence& sequence);
+  void learn(Sequence& sequence);
+  void commit();
+  static void count(Sequence& sequence);
+  void abandon();
+  void learn_from_step(double ms);
+
+  LanguageModel& target_;
+  std::unique_ptr<Drafter> drafter_;
+  std::array<DraftKnowledge, kMethodCount> knowledge_;  // by method
+  CostCurve cost_;                                      // what the target's calls cost
+  int64_t n_calls_ = 0;           // target calls that taught something of their cost
+  int64_t measured_at_call_ = 0;  // n_calls_ at the last measurement
+  int64_t n_measurements_ = 0;
+  DraftController controller_;
+  PromptPacer pacer_;
+
+  // The step that is being made.
+  std::vector<Sequence*> step_;  // the sequences that take part
+  DraftController::Load load_;   // what its plain call would have
+  int32_t n_prompt_rows_ = 0;    // tokens of prompts that it reads
+  std::vector<DraftedTree*> trees_;
+  std::vector<Part> parts_;
+  std::vector<Accepted> accepted_;
+  std::vector<int32_t> nodes_;  // 0, 1, 2, ..., at least as many as any tree has
+};
+
+}  // namespace ersd

@@ -1,0 +1,170 @@
+// What the trees of a step are to be, and what is learnt from the time that it took.
+#include <algorithm>
+
+#include "ersd/decode/engine.h"
+
+namespace ersd {
+namespace {
+
+constexpr int32_t kRejectionNodes = 16;  // k of "auto" for rejection sampling
+constexpr double kMeasureMs = 300;       // time to measure the costs of each model's calls
+
+// Calls that follow a measurement at least before the next one. On a machine that is busy now and
+// then, measuring must not take more time than it saves.
+constexpr int64_t kTrustedCalls = 1000;
+
+// Beside other sequences, a draft that has missed more tokens than this reads them in pieces.
+constexpr int32_t kCatchUp = 64;
+
+std::span<const double> ranks_of(const RankHistogram::Weights& weights) {
+  return std::span(weights).first(RankHistogram::kRanks);
+}
+
+}  // namespace
+
+// Returns k of the sequence's next call.
+int32_t Engine::plan_nodes(Sequence& s) {
+  const GenerationOptions& options = s.options_;
+  s.shape_ = nullptr;
+  s.ranks_ = knowledge(s).ranks.probabilities();
+  const double plain_ms = cost_(load_.n_rows) / load_.n_sequences;
+  s.plan_.plan = plans(s) ? s.plan_.plan : DraftController::Plan{0, 1, plain_ms};
+  if (!s.chooses_nodes()) {
+    const int32_t fixed = options.draft_nodes == kAuto ? kRejectionNodes : options.draft_nodes;
+    if (plans(s))
+      controller_.plan_fixed(s.plan_, s.make_shape(fixed, options.draft_depth), ranks_of(s.ranks_),
+                             costs(), load_);
+    return fixed;
+  }
+  if (!plans(s)) return 0;  // the costs of calls are not known yet
+  const auto shapes = [&](int32_t k) -> const TreeShape& {
+    return s.make_shape(k, options.draft_depth);
+  };
+  return controller_
+      .plan(s.plan_, shapes, ranks_of(s.ranks_), costs(), load_, n_missing(drafter_->model(), s))
+      .nodes;
+}
+
+// Says how the sequence's tree is to grow in this step.
+void Engine::prepare_tree(Sequence& s) {
+  DraftedTree& tree = s.drafted_;
+  tree.reset(s.tokens_.back());
+  tree.growth = Growth::kNone;
+  if (!s.drafts()) {
+    s.plan_.plan = {0, 1, cost_(load_.n_rows) / load_.n_sequences};
+    return;
+  }
+  tree.place = s.place_;
+  tree.history = s.history();
+  tree.coupling = &s.coupling_;
+  tree.processors = &s.processors_;
+  tree.correction = s.corrects_draft() ? &knowledge(s).correction : nullptr;
+  tree.margins = &knowledge(s).margins;
+  tree.stats = &s.stats_;
+  tree.max_depth = std::min(s.limit_ - 1, s.options_.draft_depth);
+  tree.max_nodes = kMaxDraftNodes / load_.n_sequences;
+  tree.max_branches =
+      std::min(target_.max_branches(), drafter_->model().max_branches()) / load_.n_sequences;
+  tree.k = plan_nodes(s);
+  tree.growth = choose_growth(s, tree.k);
+}
+
+Growth Engine::choose_growth(Sequence& s, int32_t k) {
+  DraftedTree& tree = s.drafted_;
+  const LanguageModel& draft = drafter_->model();
+  if (s.wants_ranks_ && s.generates_) {
+    tree.correction = nullptr;
+    return Growth::kRoot;
+  }
+  if (k == 0 && !s.wants_ranks_) return Growth::kNone;
+  const bool lags = load_.n_sequences > 1 && n_missing(draft, s) > kCatchUp;
+  if (!s.generates_ || lags) {
+    // While the target reads the prompt, the draft reads as much.
+    const int32_t end =
+        s.generates_ ? draft.n_cached(s.place_) + kCatchUp : target_.n_cached(s.place_) + s.n_read_;
+    tree.history = tree.history.first(std::min(tree.history.size(), static_cast<size_t>(end)));
+    return n_missing(draft, s) > 0 ? Growth::kRead : Growth::kNone;
+  }
+  if (tree.max_depth < 1) return Growth::kNone;
+  if (s.options_.strategy == Strategy::kAdaptive)
+    return s.chooses_nodes() ? Growth::kWorth : Growth::kMargins;
+  tree.shape = &s.make_shape(k, tree.max_depth);
+  return Growth::kShape;
+}
+
+// What the time of this step is worth: the speed of decoding by the plans or by plain calls,
+// whichever is greater.
+Price Engine::price() const {
+  Price price{0, &cost_, n_prompt_rows_};
+  double tokens = 0, ms = 0;
+  for (const Sequence* s : step_) {
+    if (!s->generates_) continue;
+    tokens += s->plan_.plan.tokens, ms += s->plan_.plan.ms;
+    if (s->drafted_.growth == Growth::kNone) ++price.n_other_rows;
+    if (s->drafted_.growth == Growth::kShape || s->drafted_.growth == Growth::kMargins)
+      price.n_other_rows += s->drafted_.k + 1;
+  }
+  if (ms > 0) price.tokens_per_ms = std::max(tokens / ms, load_.n_sequences / cost_(load_.n_rows));
+  return price;
+}
+
+// Counts what was expected of the step and learns from it. The end of an answer may have made a
+// tree smaller than planned, and prompts make the step longer; then nothing is learnt.
+void Engine::learn_from_step(double ms) {
+  double expected_ms = 0;
+  int32_t n_generating = 0;
+  for (const Sequence* s : step_) {
+    expected_ms += s->generates_ ? s->plan_.plan.ms : 0;
+    n_generating += s->generates_;
+  }
+  for (Sequence* s : step_) {
+    if (s->n_read_ > 0) s->stats_.prefill_ms += ms;
+    if (!s->generates_ || s->verified_.path.empty() || !plans(*s)) continue;
+    const auto& plan = s->plan_.plan;
+    s->stats_.expected_tokens += plan.tokens;
+    s->stats_.expected_ms += plan.ms;
+    if (n_prompt_rows_ == 0 && s->limit_ > plan.nodes)
+      controller_.learn(s->plan_, static_cast<int32_t>(s->verified_.path.size()) - 1,
+                        ms * plan.ms / expected_ms);
+  }
+  if (n_generating > 0) pacer_.learn(n_prompt_rows_, ms);
+}
+
+void Engine::forget() {
+  knowledge_.fill({});
+  controller_ = {};
+  if (drafter_) drafter_->reset_thresholds();
+}
+
+bool Engine::must_measure() const {
+  if (!cost_.measured()) return true;
+  const bool is_wrong = cost_.distrusted() || drafter_->cost().distrusted();
+  return is_wrong && n_calls_ - measured_at_call_ >= kTrustedCalls;
+}
+
+void Engine::measure() {
+  measured_at_call_ = n_calls_;
+  ++n_measurements_;
+  for (LanguageModel* model : {&drafter_->model(), &target_})
+    for (int32_t place = 0; place < model->n_sequences(); ++place) model->rollback(0, place);
+  drafter_->cost().measure(drafter_->model(), kMeasureMs);
+  cost_.measure(target_, kMeasureMs);
+}
+
+void Engine::restore(const Profile& profile) {
+  cost_ = profile.target;
+  measured_at_call_ = n_calls_ - kTrustedCalls;  // a profile may be wrong from the first call on
+  drafter_->cost() = profile.draft;
+  knowledge_[static_cast<size_t>(Method::kErsd)] = profile.knowledge;
+}
+
+std::vector<DraftController::Plan> Engine::forecast() {
+  const auto ranks = histogram().probabilities();
+  TreeShapeBuilder builder;
+  const auto shapes = [&](int32_t k) -> const TreeShape& {
+    return builder.build_optimal(ranks_of(ranks), k, GenerationOptions().draft_depth);
+  };
+  return controller_.forecast(shapes, ranks_of(ranks), costs());
+}
+
+}  // namespace ersd

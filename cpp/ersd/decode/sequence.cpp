@@ -1,0 +1,45 @@
+// The beginning of a generation, and its tree shapes.
+#include "ersd/decode/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ersd {
+
+Sequence::Sequence(std::span<const Token> prompt, const GenerationOptions& options,
+                   LogitsProcessorList processors, const LanguageModel& target,
+                   const LanguageModel* draft)
+    : options_(options),
+      processors_(std::move(processors)),
+      n_ctx_(target.n_ctx()),
+      has_draft_(draft != nullptr),
+      drafted_(std::min(target.n_vocab(), draft ? draft->n_vocab() : target.n_vocab())) {
+  tokens_.reserve(static_cast<size_t>(n_ctx_) + 1);
+  tokens_.assign(prompt.begin(), prompt.end());
+  coupling_.reset(options.method, options.sampling, options.seed);
+  if (!is_race(options.method)) knowledge_ = std::make_unique<DraftKnowledge>();
+  for (auto* counts : {&stats_.acceptance_histogram, &stats_.nodes_histogram})
+    counts->reserve(kMaxDraftNodes + 1);
+}
+
+// Makes the shape of the strategy in use, or returns the last one if it is the same.
+const TreeShape& Sequence::make_shape(int32_t k, int32_t max_depth) {
+  if (shape_ && shape_nodes_ == k && shape_depth_ == max_depth) return *shape_;
+  shape_nodes_ = k, shape_depth_ = max_depth;
+  if (max_depth < 1) k = 0;
+  switch (options_.strategy) {
+    case Strategy::kSimple:
+      return *(shape_ = &shapes_.build_sequence(std::min(k, 1), max_depth));
+    case Strategy::kSequence:
+      return *(shape_ = &shapes_.build_sequence(k, max_depth));
+    case Strategy::kBatch:
+      return *(shape_ = &shapes_.build_batch(k));
+    case Strategy::kTree:
+    case Strategy::kAdaptive:
+      break;
+  }
+  const auto ranks = std::span(ranks_).first(RankHistogram::kRanks);
+  return *(shape_ = &shapes_.build_optimal(ranks, k, max_depth));
+}
+
+}  // namespace ersd

@@ -1,0 +1,33 @@
+// What a context is asked for.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "ersd/tree/draft_tree.h"
+
+namespace ersd::llama {
+
+// The names are those of llama.cpp, except n_sequences, n_ctx_total, exact, ordered_cells and
+// max_nodes.
+struct ContextOptions {
+  int32_t n_ctx = 4096;     // positions of one sequence
+  int32_t n_batch = 512;    // tokens per call while a prompt is read
+  int32_t n_threads = 0;    // 0: default_n_threads()
+  int32_t flash_attn = -1;  // -1: llama.cpp decides, 0: off, 1: on
+  // Types of the cache: "f16", "bf16", "f32", "q8_0", ... Empty means the types that `exact` asks
+  // for, see exact_types().
+  std::string type_k, type_v;
+  bool offload_kqv = true;
+  // Whether a token's logits must not depend on what else is in its batch, as far as the types of
+  // the cache decide that.
+  bool exact = false;
+  // Whether accepted tokens stay in the order of cells that plain decoding would give them, see
+  // Context::order_cells(). A draft model does not need this.
+  bool ordered_cells = true;
+  int32_t max_nodes = kMaxDraftNodes;  // drafted nodes of a call at most; 0: plain decoding alone
+  int32_t n_sequences = 1;             // places
+  int32_t n_ctx_total = 0;  // tokens that all places hold together; 0: n_ctx. Trees have extra room
+};
+
+}  // namespace ersd::llama

@@ -1,0 +1,50 @@
+// Sequence ids of llama.cpp: which of them the branches of a place's trees have.
+#include <llama.h>
+
+#include <stdexcept>
+
+#include "ersd/llama/context.h"
+
+namespace ersd::llama {
+
+// Several places come with graveyards and a carrier, see carrier(). One place needs neither.
+int32_t Context::first_branch_id() const {
+  return n_sequences() == 1 ? 1 : n_sequences() + kGraveyards + 1;
+}
+
+// All branches go back, so that every place has its own id alone.
+void Context::reset_branches() {
+  branch_ids_.clear();
+  for (int32_t i = n_branch_ids_; i-- > 0;) branch_ids_.push_back(first_branch_id() + i);
+  for (int32_t i = 0; i < n_sequences(); ++i) place(i).ids.assign(1, i);
+}
+
+// Gives a place more branches until it has n_ids sequences. Each holds what the place holds.
+void Context::take_branches(Place& place, int32_t n_ids) {
+  while (place.n_ids() < n_ids) {
+    if (branch_ids_.empty() && !reclaim_branches())
+      throw std::length_error("decode: the trees of a call need more than " +
+                              std::to_string(n_branch_ids_) + " branches");
+    const int32_t id = branch_ids_.back();
+    branch_ids_.pop_back();
+    llama_memory_seq_cp(memory(), place.ids[0], id, 0, place.n_shared);
+    place.ids.push_back(id);
+  }
+}
+
+// Takes back the branches that no tree uses. Returns whether there are any.
+bool Context::reclaim_branches() {
+  for (Place& place : places_) give_branches_back(place, place.layout.n_sequences());
+  return !branch_ids_.empty();
+}
+
+// Takes branches back until the place has n_ids sequences.
+void Context::give_branches_back(Place& place, int32_t n_ids) {
+  while (place.n_ids() > n_ids) {
+    llama_memory_seq_rm(memory(), place.ids.back(), -1, -1);
+    branch_ids_.push_back(place.ids.back());
+    place.ids.pop_back();
+  }
+}
+
+}  // namespace ersd::llama

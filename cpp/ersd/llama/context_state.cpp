@@ -1,0 +1,75 @@
+// Caches that are filled without decoding: copied for measurements, saved and loaded.
+#include <llama.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "ersd/llama/backend.h"
+#include "ersd/llama/context.h"
+
+namespace ersd::llama {
+
+// Makes the cache hold about n tokens, as a prompt of that length would, without decoding them:
+// copies of the first 16 go into the cache again and again, at new positions.
+int32_t Context::occupy(int32_t n) {
+  constexpr int32_t kSeed = 16;
+  rollback(0);
+  can_shift_ = can_shift_ && llama_memory_can_shift(memory());
+  if (n_branch_ids_ == 0 || !can_shift_ || !is_alone(0)) return 0;
+  std::vector<Token> tokens;
+  for (int32_t i = 0; i < kSeed; ++i) tokens.push_back(i * 977 % n_vocab_);
+  const Part part{0, tokens, nullptr, {}};
+  decode({&part, 1});
+  while (2 * n_cached() <= std::min(n, n_ctx_)) double_cache();
+  return n_cached();
+}
+
+// Puts a copy of all cells of place 0 behind them.
+void Context::double_cache() {
+  Place& only = place(0);
+  const int32_t n = only.n_cached(), id = carrier(0);
+  Bytes bytes;
+  save_sequence(0, bytes);
+  llama_memory_seq_rm(memory(), id, -1, -1);
+  if (!load_sequence(id, bytes))
+    throw std::runtime_error("llama.cpp could not copy " + std::to_string(n) +
+                             " cells of its cache");
+  llama_memory_seq_add(memory(), id, 0, n, n);
+  llama_memory_seq_cp(memory(), id, 0, n, 2 * n);
+  llama_memory_seq_rm(memory(), id, -1, -1);
+  const std::vector<Token> copy = only.cached;
+  only.cached.insert(only.cached.end(), copy.begin(), copy.end());
+  only.n_shared = only.n_cached();
+  ledger_.append(0, n);
+}
+
+Context::State Context::save_state(int32_t sequence) {
+  rollback(place(sequence).n_cached(), sequence);
+  State state{place(sequence).cached, {}};
+  save_sequence(sequence, state.data);
+  return state;
+}
+
+void Context::load_state(const State& state, int32_t sequence) {
+  rollback(0, sequence);
+  if (state.tokens.empty()) return;
+  const auto n = static_cast<int32_t>(state.tokens.size());
+  if (n > n_ctx_)
+    throw std::invalid_argument("the state has " + std::to_string(n) +
+                                " tokens, the context has room for " + std::to_string(n_ctx_) +
+                                " (n_ctx)");
+  make_room(n);
+  clear_error();
+  if (!load_sequence(sequence, state.data) ||
+      llama_memory_seq_pos_max(memory(), sequence) != n - 1) {
+    const std::string reason = error_suffix();
+    remove(place(sequence), 0);
+    throw std::invalid_argument("the state is not one of this model with these types of cache" +
+                                reason);
+  }
+  place(sequence).cached = state.tokens;
+  place(sequence).n_shared = n;
+  ledger_.append(sequence, n);
+}
+
+}  // namespace ersd::llama

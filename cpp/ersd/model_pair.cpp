@@ -1,0 +1,124 @@
+// Loading of models, and the choice between exact contexts and llama.cpp's own.
+#include "ersd/model_pair.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "ersd/check.h"
+#include "ersd/model/width_test.h"
+
+namespace ersd {
+namespace {
+
+// Tokens in the cache when the test of widths runs again: llama.cpp's attention has paths that
+// begin at 512.
+constexpr int32_t kLongCache = 1024;
+
+constexpr int32_t kMaxDefaultCtx = 4096;  // limit of the context length that a model chooses
+
+// Each running request has a place, and as many places keep the texts of earlier requests.
+// llama.cpp has 256 sequences, and those that are no place are needed for trees.
+constexpr int32_t kMaxParallel = 64;
+
+}  // namespace
+
+void GeneratorOptions::validate() const {
+  if (n_keep < -1) refuse("n_keep", "at least 0, or -1 for the whole prompt", n_keep);
+  check_between("n_parallel", n_parallel, 1, kMaxParallel);
+  if (!(prompt_share >= 0 && prompt_share < 1))
+    refuse("prompt_share", "at least 0 and less than 1", prompt_share);
+}
+
+ModelPair::ModelPair(const std::string& target_path, const std::string& draft_path,
+                     const GeneratorOptions& options, const std::function<bool()>& interrupted)
+    : target_((options.validate(), target_path), options.model) {
+  llama::ContextOptions context = context_options(options);
+  if (!draft_path.empty()) load_draft(draft_path, options);
+  make_target_context(options, context, interrupted);
+  if (draft_) {
+    context.exact = context.ordered_cells = false;  // a draft may differ in its last bits
+    draft_context_ = std::make_unique<llama::Context>(*draft_, context, interrupted);
+  }
+  // An exact context on a CPU has flash attention, which skips the cells of other places there.
+  const bool flash = options.context.flash_attn == 1;
+  const auto keeps = [&](const llama::Model& model, bool skips) {
+    return skips && (!model.on_gpu() || !options.context.offload_kqv);
+  };
+  place_options_.target_keeps = keeps(target_, flash || exactness_.holds);
+  place_options_.draft_keeps = draft_ && keeps(*draft_, flash);
+}
+
+// Sizes of both contexts. A request whose prompt is new need not drop the text of an earlier one,
+// if the cache can share tokens between places. With one request at a time there is one place, as
+// in llama.cpp's own programs.
+llama::ContextOptions ModelPair::context_options(const GeneratorOptions& options) {
+  llama::ContextOptions context = options.context;
+  if (context.n_ctx == 0) context.n_ctx = std::min(target_.n_ctx_train(), kMaxDefaultCtx);
+  if (options.n_ctx_total != 0 && options.n_ctx_total < context.n_ctx)
+    refuse("n_ctx_total", "0 or at least n_ctx, which is " + std::to_string(context.n_ctx),
+           options.n_ctx_total);
+  place_options_.n_cells = options.n_ctx_total == 0 ? context.n_ctx : options.n_ctx_total;
+  const bool keeps_texts = options.n_parallel > 1 && target_.can_branch();
+  context.n_ctx_total = place_options_.n_cells;
+  context.n_sequences = keeps_texts ? 2 * options.n_parallel : options.n_parallel;
+  return context;
+}
+
+// Makes a context that is exact if that is wanted and can be, and says in exactness_ what came of
+// it. An exact context that fails the test of widths is given up, since its cache is slower.
+void ModelPair::make_target_context(const GeneratorOptions& options, llama::ContextOptions context,
+                                    const std::function<bool()>& interrupted) {
+  context.exact = options.exact.value_or(draft_.has_value());
+  context.ordered_cells = options.exact.value_or(true);
+  context.max_nodes = draft_ || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
+  if (context.exact && !options.exact && !target_.can_branch()) context.exact = false;
+  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
+  if (!context.exact) {
+    exactness_.reason =
+        options.exact ? "exact=False was given" : "nothing drafts, so the cache is llama.cpp's own";
+    return;
+  }
+  width_that_differs_ = options.width_that_differs;
+  if (!width_that_differs_)
+    width_that_differs_ = find_width_that_differs(*target_context_, kLongCache);
+  if (*width_that_differs_ == 0) {
+    exactness_ = {true, "calls of one and of several tokens give the same logits"};
+    return;
+  }
+  exactness_.reason = "'" + target_.path() + "' (" + target_.description() +
+                      ") gives other logits in calls of " + std::to_string(*width_that_differs_) +
+                      " tokens than in calls of one";
+  if (options.exact)
+    throw std::invalid_argument("exact=True cannot hold: " + exactness_.reason +
+                                ". On a CPU, a file in Q8_0 or Q4_0 without an adapter gives "
+                                "the same (ersd quantize makes one)");
+  context.exact = false;
+  target_context_.reset();
+  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
+}
+
+void ModelPair::load_draft(const std::string& path, const GeneratorOptions& options) {
+  llama::ModelOptions model_options = options.model;
+  model_options.n_gpu_layers = options.draft_n_gpu_layers;
+  model_options.lora_path.clear();
+  draft_.emplace(path, model_options);
+  for (const llama::Model* model : {&target(), draft()})
+    if (!model->can_branch())
+      throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() +
+                                  ") keeps one recurrent state and cannot hold a tree of drafts; "
+                                  "it can be used without a draft model");
+  llama::check_same_vocabulary(target_, *draft_);
+}
+
+void ModelPair::check_prompt(const std::vector<Token>& prompt) const {
+  if (prompt.empty())
+    throw std::invalid_argument("the prompt is empty, expected at least one token");
+  if (prompt.size() >= static_cast<size_t>(n_ctx()))
+    throw std::invalid_argument("the prompt has " + std::to_string(prompt.size()) +
+                                " tokens, the context of " + std::to_string(n_ctx()) +
+                                " (n_ctx) has room for " + std::to_string(n_ctx() - 1) +
+                                " and one to generate");
+  for (const Token token : prompt) check_between("prompt tokens", token, 0, target_.n_vocab() - 1);
+}
+
+}  // namespace ersd

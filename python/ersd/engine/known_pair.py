@@ -1,0 +1,105 @@
+"""What an engine knows of its pair of models: costs of calls, ranks, margins and correction."""
+
+from __future__ import annotations
+
+import os
+
+from ersd import _core
+from ersd import profile as profiles
+from ersd.engine.core_profile import from_plain, to_plain
+from ersd.engine.loaded_models import LoadedModels
+from ersd.profile import PairKey, Profile
+from ersd.results import Forecast
+
+__all__ = ["KnownPair"]
+
+_Path = str | os.PathLike[str]
+
+
+class KnownPair(LoadedModels):
+    """Loaded models, with what is known of the pair."""
+
+    def profile(self) -> Profile:
+        """Returns what is known of the pair: costs of calls, ranks, margins and correction.
+
+        Raises:
+            ValueError: there is no draft model.
+        """
+        with self._shared.use() as core:
+            return to_plain(core.profile())
+
+    def save_profile(self, path: _Path | None = None) -> str:
+        """Writes what is known of the pair to a file and returns the file's path.
+
+        Args:
+            path: a file; None for the one in the cache folder, which every Generator of this pair
+                on this machine loads when it is made.
+
+        Raises:
+            ValueError: there is no draft model.
+            OSError: the file cannot be written.
+        """
+        pair = self._need_pair()
+        written = pair.path if path is None else path
+        profiles.save(self.profile(), written, pair)
+        return os.fspath(written)
+
+    def load_profile(self, path: _Path | None = None) -> None:
+        """Replaces what is known of the pair by a profile.
+
+        Args:
+            path: a file of `save_profile`; None for the one in the cache folder.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is not a profile, or of another pair; or there is no draft model.
+        """
+        pair = self._need_pair()
+        known = profiles.load(pair.path if path is None else path, pair, from_plain)
+        with self._shared.use() as core:
+            core.restore(known)
+
+    def _need_pair(self) -> PairKey:
+        if self._pair is None:
+            raise ValueError("a profile describes a pair of models: it needs a draft model")
+        return self._pair
+
+    def forget(self) -> None:
+        """Forgets what generations taught of the draft: ranks, margins and correction.
+
+        The costs of calls stay known.
+        """
+        with self._shared.use() as core:
+            core.forget()
+
+    def measure_costs(self) -> None:
+        """Measures what calls of both models cost, in about a second, even if it is known.
+
+        Raises:
+            ValueError: there is no draft model.
+            RuntimeError: generations are under way.
+        """
+        with self._shared.use() as core:
+            known, without_costs = core.profile(), core.profile()
+            without_costs.target, without_costs.draft = _core.CostCurve(), _core.CostCurve()
+            core.restore(without_costs)
+            try:
+                core.forecast()
+            except BaseException:
+                core.restore(known)
+                raise
+        self._shared.write_costs()
+
+    def forecast(self) -> list[Forecast]:
+        """Returns a forecast for plain decoding, then one for each k that "auto" chooses from.
+
+        The first call measures costs, in about a second, unless they are known.
+
+        Raises:
+            ValueError: there is no draft model.
+            RuntimeError: the costs are not known, and generations are under way.
+        """
+        with self._shared.use() as core:
+            plans = core.forecast()
+        self._shared.write_costs()
+        return [Forecast(plan.nodes, plan.tokens, plan.ms) for plan in plans]
