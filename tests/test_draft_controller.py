@@ -158,7 +158,7 @@ def test_slow_calls_stop_drafting():
 
 @pytest.mark.parametrize("n", [2, 5, 8])
 def test_a_plan_beside_other_sequences(n):
-    """A sequence pays for what its nodes add to the call, and its share of what all need."""
+    """A sequence has its share of a call in which the others have as many nodes."""
     target, draft, read = curve(10.0, 0.9), curve(1.0, 0.1), 6
     rows = n + read  # the others' tokens, one of its own, and those of a prompt
 
@@ -166,7 +166,7 @@ def test_a_plan_beside_other_sequences(n):
         tree = optimal_shape(RANKS, k, 64)
         parents = {tree.parent[i] for i in range(1, len(tree))}
         levels = [sum(tree.depth[node] == d for node in parents) for d in range(max(tree.depth))]
-        ms = target(rows) / n + target(rows + k) - target(rows)
+        ms = target(rows + n * k) / n
         ms += sum(draft(n * (width + (d == 0))) / n for d, width in enumerate(levels))
         return expected_tokens(tree, RANKS) / ms
 

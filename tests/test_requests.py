@@ -169,7 +169,7 @@ def test_a_processor_must_not_wait_for_its_own_step(many: Generator) -> None:
         answer(many, [3, 3], seed=1)
         return scores
 
-    with pytest.raises(RuntimeError, match="a logits processor must not wait for it"):
+    with pytest.raises(RuntimeError, match="a logits processor must not use the Generator"):
         answer(many, [3], seed=1, logits_processor=recursive)
     gc.collect()
     check_empty(many)

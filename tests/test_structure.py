@@ -23,7 +23,7 @@ pytestmark = [
 # The rooms of cpp/ersd from bottom to top. A file includes files of its own room and of lower ones.
 ROOMS = ["root", "race", "tree", "model", "verify", "learning", "draft", "decode", "llama", "top"]
 ROOT_FILES = {"token", "stats", "stopwatch", "check"}
-TOP_FILES = {"text", "request", "places", "scheduler", "model_pair", "generator", "ersd"}
+TOP_FILES = {"text", "request", "places", "scheduler", "model_pair", "generator", "worker", "ersd"}
 # These may include any file of cpp/ersd: the bindings, the benchmarks and the tests.
 ABOVE = ["python/src", "bench", "tests"]
 # This file times llama.cpp's own sampler beside ours.

@@ -66,5 +66,6 @@
 #include "ersd/places.h"                   // who uses which place of the caches
 #include "ersd/scheduler.h"                // which requests run
 #include "ersd/model_pair.h"               // a target, a draft and their contexts
+#include "ersd/worker.h"                   // a thread that runs one function after another
 #include "ersd/generator.h"                // from prompts to text, for many threads
 // clang-format on

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "ersd/llama/backend.h"
+#include "ersd/llama/cores.h"
 #include "ersd/llama/samplers.h"
 
 namespace ersd {
@@ -101,19 +102,40 @@ bool Generator::make_step(Lock& lock) {
   return lead(lock, [this] { return scheduler_.step(); });
 }
 
+bool Generator::needs_worker() const {
+  const auto n_known = static_cast<size_t>(snapshot_.n_active + snapshot_.n_waiting);
+  return n_known + arrivals_.size() > 1 || std::this_thread::get_id() != owner_;
+}
+
+// Ends the team of the owner before the worker has one, if the owner leads, and the other way
+// round.
+void Generator::move_team(bool to_worker) {
+  if (to_worker == team_is_workers_) return;
+  if (!to_worker)
+    worker_.run(llama::release_team);
+  else if (std::this_thread::get_id() == owner_)
+    llama::release_team();
+  else
+    return;
+  team_is_workers_ = to_worker;
+}
+
 // Does some work as the leader, without the lock. No other thread may lead. Returns whether
 // anything has changed, as the work says or because requests arrived, and wakes the waiting threads
 // then. Objects that belong to Python are released without the lock, because that waits for
 // Python's own lock.
 bool Generator::lead(Lock& lock, const std::function<bool()>& work) {
-  leader_ = std::this_thread::get_id();
+  const bool uses_worker = needs_worker();
+  leader_ = uses_worker ? worker_.start() : std::this_thread::get_id();
   auto arrivals = std::exchange(arrivals_, {});
   bool changed = true;
   std::exception_ptr error;
   lock.unlock();
   try {
     for (auto& request : arrivals) scheduler_.add(std::move(request));
-    changed = work() || !arrivals.empty();
+    const std::function<void()> run = [&] { changed = work() || !arrivals.empty(); };
+    move_team(uses_worker);
+    uses_worker ? worker_.run(run) : run();
   } catch (...) {
     error = std::current_exception();
   }
@@ -146,8 +168,7 @@ void Generator::lead_alone(const std::function<void()>& work) {
 // Waits until something changes or a little time has passed. Returns false after the deadline.
 bool Generator::wait(Lock& lock, Clock::time_point deadline) {
   if (leader_ == std::this_thread::get_id())
-    throw std::runtime_error(
-        "this thread makes a step of this Generator: a logits processor must not wait for it");
+    throw std::runtime_error("a logits processor must not use the Generator that calls it");
   const auto now = Clock::now();
   if (now >= deadline) return false;
   changed_.wait_until(lock, std::min(deadline, now + kPoll));

@@ -15,11 +15,14 @@
 #include "ersd/model_pair.h"
 #include "ersd/request.h"
 #include "ersd/scheduler.h"
+#include "ersd/worker.h"
 
 namespace ersd {
 
-// Any thread may call any function. There is no thread of its own: among the threads that wait for
-// their requests, one leads and makes a step for all requests, while the others wait for it.
+// Any thread may call any function. Among the threads that wait for their requests, one leads and
+// makes a step for all requests, while the others wait for it. The thread that made the Generator
+// makes steps itself while there is one request; else the worker makes them for whoever leads, so
+// that llama.cpp is not called by many threads in turn (see llama::release_team()).
 class Generator {
  public:
   using Options = GeneratorOptions;
@@ -100,6 +103,8 @@ class Generator {
   bool lead(Lock& lock, const std::function<bool()>& work);
   void lead_alone(const std::function<void()>& work);
   bool make_step(Lock& lock);
+  bool needs_worker() const;
+  void move_team(bool to_worker);
   bool wait(Lock& lock, Clock::time_point deadline);
   Snapshot look() const;
   Request::Options request_options(const std::vector<Token>& prompt, bool wants_ranks) const;
@@ -118,7 +123,10 @@ class Generator {
   std::thread::id leader_;           // no thread leads if it is no thread
   std::vector<std::shared_ptr<Request>> arrivals_;  // those that the scheduler does not know yet
   bool has_cancelled_ = false;  // whether requests were cancelled while a thread led
-  int64_t n_changes_ = 0;       // steps, and other work that was done
+  std::thread::id owner_ = std::this_thread::get_id();  // made the Generator
+  bool team_is_workers_ = false;                        // whether the worker called llama.cpp last
+  Worker worker_;
+  int64_t n_changes_ = 0;  // steps, and other work that was done
   Snapshot snapshot_;
 };
 

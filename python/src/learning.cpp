@@ -201,7 +201,7 @@ void bind_controller(nb::module_& m) {
       .def(
           "learn",
           [](OneText& c, int32_t n_accepted, double ms) {
-            c.controller.learn(c.text, n_accepted, ms);
+            c.controller.learn(c.text, c.text.plan.nodes, n_accepted, ms);
           },
           "n_accepted"_a, "ms"_a, "Learns from a call that followed the last plan.")
       .def("begin_text", [](OneText& c) { c.text = {}; }, "Begins another text.");

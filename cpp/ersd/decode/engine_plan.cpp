@@ -124,7 +124,8 @@ void Engine::learn_from_step(double ms) {
     s->stats_.expected_tokens += plan.tokens;
     s->stats_.expected_ms += plan.ms;
     if (n_prompt_rows_ == 0 && s->limit_ > plan.nodes)
-      controller_.learn(s->plan_, static_cast<int32_t>(s->verified_.path.size()) - 1,
+      controller_.learn(s->plan_, s->drafted_.tree.n_drafted(),
+                        static_cast<int32_t>(s->verified_.path.size()) - 1,
                         ms * plan.ms / expected_ms);
   }
   if (n_generating > 0) pacer_.learn(n_prompt_rows_, ms);

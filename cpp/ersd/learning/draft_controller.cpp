@@ -33,19 +33,18 @@ double plain_ms(const DraftController::Costs& costs, const DraftController::Load
 
 }  // namespace
 
-// The target checks the whole tree in one call. The draft runs once per level that has children, on
-// the nodes with children; the trees of all sequences share these calls. Its first call also reads
-// the token that it has not seen yet.
+// The target checks the whole tree in one call, with as large trees of the other sequences. The
+// draft runs once per level that has children, on the nodes with children, for all of them. Its
+// first call also reads the token that it has not seen yet.
 DraftController::Plan DraftController::estimate(const TreeShape& shape,
                                                 std::span<const double> ranks, const Costs& costs,
                                                 const Load& load) {
   const int32_t k = shape.size() - 1;
-  Plan plan{k, expected_tokens(shape, ranks, path_),
-            plain_ms(costs, load) + costs.target(load.n_rows + k) - costs.target(load.n_rows)};
-  int32_t width = 0, depth = 0, last_parent = -1;
+  const int32_t n = load.n_sequences, width = load.n_rows + n * k;
+  Plan plan{k, expected_tokens(shape, ranks, path_), costs.target(width) / n};
+  int32_t level = 0, depth = 0, last_parent = -1;
   const auto add_draft_call = [&] {
-    const int32_t own = depth == 0 ? width + 1 : width;
-    if (width > 0) plan.ms += costs.draft(own * load.n_sequences) / load.n_sequences;
+    if (level > 0) plan.ms += costs.draft(n * (depth == 0 ? level + 1 : level)) / n;
   };
   for (int32_t i = 1; i < shape.size(); ++i) {
     const int32_t parent = shape.parent[i];
@@ -53,10 +52,10 @@ DraftController::Plan DraftController::estimate(const TreeShape& shape,
     last_parent = parent;
     if (shape.depth[parent] != depth) {
       add_draft_call();
-      width = 0;
+      level = 0;
       depth = shape.depth[parent];
     }
-    ++width;
+    ++level;
   }
   add_draft_call();
   return plan;
@@ -106,8 +105,8 @@ const DraftController::Plan& DraftController::plan(Text& text, const Shapes& sha
   const bool pays = can_draft && tokens / ms > least_speed;
   const double probing_ms =
       reading_ms + kCalls * std::max(best.plan.ms - best.plan.tokens * text.plain_ms, 0.0);
-  text.is_probing =
-      !pays && can_draft && best.speed_limit > least_speed && probing_budget_ms_ > probing_ms;
+  text.is_probing = !pays && can_draft && load.n_sequences == 1 && best.speed_limit > least_speed &&
+                    probing_budget_ms_ > probing_ms;
   text.plan = pays || text.is_probing ? best.plan : Plan{0, 1, text.plain_ms};
   text.estimate = best.estimate;
   return text.plan;
@@ -131,7 +130,7 @@ std::vector<DraftController::Plan> DraftController::forecast(const Shapes& shape
   return plans;
 }
 
-void DraftController::learn(Text& text, int32_t n_accepted, double ms) {
+void DraftController::learn(Text& text, int32_t n_drafted, int32_t n_accepted, double ms) {
   if (text.plan.nodes == 0) {
     probing_budget_ms_ = std::min(probing_budget_ms_ + kProbingShare * ms, kMostBudgetMs);
     return;
@@ -143,6 +142,8 @@ void DraftController::learn(Text& text, int32_t n_accepted, double ms) {
   text.expected = kTextFade * text.expected + text.estimate.tokens - 1;
   accepted_ = kFade * accepted_ + n_accepted;
   expected_accepted_ = kFade * expected_accepted_ + text.estimate.tokens - 1;
+  // If the draft's calls showed that no node is worth its time, the target's call was a plain one.
+  if (n_drafted == 0) return;
   drafting_ms_ = kFade * drafting_ms_ + std::min(ms, kStalled * text.estimate.ms);
   expected_ms_ = kFade * expected_ms_ + text.estimate.ms;
 }

@@ -70,9 +70,9 @@ class DraftController {
   std::vector<Plan> forecast(const Shapes& shapes, std::span<const double> ranks,
                              const Costs& costs);
 
-  // Learns from a call that followed a text's last plan: how many drafted tokens were accepted, and
-  // how long it took.
-  void learn(Text& text, int32_t n_accepted, double ms);
+  // Learns from a call that followed a text's last plan: how many tokens were drafted and how many
+  // of them accepted, and how long it took.
+  void learn(Text& text, int32_t n_drafted, int32_t n_accepted, double ms);
 
  private:
   // The fastest way to draft.

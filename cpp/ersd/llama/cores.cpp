@@ -2,6 +2,10 @@
 #include "ersd/llama/cores.h"
 
 #ifdef __linux__
+#if defined(__linux__)
+#include <dlfcn.h>
+#endif
+
 #include <sched.h>
 #endif
 
@@ -89,6 +93,19 @@ int32_t default_n_threads() {
 #endif
   const int32_t paid = cgroup_cores();
   return paid > 0 ? std::min(cores, paid) : cores;
+}
+
+void release_team() {
+#if defined(__linux__)
+  // llama.cpp may be built without OpenMP, so it is not linked here.
+  static const auto pause = [] {
+    void* library = dlopen("libgomp.so.1", RTLD_NOW | RTLD_NOLOAD);
+    return library ? reinterpret_cast<int (*)(int)>(dlsym(library, "omp_pause_resource_all"))
+                   : nullptr;
+  }();
+  constexpr int kPauseSoft = 1;  // omp_pause_soft
+  if (pause) pause(kPauseSoft);
+#endif
 }
 
 }  // namespace ersd::llama
