@@ -57,7 +57,6 @@ class Places {
   bool is_used(int32_t place) const { return users_[static_cast<size_t>(place)] != nullptr; }
   int32_t last_used() const;  // the idle place that was used last; -1 for none
   int32_t n_free() const { return n_free(caches_.front()); }  // cells of the target
-  int32_t n_cells() const { return n_cells_; }
 
  private:
   struct Cache {

@@ -27,8 +27,6 @@ int32_t Engine::plan_nodes(Sequence& s) {
   const GenerationOptions& options = s.options_;
   s.shape_ = nullptr;
   s.ranks_ = knowledge(s).ranks.probabilities();
-  const double plain_ms = cost_(load_.n_rows) / load_.n_sequences;
-  s.plan_.plan = plans(s) ? s.plan_.plan : DraftController::Plan{0, 1, plain_ms};
   if (!s.chooses_nodes()) {
     const int32_t fixed = options.draft_nodes == kAuto ? kRejectionNodes : options.draft_nodes;
     if (plans(s))
@@ -50,10 +48,8 @@ void Engine::prepare_tree(Sequence& s) {
   DraftedTree& tree = s.drafted_;
   tree.reset(s.tokens_.back());
   tree.growth = Growth::kNone;
-  if (!s.drafts()) {
-    s.plan_.plan = {0, 1, cost_(load_.n_rows) / load_.n_sequences};
-    return;
-  }
+  if (!plans(s)) s.plan_.plan = {0, 1, cost_(load_.n_rows) / load_.n_sequences};
+  if (!s.drafts()) return;
   tree.place = s.place_;
   tree.history = s.history();
   tree.coupling = &s.coupling_;
