@@ -44,7 +44,7 @@ LAYERS = [
     {"kernels"},
     {"tune"},
     {"divergence"},
-    {"paper", "distill"},
+    {"paper", "distill", "serve"},
     {"commands"},
     {"__main__"},
 ]
