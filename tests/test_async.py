@@ -21,14 +21,16 @@ from ersd import AsyncStream, Generator
 PROMPTS = ["the", "the rain of", "日本語 ", "of the " * 20, "a"]
 FULL: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 OPTIONS = FULL | {"max_tokens": 40, "draft_nodes": 8}
-ENDLESS = FULL | {"max_tokens": None, "draft_nodes": 1}
+# They never end: end tokens are never chosen, and a full context is shortened.
+ENDLESS = FULL | {"max_tokens": None, "draft_nodes": 1, "ignore_eos": True}
 N_REQUESTS = 20
 
 
 @pytest.fixture(scope="module")
 def shared(tiny_target: Path, tiny_draft: Path) -> Generator:
     """A Generator that runs four requests at once."""
-    options = {"n_ctx": 512, "n_ctx_total": 2048, "n_threads": 1, "exact": True}
+    options: dict[str, Any] = {"n_ctx": 512, "n_ctx_total": 2048, "n_threads": 1}
+    options |= {"exact": True, "context_shift": True}
     return Generator(tiny_target, tiny_draft, **options)
 
 
