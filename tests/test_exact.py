@@ -34,13 +34,42 @@ def test_who_gets_an_exact_text(tiny_target: Path, tiny_draft: Path) -> None:
 
 
 def test_a_target_whose_widths_differ(half_precision: Path, tiny_draft: Path) -> None:
-    """Such a target is refused with exact=True, and used without the promise by default."""
-    with pytest.raises(ValueError, match=r"exact=True cannot hold: .* in calls of 2 tokens .*Q8_0"):
-        Generator(half_precision, n_ctx=256, n_threads=1, exact=True)
-    pair = Generator(half_precision, tiny_draft, n_ctx=256, n_threads=1, profile=False)
+    """Such a target is used without the promise by default. exact=True pads its calls."""
+    options = {"n_ctx": 512, "n_threads": 1, "profile": False}
+    pair = Generator(half_precision, tiny_draft, **options)
     assert not pair.exact
     assert "gives other logits in calls of 2 tokens" in pair.exact.reason
     assert pair.generate("the of", max_tokens=8, seed=1, draft_nodes=4).tokens
+    padded = Generator(half_precision, tiny_draft, exact=True, **options)
+    assert padded.exact
+    assert "every call is padded to a multiple of 2 tokens" in padded.exact.reason
+
+
+@pytest.mark.parametrize("padding", [2, 4, 8, 16])
+def test_padded_calls_give_one_text(
+    half_precision: Path,
+    tiny_draft: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    padding: int,
+) -> None:
+    """Log-probabilities are the same to the bit with every draft, alone and beside others."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    options = {"n_ctx": 300, "n_ctx_total": 1500, "n_threads": 1, "n_parallel": 3}
+    Generator(half_precision, tiny_draft, profile=False, **options)
+    (verdict,) = tmp_path.iterdir()
+    verdict.write_text(json.dumps({"width_that_differs": 2, "padding": padding}))
+    pair = Generator(half_precision, tiny_draft, profile=False, exact=True, **options)
+    assert f"multiple of {padding} tokens" in pair.exact.reason
+    prompts = ["the", "the rain of", "of the " * 40]
+    for temperature in (0.0, 1.0):
+        sampling = FULL | {"temperature": temperature, "max_tokens": 40, "logprobs": 1}
+        plain = [pair.generate(p, seed=3, method="ar", **sampling).logprobs for p in prompts]
+        for strategy, k in (("sequence", 1), ("sequence", 5), ("tree", 16), ("adaptive", 9)):
+            drafts = {"strategy": strategy, "draft_nodes": k} | sampling
+            assert [pair.generate(p, seed=3, **drafts).logprobs for p in prompts] == plain
+            together = pair.generate_batch(prompts, seed=[3] * 3, **drafts)
+            assert [each.logprobs for each in together] == plain
 
 
 def test_the_verdict_is_kept(
@@ -49,18 +78,16 @@ def test_the_verdict_is_kept(
     """A verdict in the cache folder is believed; a damaged one is tested again."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     options = {"n_ctx": 256, "n_threads": 1, "exact": True}
-    with pytest.raises(ValueError, match="calls of 2 tokens"):
-        Generator(half_precision, **options)
-    assert not list(tmp_path.iterdir())  # nothing was loaded, so nothing is kept
     Generator(half_precision, half_precision, n_ctx=256, n_threads=1, profile=False)
     (path,) = tmp_path.iterdir()
-    assert json.loads(path.read_text()) == {"width_that_differs": 2}
-    path.write_text(json.dumps({"width_that_differs": 7}))
-    with pytest.raises(ValueError, match="calls of 7 tokens"):
+    assert json.loads(path.read_text()) == {"width_that_differs": 2, "padding": None}
+    assert "multiple of 2" in Generator(half_precision, **options).exact.reason
+    assert json.loads(path.read_text()) == {"width_that_differs": 2, "padding": 2}
+    path.write_text(json.dumps({"width_that_differs": 7, "padding": 0}))
+    with pytest.raises(ValueError, match=r"exact=True cannot hold: .* in calls of 7 tokens .*Q8_0"):
         Generator(half_precision, **options)
     path.write_text("{")
-    with pytest.raises(ValueError, match="calls of 2 tokens"):
-        Generator(half_precision, **options)
+    assert "multiple of 2" in Generator(half_precision, **options).exact.reason
 
 
 def test_without_a_draft_the_text_is_llama_cpp_pythons(tiny_target: Path) -> None:
@@ -96,9 +123,9 @@ def test_without_a_draft_the_text_is_llama_cpp_pythons(tiny_target: Path) -> Non
 
 @pytest.mark.parametrize("n_ctx", [16, 64])
 def test_short_contexts_are_tested_too(half_precision: Path, n_ctx: int) -> None:
-    """A context shorter than the widest call of the test makes no promise that it cannot keep."""
-    with pytest.raises(ValueError, match="calls of 2 tokens"):
-        Generator(half_precision, n_ctx=n_ctx, n_threads=1, exact=True)
+    """In a context shorter than the widest call of the test, other widths are found to differ."""
+    found = Generator(half_precision, n_ctx=n_ctx, n_threads=1, exact=True)
+    assert "in calls of 2 tokens" in found.exact.reason
 
 
 def test_a_verdict_on_a_short_context_says_nothing_of_a_longer_one(

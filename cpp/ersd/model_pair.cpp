@@ -2,6 +2,7 @@
 #include "ersd/model_pair.h"
 
 #include <algorithm>
+#include <array>
 #include <stdexcept>
 
 #include "ersd/check.h"
@@ -13,6 +14,10 @@ namespace {
 // Tokens in the cache when the test of widths runs again: llama.cpp's attention has paths that
 // begin at 512.
 constexpr int32_t kLongCache = 1024;
+
+// Paddings that are tried where widths differ, cheap ones first. llama.cpp's CPU kernels take 2, 4
+// or 8 rows at a time. On an H100, calls of 9 to 48 tokens were alike, and of few others.
+constexpr std::array<CallWidths, 4> kPaddings{{{2, 0}, {4, 0}, {8, 0}, {16, 48}}};
 
 constexpr int32_t kMaxDefaultCtx = 4096;  // limit of the context length that a model chooses
 
@@ -78,23 +83,48 @@ void ModelPair::make_target_context(const GeneratorOptions& options, llama::Cont
         options.exact ? "exact=False was given" : "nothing drafts, so the cache is llama.cpp's own";
     return;
   }
-  width_that_differs_ = options.width_that_differs;
-  if (!width_that_differs_)
-    width_that_differs_ = find_width_that_differs(*target_context_, kLongCache);
-  if (*width_that_differs_ == 0) {
+  widths_ = options.widths;
+  if (!widths_.differs) widths_.differs = find_width_that_differs(*target_context_, kLongCache);
+  if (*widths_.differs == 0) {
     exactness_ = {true, "calls of one and of several tokens give the same logits"};
     return;
   }
   exactness_.reason = "'" + target_.path() + "' (" + target_.description() +
-                      ") gives other logits in calls of " + std::to_string(*width_that_differs_) +
+                      ") gives other logits in calls of " + std::to_string(*widths_.differs) +
                       " tokens than in calls of one";
+  if (options.exact && pad_target_context(options.n_parallel)) return;
   if (options.exact)
     throw std::invalid_argument("exact=True cannot hold: " + exactness_.reason +
-                                ". On a CPU, a file in Q8_0 or Q4_0 without an adapter gives "
-                                "the same (ersd quantize makes one)");
+                                ", and padding its calls does not help. On a CPU, a file in Q8_0 "
+                                "or Q4_0 without an adapter gives the same (ersd quantize makes "
+                                "one)");
   context.exact = false;
   target_context_.reset();
   target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
+}
+
+// Pads the target's calls so that all of them give the same logits. Returns false if no padding
+// does that.
+bool ModelPair::pad_target_context(int32_t n_parallel) {
+  for (const CallWidths& padding : kPaddings) {
+    const int32_t n = padding.step;
+    if (widths_.padding && n != *widths_.padding) continue;
+    target_context_->set_widths(padding);
+    if (!widths_.padding && find_width_that_differs(*target_context_, kLongCache) != 0) continue;
+    widths_.padding = n;
+    const std::string limit = padding.most == 0 ? "" : " up to " + std::to_string(padding.most);
+    if (padding.most > 0 && 2 * n_parallel > padding.most)
+      refuse("n_parallel",
+             "at most " + std::to_string(padding.most / 2) +
+                 " with exact=True, as calls have multiples of " + std::to_string(n) + " tokens" +
+                 limit + " here",
+             n_parallel);
+    exactness_ = {true, exactness_.reason + ", so every call is padded to a multiple of " +
+                            std::to_string(n) + " tokens" + limit};
+    return true;
+  }
+  widths_.padding = 0;
+  return false;
 }
 
 void ModelPair::load_draft(const std::string& path, const GeneratorOptions& options) {

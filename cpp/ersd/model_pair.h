@@ -13,6 +13,14 @@
 
 namespace ersd {
 
+// Which calls of a target give the same logits.
+struct WidthVerdict {
+  std::optional<int32_t> differs;  // see find_width_that_differs(); empty if it is not known
+  // Calls give the same logits if they are padded to multiples of this many tokens; 0 if no padding
+  // serves, empty if it is not known.
+  std::optional<int32_t> padding;
+};
+
 // How models are loaded and used.
 struct GeneratorOptions {
   llama::ModelOptions model;        // both models; only the target gets the LoRA adapter
@@ -26,8 +34,8 @@ struct GeneratorOptions {
   // Whether the text must be the same to the bit whatever is drafted, and whatever other requests
   // there are; empty: if there is a draft. Only the target's context is made exact.
   std::optional<bool> exact;
-  // What find_width_that_differs() said of this target before, if it is known.
-  std::optional<int32_t> width_that_differs;
+  // What the tests of call widths said of this target before, as far as it is known.
+  WidthVerdict widths;
   // Whether a full context is shortened (Engine::shift) instead of ending the generation. A shift
   // keeps the first n_keep tokens of the prompt after its beginning of sequence, or the whole
   // prompt if n_keep is -1, but at most half the context.
@@ -59,8 +67,8 @@ class ModelPair {
   llama::Context& target_context() const { return *target_context_; }
   llama::Context* draft_context() const { return draft_context_.get(); }
   const Exactness& exactness() const { return exactness_; }
-  // What the test of the target said; empty if it was neither known nor needed.
-  std::optional<int32_t> width_that_differs() const { return width_that_differs_; }
+  // What the tests of the target said, as far as it was known or needed.
+  const WidthVerdict& widths() const { return widths_; }
   int32_t n_ctx() const { return target_context_->n_ctx(); }
   int32_t n_ctx_total() const { return place_options_.n_cells; }
   const Places::Options& place_options() const { return place_options_; }
@@ -70,12 +78,13 @@ class ModelPair {
   llama::ContextOptions context_options(const GeneratorOptions& options);
   void make_target_context(const GeneratorOptions& options, llama::ContextOptions context,
                            const std::function<bool()>& interrupted);
+  bool pad_target_context(int32_t n_parallel);
 
   llama::Model target_;
   std::optional<llama::Model> draft_;
   std::unique_ptr<llama::Context> target_context_, draft_context_;
   Exactness exactness_;
-  std::optional<int32_t> width_that_differs_;
+  WidthVerdict widths_;
   Places::Options place_options_;
 };
 

@@ -65,11 +65,11 @@ class Generator(Engine):
         lora_scale: the weight of the adapter.
         exact: whether the text must be the same to the bit, whatever draft, tree or method
             produces it. None means True if there is a draft model and the target allows it, else
-            False; `exact` then says which it is. True raises ValueError if the target does not
-            allow it: some types of weights give other last bits in calls of several tokens. False
-            uses llama.cpp's own cache, which is faster on long texts; with drafts the text is
-            then as exact a sample, but can part from plain decoding where two tokens are nearly
-            tied.
+            False; `exact` then says which it is. Some types of weights give other last bits in
+            calls of several tokens: True then pads all calls, plain ones too, to widths that give
+            the same bits, which takes time, and raises ValueError if there are none. False uses
+            llama.cpp's own cache, which is faster on long texts; with drafts the text is then as
+            exact a sample, but can part from plain decoding where two tokens are nearly tied.
         context_shift: whether to continue when the context is full. The older half of the tokens
             after the first n_keep is dropped, and the remaining ones are read again at their new
             positions, as a prompt would be. (llama.cpp moves their cached keys and values instead.)

@@ -66,7 +66,8 @@ Generator::Options read_options(const nb::kwargs& given) {
   keywords.read("n_ctx_total", o.n_ctx_total);
   keywords.read("prompt_share", o.prompt_share);
   keywords.read("exact", o.exact);
-  keywords.read("width_that_differs", o.width_that_differs);
+  keywords.read("width_that_differs", o.widths.differs);
+  keywords.read("padding", o.widths.padding);
   keywords.read("context_shift", o.context_shift);
   keywords.read("n_keep", o.n_keep);
   keywords.read("lora_path", o.model.lora_path);
@@ -152,7 +153,8 @@ void bind_models(nb::class_<Generator>& generator) {
       .def_prop_ro("exact", [](const Generator& g) { return g.models().exactness().holds; })
       .def_prop_ro("exact_reason", [](const Generator& g) { return g.models().exactness().reason; })
       .def_prop_ro("width_that_differs",
-                   [](const Generator& g) { return g.models().width_that_differs(); })
+                   [](const Generator& g) { return g.models().widths().differs; })
+      .def_prop_ro("padding", [](const Generator& g) { return g.models().widths().padding; })
       .def_prop_ro("n_ctx", [](const Generator& g) { return g.models().n_ctx(); })
       .def_prop_ro("n_ctx_total", [](const Generator& g) { return g.models().n_ctx_total(); })
       .def_prop_ro("n_cells", [](const Generator& g) { return g.models().n_ctx_total(); })

@@ -58,7 +58,8 @@ void Engine::prepare_tree(Sequence& s) {
   tree.margins = &knowledge(s).margins;
   tree.stats = &s.stats_;
   tree.max_depth = std::min(s.limit_ - 1, s.options_.draft_depth);
-  tree.max_nodes = kMaxDraftNodes / load_.n_sequences;
+  const int32_t n_roots = load_.n_sequences;
+  tree.max_nodes = std::min(kMaxDraftNodes, target_.max_nodes() - n_roots) / n_roots;
   tree.max_branches =
       std::min(target_.max_branches(), drafter_->model().max_branches()) / load_.n_sequences;
   tree.k = plan_nodes(s);

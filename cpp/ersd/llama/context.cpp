@@ -13,7 +13,7 @@
 namespace ersd::llama {
 namespace {
 
-constexpr int32_t kMaxIds = 256;     // llama.cpp's limit: llama_max_parallel_sequences()
+constexpr int32_t kMaxPadding = 16;  // tokens that a call is padded with at most
 constexpr int32_t kMaxPlaces = 128;  // so that at least half of the ids are left for branches
 
 const ContextOptions& checked(const ContextOptions& options) {
@@ -63,7 +63,8 @@ void Context::create(const Model& model, const ContextOptions& options) {
   // a call has room for fewer tokens than there are ids, or the cache has.
   const int32_t n_call = std::max(max_nodes_ + n_sequences(), n_ids);
   llama_context_params params = context_params(model, options);
-  params.n_ctx = static_cast<uint32_t>(std::max(n_ctx_total_ + max_nodes_, n_call));
+  const int32_t n_padding = max_nodes_ > 0 ? kMaxPadding : 0;
+  params.n_ctx = static_cast<uint32_t>(std::max(n_ctx_total_ + max_nodes_ + n_padding, n_call));
   params.n_threads = params.n_threads_batch = n_threads_;
   params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::max(options.n_batch, n_call));
   params.n_seq_max = static_cast<uint32_t>(n_ids);
@@ -74,8 +75,20 @@ void Context::create(const Model& model, const ContextOptions& options) {
     throw std::runtime_error("llama.cpp could not make a context of " +
                              std::to_string(n_ctx_total_) + " tokens for '" + model.path() + "'" +
                              error_suffix());
-  n_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));  // at most the cells
+  n_llama_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));  // at most the cells
+  n_batch_ = n_llama_batch_;
   n_cells_ = static_cast<int32_t>(llama_n_ctx(context_.get()));
+}
+
+void Context::set_widths(const CallWidths& widths) {
+  if (padding_id_ < 0 && n_branch_ids_ == 0)
+    throw std::invalid_argument("only a context for drafts can pad its calls");
+  check_between("set_widths: step", widths.step, 1, kMaxPadding);
+  if (padding_id_ < 0) padding_id_ = first_branch_id() + --n_branch_ids_;
+  clear();
+  widths_ = widths;
+  n_batch_ = widths.most > 0 ? std::min(widths.most, n_llama_batch_) : n_llama_batch_;
+  n_batch_ -= n_batch_ % widths.step;
 }
 
 void Context::apply_lora(const Model& model) {

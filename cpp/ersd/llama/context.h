@@ -11,6 +11,7 @@
 #include "ersd/llama/context_options.h"
 #include "ersd/llama/model.h"
 #include "ersd/llama/place.h"
+#include "ersd/model/call_widths.h"
 #include "ersd/model/cell_ledger.h"
 #include "ersd/model/language_model.h"
 
@@ -35,6 +36,7 @@ class Context : public LanguageModel {
   int32_t n_batch() const override { return n_batch_; }
   int32_t n_sequences() const override { return static_cast<int32_t>(places_.size()); }
   int32_t n_free() const override;
+  int32_t max_nodes() const override { return n_batch_; }
   int32_t max_branches() const override { return n_branch_ids_; }
   std::span<const Token> cached(int32_t sequence = 0) const override;
   // Throws Interrupted, and std::runtime_error if the cells do not suffice or llama.cpp fails: the
@@ -47,6 +49,10 @@ class Context : public LanguageModel {
   // Returns false for a recurrent model and while a tree is uncommitted.
   bool share(int32_t from, int32_t to, int32_t n) override;
   int32_t occupy(int32_t n) override;
+
+  // Empties the cache, and pads the calls to come with tokens that nobody reads. Throws
+  // std::invalid_argument unless the context was made for drafts.
+  void set_widths(const CallWidths& widths);
 
   int32_t n_threads() const { return n_threads_; }  // of an undisturbed call
   int64_t n_decoded() const { return n_decoded_; }  // tokens decoded since construction
@@ -64,6 +70,7 @@ class Context : public LanguageModel {
 
  private:
   using Bytes = std::vector<uint8_t>;
+  static constexpr int32_t kMaxIds = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
   static constexpr int32_t kNoHole = std::numeric_limits<int32_t>::max();
   // Sequences that hold buried cells. Each cell is in both: with a sliding window, llama.cpp reuses
   // a cell that is in one sequence only once it has left the window.
@@ -88,6 +95,8 @@ class Context : public LanguageModel {
   void add_nodes(Place& place);
   void add_row(Token token, int32_t position, bool has_logits);
   void run_batch();
+  void pad_batch();
+  void drop_padding();
   void call_llama();
   void keep_history(int32_t sequence, std::span<const Token> tokens, int32_t first_cell);
 
@@ -150,10 +159,13 @@ class Context : public LanguageModel {
   std::vector<int32_t> branch_ids_;  // llama.cpp's sequences that no place has; the next is last
   std::vector<int32_t> path_;        // accepted nodes, from the root on
   int32_t n_vocab_, n_ctx_, n_ctx_total_, n_threads_, max_nodes_;
-  int32_t n_batch_ = 0;       // tokens of a call at most
-  int32_t n_branch_ids_ = 0;  // how many branch_ids_ there are if no place has one
-  int32_t window_ = 0;        // of a model with sliding-window attention, in positions; 0: none
-  int32_t n_cells_ = 0;       // cells of llama.cpp's cache
+  int32_t n_batch_ = 0;        // tokens of a call at most
+  int32_t n_llama_batch_ = 0;  // llama.cpp's limit of it
+  int32_t n_branch_ids_ = 0;   // how many branch_ids_ there are if no place has one
+  int32_t window_ = 0;         // of a model with sliding-window attention, in positions; 0: none
+  int32_t n_cells_ = 0;        // cells of llama.cpp's cache
+  CallWidths widths_;
+  int32_t padding_id_ = -1;  // llama.cpp's sequence of padding tokens; -1: there is none
   ThreadGovernor governor_;
   bool governs_;  // only calls on the CPU wait for threads
   bool can_branch_, ordered_cells_;

@@ -61,7 +61,7 @@ void Context::decode(std::span<const Part> parts) {
   if (n_nodes + n_history == 0) return;
   try {
     make_room(n_nodes + n_history);
-    read_histories(parts, n_batch_ - n_nodes);
+    read_histories(parts, widths_.pads() ? 0 : n_batch_ - n_nodes);
     decode_rest(parts);
   } catch (...) {
     drop_call(parts);
@@ -123,6 +123,7 @@ void Context::decode_rest(std::span<const Part> parts) {
   for (const Part& part : parts) add_history(place(part.sequence), uncached(part));
   for (const Part& part : parts)
     if (!part.nodes.empty()) add_nodes(place(part.sequence));
+  if (batch_token_.empty()) return;
   run_batch();
   int32_t row = 0;
   for (const Part& part : parts) {
@@ -144,6 +145,7 @@ void Context::decode_rest(std::span<const Part> parts) {
 
 // After an exception: removes what the call added, and the trees of its places.
 void Context::drop_call(std::span<const Part> parts) {
+  drop_padding();
   for (const Part& part : parts) {
     Place& p = place(part.sequence);
     remove(p, p.n_cached());
@@ -197,6 +199,8 @@ void Context::add_row(Token token, int32_t position, bool has_logits) {
 }
 
 void Context::run_batch() {
+  const int32_t n_tokens = length(batch_token_);
+  pad_batch();
   batch_ids_.clear();
   int32_t* ids = batch_id_.data();
   for (const int32_t n : batch_n_id_) {
@@ -209,7 +213,25 @@ void Context::run_batch() {
   if (interrupted_ && interrupted_()) throw Interrupted();
   clear_error();
   call_llama();
-  n_decoded_ += length(batch_token_);
+  drop_padding();
+  n_decoded_ += n_tokens;
+}
+
+// Pads the call. The padding comes last and leaves the cache after the call, so it changes neither
+// the cells of other tokens nor what they attend to. All rows of a padded call have logits or none
+// has, since the last layer computes those that have.
+void Context::pad_batch() {
+  const int32_t n = length(batch_token_);
+  const bool has_logits = batch_logits_.back() == 1;
+  for (int32_t i = 0; n + i < widths_.padded(n); ++i) {
+    add_row(0, i, has_logits);
+    batch_id_.push_back(padding_id_);
+    batch_n_id_.push_back(1);
+  }
+}
+
+void Context::drop_padding() {
+  if (widths_.pads()) llama_memory_seq_rm(memory(), padding_id_, -1, -1);
 }
 
 // Runs the batch by as many threads as are fastest while other processes compete for the cores.
@@ -223,6 +245,7 @@ void Context::call_llama() {
   {
     const Stopwatch watch(ms);
     status = llama_decode(context_.get(), *batch_);
+    llama_synchronize(context_.get());  // a GPU works on, and its time is the call's
   }
   if (status == kAborted) throw Interrupted();
   if (status != 0)

@@ -2,16 +2,12 @@
 #include "ersd/llama/cores.h"
 
 #ifdef __linux__
-#if defined(__linux__)
 #include <dlfcn.h>
-#endif
-
 #include <sched.h>
 #endif
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <sstream>
@@ -21,11 +17,14 @@
 namespace ersd::llama {
 namespace {
 
-namespace fs = std::filesystem;
+// Paths are plain strings. Inside Python, walking along a std::filesystem::path crashed on one
+// machine, perhaps because another library there brought another build of it.
+using Path = std::string;
+
 constexpr double kNoQuota = std::numeric_limits<double>::infinity();
 
 // The first two words of a file; missing ones are empty.
-std::pair<std::string, std::string> two_words(const fs::path& path) {
+std::pair<std::string, std::string> two_words(const Path& path) {
   std::ifstream file(path);
   std::pair<std::string, std::string> words;
   file >> words.first >> words.second;
@@ -40,33 +39,32 @@ double cores_of(const std::string& quota, const std::string& period) {
   return used > 0 && whole > 0 ? used / whole : kNoQuota;  // "max", "-1" or nothing
 }
 
-double quota_v2(const fs::path& group) {
-  const auto [quota, period] = two_words(group / "cpu.max");
+double quota_v2(const Path& group) {
+  const auto [quota, period] = two_words(group + "/cpu.max");
   return cores_of(quota, period);
 }
 
-double quota_v1(const fs::path& group) {
-  return cores_of(two_words(group / "cpu.cfs_quota_us").first,
-                  two_words(group / "cpu.cfs_period_us").first);
+double quota_v1(const Path& group) {
+  return cores_of(two_words(group + "/cpu.cfs_quota_us").first,
+                  two_words(group + "/cpu.cfs_period_us").first);
 }
 
 // The least quota of a group and the groups around it. Inside a container the group's own path may
 // not exist under the mount, whose top is then the container's group.
-double least_quota(const fs::path& mount, const std::string& group,
-                   double (*quota)(const fs::path&)) {
+double least_quota(const Path& mount, const Path& group, double (*quota)(const Path&)) {
   double least = quota(mount);
-  fs::path path = mount;
-  for (const fs::path& part : fs::path(group).relative_path())
-    least = std::min(least, quota(path /= part));
+  Path path = mount;
+  std::istringstream parts(group);
+  for (Path part; std::getline(parts, part, '/');)
+    if (!part.empty()) least = std::min(least, quota(path += "/" + part));
   return least;
 }
 
 }  // namespace
 
 int32_t cgroup_cores(const std::string& root) {
-  const fs::path base = root.empty() ? fs::path("/") : fs::path(root);
-  const fs::path mounts = base / "sys/fs/cgroup";
-  std::ifstream groups(base / "proc/self/cgroup");
+  const Path mounts = root + "/sys/fs/cgroup";
+  std::ifstream groups(root + "/proc/self/cgroup");
   double least = kNoQuota;
   // Each line is "hierarchy:controllers:path"; version 2 has the hierarchy 0 and no controllers.
   for (std::string line; std::getline(groups, line);) {
@@ -80,7 +78,7 @@ int32_t cgroup_cores(const std::string& root) {
     for (std::string name; std::getline(names, name, ',');)
       if (name == "cpu")
         for (const std::string& folder : {controllers, std::string("cpu")})
-          least = std::min(least, least_quota(mounts / folder, path, quota_v1));
+          least = std::min(least, least_quota(mounts + "/" + folder, path, quota_v1));
   }
   return std::isinf(least) ? 0 : std::max(1, static_cast<int32_t>(least));
 }

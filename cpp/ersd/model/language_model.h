@@ -45,6 +45,7 @@ class LanguageModel {
   virtual int32_t n_sequences() const { return 1; }  // number of places
   virtual int32_t n_free() const = 0;                // tokens that the cache has room for
   virtual int32_t n_batch() const { return 512; }    // tokens of a call while prompts are read
+  virtual int32_t max_nodes() const { return 1 << 16; }  // of all trees of a call, with roots
   virtual int32_t max_branches() const { return kMaxDraftNodes; }  // see DraftTree::n_branches()
 
   // The committed tokens of a place, which need not be decoded again; i32[n_cached]. Valid until

@@ -203,11 +203,11 @@ def _load(
     core = _core.Generator(
         os.fspath(model_path),
         "" if draft_model_path is None else os.fspath(draft_model_path),
-        width_that_differs=verdict.read(),
+        **verdict.read(),
         **loading,
         **others,
     )
-    verdict.write(core.width_that_differs)
+    verdict.write(width_that_differs=core.width_that_differs, padding=core.padding)
     return core
 
 

@@ -17,7 +17,14 @@ __all__ = ["WidthVerdict"]
 
 
 class WidthVerdict:
-    """The width of call whose logits differ from those of single calls; 0 if there is none."""
+    """What is known of a target's calls.
+
+    They are "width_that_differs", a width of call whose logits differ from those of single calls, 0
+    if there is none; and "padding", the number of tokens to multiples of which calls must be padded
+    to give the same logits, 0 if no padding helps. None stands for what is not known.
+    """
+
+    _NAMES = ("width_that_differs", "padding")
 
     def __init__(
         self,
@@ -32,18 +39,21 @@ class WidthVerdict:
             facts = f"{fingerprint(target)} {machine(devices, loading)}"
             key = hashlib.sha256(facts.encode()).hexdigest()[:12]
             self._path = cache_folder() / f"{target.stem}.{key}.width.json"
-        self._known: int | None = None
+        self._known: dict[str, int | None] = dict.fromkeys(self._NAMES)
 
-    def read(self) -> int | None:
-        """Returns the width, or None if it is not known. Damaged files are as if missing."""
+    def read(self) -> dict[str, int | None]:
+        """Returns what is known. Damaged files are as if missing."""
         if self._path is not None:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                self._known = int(json.loads(self._path.read_text())["width_that_differs"])
-        return self._known
+                found = json.loads(self._path.read_text())
+                self._known = {
+                    name: None if found[name] is None else int(found[name]) for name in self._NAMES
+                }
+        return dict(self._known)
 
-    def write(self, width: int | None) -> None:
-        """Keeps a width, unless it is not known or stands there already."""
-        if self._path is None or width is None or width == self._known:
+    def write(self, **found: int | None) -> None:
+        """Keeps what was found, if there is anything new."""
+        if self._path is None or found in (self._known, dict.fromkeys(self._NAMES)):
             return
         with contextlib.suppress(OSError), replacing(self._path) as unfinished:
-            unfinished.write_text(json.dumps({"width_that_differs": width}))
+            unfinished.write_text(json.dumps(found))
