@@ -4,38 +4,71 @@ import numpy as np
 import pytest
 from ersd._core import PromptPacer
 
+# Milliseconds of calls by their rows, as kernels have them: in proportion, in steps of eight rows,
+# and with a jump from one row to two.
+COSTS = {
+    "proportion": lambda n: 5.0 + 0.5 * n,
+    "steps": lambda n: 4.0 + 2.0 * np.ceil(n / 8),
+    "jump": lambda n: 7.0 if n == 1 else 12.0 + 1.2 * n,
+}
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
-@pytest.mark.parametrize("per_token", [0.02, 0.5, 3.0])
-def test_steps_take_the_wanted_share_longer(share, per_token):
-    """With costs of 10 ms and per_token ms for each token, the pacer finds the number by itself."""
-    rng, pacer = np.random.default_rng(0), PromptPacer(share)
-    for _ in range(30):
-        pacer.learn(0, 10.0 * rng.uniform(0.9, 1.1))
-    seen = []
-    for _ in range(200):
+
+def run(pacer, cost, n_steps, rng):
+    """Makes steps of one row beside prompts. Returns tokens and times of those that read."""
+    tokens, times = [], []
+    for _ in range(n_steps):
         n = pacer.n_tokens
-        ms = (10.0 + per_token * n) * rng.uniform(0.9, 1.1)
-        pacer.learn(n, ms)
-        seen.append(10.0 + per_token * n)
-    wanted = 10.0 / (1 - share)
-    assert np.mean(seen[-100:]) == pytest.approx(wanted, rel=0.15, abs=per_token)
+        pacer.learn(n, cost(1 + n) * rng.uniform(0.95, 1.05))
+        if n:
+            tokens.append(n)
+            times.append(cost(1 + n))
+    return tokens, times
+
+
+@pytest.mark.parametrize("share", [0.55, 0.7, 0.9])
+@pytest.mark.parametrize("name", COSTS)
+def test_steps_take_the_wanted_share_longer(share, name):
+    """No step is much longer than wanted, and as many tokens are read as the share allows."""
+    rng, pacer, cost = np.random.default_rng(0), PromptPacer(share), COSTS[name]
+    tokens, times = run(pacer, cost, 300, rng)
+    wanted = cost(1) / (1 - share)
+    assert max(times) < 1.4 * wanted
+    assert np.mean(times[-100:]) < 1.1 * wanted
+    most = max((n for n in range(1, 3000) if cost(1 + n) <= wanted), default=1)
+    assert np.mean(tokens[-100:]) > 0.55 * most
 
 
 def test_it_reads_at_least_one_token():
     """Even where a token takes far too long, the prompt is read to its end."""
-    pacer = PromptPacer(0.1)
-    pacer.learn(0, 1.0)
-    for _ in range(50):
-        pacer.learn(pacer.n_tokens, 1000.0)
-    assert pacer.n_tokens == 1
+    rng, pacer = np.random.default_rng(1), PromptPacer(0.1)
+    tokens, _ = run(pacer, lambda n: 1.0 if n == 1 else 1000.0, 100, rng)
+    assert set(tokens) == {1}
+    assert len(tokens) > 90
+
+
+def test_it_follows_what_reading_costs():
+    """Deep in a long prompt, a token takes longer."""
+    rng, pacer = np.random.default_rng(2), PromptPacer(0.6)
+    for depth in range(400):
+        run(pacer, lambda n, depth=depth: 5.0 + (0.1 + depth / 400) * (n - 1), 5, rng)
+    _, times = run(pacer, lambda n: 5.0 + 1.1 * (n - 1), 50, rng)
+    assert np.mean(times) < 1.2 * 5.0 / 0.4
 
 
 def test_the_end_of_a_prompt_teaches_nothing():
     """A step that had less to read than it might is short for that reason."""
-    pacer = PromptPacer(0.5)
-    pacer.learn(0, 10.0)
+    rng, pacer = np.random.default_rng(3), PromptPacer(0.6)
+    run(pacer, lambda n: 5.0 + 0.1 * n, 100, rng)
+    pacer.learn(0, 5.1)
     before = pacer.n_tokens
-    for _ in range(10):
-        pacer.learn(before - 1, 10.1)
+    for _ in range(15):
+        pacer.learn(before - 1, 5.1)
     assert pacer.n_tokens == before
+
+
+def test_it_looks_at_steps_without_reading():
+    """The time of ordinary steps changes with the sequences that generate."""
+    rng, pacer = np.random.default_rng(4), PromptPacer(0.5)
+    assert pacer.n_tokens == 0
+    tokens, _ = run(pacer, lambda n: 5.0 + n, 170, rng)
+    assert len(tokens) == pytest.approx(160, abs=2)

@@ -24,6 +24,7 @@
 #include "ersd/tree/batch.h"               // a tree as a batch of sequences
 
 #include "ersd/model/language_model.h"     // the interface of a language model
+#include "ersd/model/call_widths.h"        // how many tokens a call may have
 #include "ersd/model/width_test.h"         // whether logits depend on how many tokens a call has
 #include "ersd/model/table_model.h"        // a model whose logits are a table, for tests
 
@@ -39,6 +40,7 @@
 #include "ersd/learning/correction.h"      // a draft that corrects itself
 #include "ersd/learning/cost.h"            // the time of a call by its number of tokens
 #include "ersd/learning/draft_controller.h"      // the number of tokens to draft
+#include "ersd/learning/draft_trials.h"    // whether drafting pays for many sequences
 #include "ersd/learning/path_threshold.h"  // how probable the paths of grown trees must be
 #include "ersd/learning/thread_governor.h" // threads while other processes are busy
 #include "ersd/learning/prompt_pacer.h"    // how much of prompts a step reads

@@ -10,6 +10,7 @@
 
 #include "bind.h"
 #include "ersd/learning/draft_controller.h"
+#include "ersd/learning/draft_trials.h"
 #include "ersd/learning/path_threshold.h"
 #include "ersd/learning/profile.h"
 #include "ersd/learning/prompt_pacer.h"
@@ -256,6 +257,17 @@ void bind_prompt_pacer(nb::module_& m) {
            "Learns from a step that read n_read tokens and took ms milliseconds.");
 }
 
+void bind_draft_trials(nb::module_& m) {
+  nb::class_<DraftTrials>(m, "DraftTrials",
+                          "Tries whether drafting pays while several sequences share calls.")
+      .def(nb::init<>())
+      .def("drafts", &DraftTrials::drafts, "n_sequences"_a,
+           "Returns whether the next step for n_sequences should draft.")
+      .def(
+          "learn", &DraftTrials::learn, "n_sequences"_a, "plain_ms"_a, "ms"_a,
+          "Learns from a step of ms milliseconds that brought what plain calls bring in plain_ms.");
+}
+
 void bind_learning(nb::module_& m) {
   bind_margins(m);
   bind_correction(m);
@@ -266,5 +278,6 @@ void bind_learning(nb::module_& m) {
   bind_path_threshold(m);
   bind_thread_governor(m);
   bind_prompt_pacer(m);
+  bind_draft_trials(m);
   bind_profile(m);
 }

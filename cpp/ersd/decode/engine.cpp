@@ -98,6 +98,7 @@ void Engine::choose_readers(std::span<Sequence* const> sequences) {
   const auto mean = n_cached / static_cast<int64_t>(std::max<size_t>(step_.size(), 1));
   cost_.set_n_cached(static_cast<int32_t>(mean));
   if (drafter_) drafter_->cost().set_n_cached(static_cast<int32_t>(mean));
+  may_draft_ = load_.n_sequences == 1 || trials_.drafts(load_.n_sequences);
 }
 
 void Engine::draft() {

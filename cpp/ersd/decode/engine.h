@@ -10,6 +10,7 @@
 #include "ersd/decode/sequence.h"
 #include "ersd/draft/drafter.h"
 #include "ersd/learning/draft_controller.h"
+#include "ersd/learning/draft_trials.h"
 #include "ersd/learning/profile.h"
 #include "ersd/learning/prompt_pacer.h"
 #include "ersd/model/language_model.h"
@@ -106,12 +107,14 @@ class Engine {
   int64_t measured_at_call_ = 0;  // n_calls_ at the last measurement
   int64_t n_measurements_ = 0;
   DraftController controller_;
+  DraftTrials trials_;
   PromptPacer pacer_;
 
   // The step that is being made.
   std::vector<Sequence*> step_;  // the sequences that take part
   DraftController::Load load_;   // what its plain call would have
   int32_t n_prompt_rows_ = 0;    // tokens of prompts that it reads
+  bool may_draft_ = true;        // whether trees are drafted whose k the controller chooses
   std::vector<DraftedTree*> trees_;
   std::vector<Part> parts_;
   std::vector<Accepted> accepted_;

@@ -35,6 +35,11 @@ int32_t Engine::plan_nodes(Sequence& s) {
     return fixed;
   }
   if (!plans(s)) return 0;  // the costs of calls are not known yet
+  if (!may_draft_) {
+    s.plan_.calls_left = 0;
+    s.plan_.plan = {0, 1, cost_(load_.n_rows) / load_.n_sequences};
+    return 0;
+  }
   const auto shapes = [&](int32_t k) -> const TreeShape& {
     return s.make_shape(k, options.draft_depth);
   };
@@ -110,9 +115,11 @@ Price Engine::price() const {
 void Engine::learn_from_step(double ms) {
   double expected_ms = 0;
   int32_t n_generating = 0;
+  size_t n_emitted = 0;
   for (const Sequence* s : step_) {
     expected_ms += s->generates_ ? s->plan_.plan.ms : 0;
     n_generating += s->generates_;
+    n_emitted += s->verified_.emitted.size();
   }
   for (Sequence* s : step_) {
     if (s->n_read_ > 0) s->stats_.prefill_ms += ms;
@@ -126,11 +133,16 @@ void Engine::learn_from_step(double ms) {
                         ms * plan.ms / expected_ms);
   }
   if (n_generating > 0) pacer_.learn(n_prompt_rows_, ms);
+  if (n_generating > 1 && n_prompt_rows_ == 0) {
+    const double plain_ms = cost_(n_generating) / n_generating;
+    trials_.learn(n_generating, static_cast<double>(n_emitted) * plain_ms, ms);
+  }
 }
 
 void Engine::forget() {
   knowledge_.fill({});
   controller_ = {};
+  trials_ = {};
   if (drafter_) drafter_->reset_thresholds();
 }
 

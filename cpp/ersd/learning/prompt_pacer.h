@@ -2,41 +2,69 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 namespace ersd {
 
 // Reading makes the step longer for everybody. The pacer learns how long steps take without it, and
-// reads as much as makes them longer by a given share.
+// how much longer they get by each number of tokens, since calls do not grow in proportion. It
+// reads as much as makes steps longer by a given share.
 class PromptPacer {
  public:
   // share: the share of a step's time that reading may take, at least 0 and less than 1.
   explicit PromptPacer(double share) : share_(share) {}
 
-  // Tokens to read in the next step, 1 or more.
-  int32_t n_tokens() const { return std::max(1, static_cast<int32_t>(n_tokens_)); }
+  // Tokens to read in the next step. Now and then it is none, to see how long steps take without.
+  int32_t n_tokens() const {
+    if (ordinary_ms_ == 0 || n_reading_ >= kReadingSteps) return 0;
+    const double wanted_ms = ordinary_ms_ * share_ / (1 - share_);
+    size_t best = 0;
+    for (size_t i = 0; i < kTokens.size(); ++i) {
+      if (extra_ms_[i] == 0) {
+        if (i > 0 && kUnseen * extra_ms_[i - 1] <= wanted_ms) best = i;
+        break;
+      }
+      if (extra_ms_[i] <= wanted_ms) best = i;
+    }
+    return kTokens[best];
+  }
 
   // Learns from a step in which sequences generated and n_read tokens of prompts were read, and
-  // which took ms milliseconds.
+  // which took ms milliseconds. Other numbers of tokens than n_tokens() gives teach nothing.
   void learn(int32_t n_read, double ms) {
+    n_reading_ = n_read == 0 ? 0 : n_reading_ + 1;
     if (n_read == 0) {
       ordinary_ms_ = ordinary_ms_ == 0 ? ms : ordinary_ms_ + kRate * (ms - ordinary_ms_);
       return;
     }
-    if (ordinary_ms_ == 0 || n_read < n_tokens()) return;
-    const double wanted_ms = ordinary_ms_ / (1 - share_);
-    const double ratio = std::clamp(wanted_ms / ms, 1 / kMostRatio, kMostRatio);
-    n_tokens_ = std::clamp(n_tokens_ * std::pow(ratio, kRate), 1.0, kMostTokens);
+    const auto at = std::ranges::lower_bound(kTokens, n_read);
+    if (ordinary_ms_ == 0 || at == kTokens.end() || *at != n_read) return;
+    double& extra_ms = extra_ms_[static_cast<size_t>(at - kTokens.begin())];
+    const double seen = std::max(ms - ordinary_ms_, kLeastExtra * ordinary_ms_);
+    if (extra_ms == 0) {
+      extra_ms = seen;
+      return;
+    }
+    const double ratio = std::clamp(seen / extra_ms, 1 / kMostRatio, kMostRatio);
+    extra_ms *= std::pow(ratio, kRate - kRateOfAll);
+    for (double& each : extra_ms_) each *= std::pow(ratio, kRateOfAll);
   }
 
  private:
-  static constexpr double kFirst = 8;      // tokens until steps were seen
-  static constexpr double kRate = 0.2;     // how fast the mean and the number of tokens change
+  static constexpr std::array<int32_t, 22> kTokens{
+      1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048};
+  static constexpr double kRate = 0.3, kRateOfAll = 0.1;  // how fast means change
+  static constexpr double kUnseen = 1.25;  // a number that was not tried yet may take so much more
   static constexpr double kMostRatio = 2;  // a step that stalled counts no more than this
-  static constexpr double kMostTokens = 1 << 16;
+  static constexpr double kLeastExtra = 0.01;
+  static constexpr int32_t kReadingSteps = 16;  // in a row at most
 
-  double share_, n_tokens_ = kFirst, ordinary_ms_ = 0;
+  double share_, ordinary_ms_ = 0;
+  std::array<double, kTokens.size()> extra_ms_{};  // 0 where it is not known
+  int32_t n_reading_ = 0;                          // steps in a row that read
 };
 
 }  // namespace ersd

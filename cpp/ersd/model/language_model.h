@@ -41,10 +41,10 @@ class LanguageModel {
   virtual ~LanguageModel() = default;
 
   virtual int32_t n_vocab() const = 0;
-  virtual int32_t n_ctx() const = 0;                 // positions of one sequence
-  virtual int32_t n_sequences() const { return 1; }  // number of places
-  virtual int32_t n_free() const = 0;                // tokens that the cache has room for
-  virtual int32_t n_batch() const { return 512; }    // tokens of a call while prompts are read
+  virtual int32_t n_ctx() const = 0;                     // positions of one sequence
+  virtual int32_t n_sequences() const { return 1; }      // number of places
+  virtual int32_t n_free() const = 0;                    // tokens that the cache has room for
+  virtual int32_t n_batch() const { return 512; }        // tokens of a call while prompts are read
   virtual int32_t max_nodes() const { return 1 << 16; }  // of all trees of a call, with roots
   virtual int32_t max_branches() const { return kMaxDraftNodes; }  // see DraftTree::n_branches()
 
