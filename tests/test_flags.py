@@ -12,8 +12,8 @@ from ersd.commands.flags import add_options, options_from
 from ersd.engine.options import DEFAULTS, TABLE
 
 # Options that have no flag of their own: -j makes a response_format, `ersd generate --json` has
-# --logprobs, and the other two make no sense on a command line.
-WITHOUT_FLAG = {"response_format", "logprobs", "logits_processor", "mirostat_mode"}
+# --logprobs, and the other three make no sense on a command line.
+WITHOUT_FLAG = {"response_format", "logprobs", "logits_processor", "mirostat_mode", "draft_trees"}
 # Flags that may be repeated. Their options are left out if no flag is given.
 REPEATED = {"dry_sequence_breakers", "logit_bias", "stop"}
 

@@ -44,6 +44,7 @@ DOCUMENTED = {
     "draft_nodes": "auto",
     "draft_depth": 64,
     "adapt_draft": True,
+    "draft_trees": False,
 }
 
 # How Python annotates an option, by its type in the core; Python takes more for some options.

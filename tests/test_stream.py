@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import random
 import signal
@@ -29,6 +30,28 @@ def test_stream_is_the_answer_in_pieces(generator: Generator) -> None:
     assert len(steps) == stream.stats.target_calls
     assert sum(step.n_accepted for step in steps) == stream.stats.accepted
     assert stream.finish_reason == "length"
+
+
+def test_trees_of_steps(generator: Generator) -> None:
+    """A step's accepted path begins at the token before it and holds its drafted tokens."""
+    options = FULL | {"max_tokens": 40, "seed": 4}
+    for drafts in ({"strategy": "tree"}, {"strategy": "adaptive"}, {"method": "ar"}):
+        before, n_drafted = generator.tokenize("the")[-1], 0
+        stream = generator.stream("the", draft_trees=True, **options, **drafts)
+        for step in stream:
+            tree = step.tree
+            assert tree is not None
+            assert (tree.tokens[0], tree.parents[0], tree.accepted[0]) == (before, -1, 0)
+            assert all(parent < node for node, parent in enumerate(tree.parents))
+            for parent, node in itertools.pairwise(tree.accepted):
+                assert tree.parents[node] == parent
+            path = [tree.tokens[node] for node in tree.accepted[1:]]
+            assert path[: step.n_accepted] == step.tokens[: step.n_accepted]
+            n_drafted += len(tree.tokens) - 1
+            before = step.tokens[-1]
+        assert n_drafted == stream.stats.drafted
+        assert (n_drafted > 0) == ("method" not in drafts)
+    assert all(step.tree is None for step in generator.stream("the", **options))
 
 
 def test_stop_strings_cut_exactly(generator: Generator) -> None:

@@ -130,6 +130,14 @@ void Request::fill_text(Untaken& untaken) {
   step.logprobs.assign(logprobs.begin(), logprobs.end());
   if (!tokens.empty()) {
     step.n_accepted = static_cast<int32_t>(std::min(n_kept, tokens.size() - 1));
+    if (sequence_->options().draft_trees) {
+      const auto nodes = sequence_->tree().tokens();
+      const auto parents = sequence_->tree().parents();
+      const auto accepted = sequence_->accepted();
+      step.tree = {{nodes.begin(), nodes.end()},
+                   {parents.begin(), parents.end()},
+                   {accepted.begin(), accepted.end()}};
+    }
     uncount(tokens.size(), n_kept);
   }
   n_remain_ -= static_cast<int32_t>(n_kept);

@@ -27,11 +27,19 @@ enum class FinishReason {
 };
 const char* to_string(FinishReason reason);  // "", "stop", "length"
 
+// The tree that a target call checked.
+struct StepTree {
+  std::vector<Token> tokens;      // i32[n], in topological order; the root is the token before
+  std::vector<int32_t> parents;   // i32[n]; -1 for the root
+  std::vector<int32_t> accepted;  // the accepted nodes, from the root on
+};
+
 struct GenerationStep {
   std::string text;                    // new text; the texts of all steps make the whole answer
   std::vector<Token> tokens;           // new tokens of the answer
   std::vector<TokenLogprob> logprobs;  // one for each of these tokens, if the options ask for them
   int32_t n_accepted = 0;              // how many of these tokens were drafted
+  std::optional<StepTree> tree;        // if the options ask for it
   FinishReason finish_reason = FinishReason::kNone;
 };
 

@@ -12,7 +12,7 @@ from ersd.engine.async_stream import AsyncStream
 from ersd.engine.options import Options
 from ersd.engine.stream import Stream
 from ersd.generator import Generator
-from ersd.results import Position, Result, Stats, Step, TokenLogprob
+from ersd.results import Position, Result, Stats, Step, StepTree, TokenLogprob
 from ersd.state import State
 
 __version__ = _loader.VERSION
@@ -25,6 +25,7 @@ __all__ = [
     "State",
     "Stats",
     "Step",
+    "StepTree",
     "Stream",
     "TokenLogprob",
     "__version__",

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Exactness", "Forecast", "Position", "Result", "Stats", "Step", "TokenLogprob"]
+__all__ = [
+    "Exactness",
+    "Forecast",
+    "Position",
+    "Result",
+    "Stats",
+    "Step",
+    "StepTree",
+    "TokenLogprob",
+]
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,22 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class StepTree:
+    """The tree of tokens that a target call checked, as flat arrays.
+
+    Attributes:
+        tokens: the nodes, parents before children. Node 0, the root, is the last token before the
+            step; the others were drafted.
+        parents: the parent of each node; -1 for the root.
+        accepted: the nodes on the path that the target took, from the root on.
+    """
+
+    tokens: list[int]
+    parents: list[int]
+    accepted: list[int]
+
+
+@dataclass(frozen=True)
 class Step:
     """The outcome of one target call.
 
@@ -117,12 +142,14 @@ class Step:
         tokens: the tokens of this step that belong to the answer.
         n_accepted: how many of these tokens were drafted.
         logprobs: one entry per token; None unless the option `logprobs` is given.
+        tree: what was drafted; None unless the option `draft_trees` is given.
     """
 
     text: str
     tokens: list[int]
     n_accepted: int
     logprobs: list[TokenLogprob] | None = None
+    tree: StepTree | None = None
 
 
 @dataclass(frozen=True)

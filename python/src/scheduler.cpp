@@ -47,11 +47,17 @@ void bind_steps(nb::module_& m) {
   nb::class_<Stats>(m, "Stats", "The counts and times of one generation; see ersd.Stats.")
       .def("to_dict", &to_dict);
 
+  nb::class_<StepTree>(m, "StepTree", "The tree of a step; see ersd.StepTree.")
+      .def_ro("tokens", &StepTree::tokens)
+      .def_ro("parents", &StepTree::parents)
+      .def_ro("accepted", &StepTree::accepted);
+
   nb::class_<GenerationStep>(m, "GenerationStep")
       .def_ro("text", &GenerationStep::text)
       .def_ro("tokens", &GenerationStep::tokens)
       .def_ro("logprobs", &GenerationStep::logprobs)
       .def_ro("n_accepted", &GenerationStep::n_accepted)
+      .def_ro("tree", &GenerationStep::tree)
       .def_prop_ro("finish_reason",
                    [](const GenerationStep& s) { return to_string(s.finish_reason); });
 }

@@ -190,6 +190,8 @@ inline constexpr std::tuple kOptions{
     Option{"adapt_draft", &GenerationOptions::adapt_draft,
            "With method 'ersd', the draft corrects itself by what the target says of its "
            "proposals, from one answer to the next."},
+    Option{"draft_trees", &GenerationOptions::draft_trees,
+           "Every step comes with the tree that was drafted for it."},
 };
 
 // Calls visit(option, value) for every option of a SamplingOptions, a LogitsProcessorOptions or a

@@ -74,6 +74,7 @@ struct GenerationOptions {
   int32_t draft_nodes = kAuto;
   int32_t draft_depth = 64;
   bool adapt_draft = true;
+  bool draft_trees = false;
 
   // Throws std::invalid_argument for an option that is out of its range, or if the strategy does
   // not fit the method.

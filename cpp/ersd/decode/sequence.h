@@ -41,6 +41,10 @@ class Sequence {
   std::span<const Token> emitted() const { return verified_.emitted; }
   std::span<const TokenLogprob> logprobs() const { return logprobs_; }
 
+  // The tree of the last step, and its accepted nodes from the root on.
+  const DraftTree& tree() const { return drafted_.tree; }
+  std::span<const int32_t> accepted() const { return verified_.path; }
+
   // With want_ranks(): the rank of the last step's token, and the logits there, f32[n_vocab] and
   // f32[least of both vocabularies].
   int32_t rank() const { return verified_.rank.front(); }

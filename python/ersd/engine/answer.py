@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ersd.results import Result, Stats, Step, TokenLogprob
+from ersd.results import Result, Stats, Step, StepTree, TokenLogprob
 
 if TYPE_CHECKING:
     from ersd import _core
@@ -50,7 +50,8 @@ class Answer:
             self.logprobs += logprobs
         if step.finish_reason:
             self.finish_reason = step.finish_reason
-        return Step(step.text, step.tokens, step.n_accepted, logprobs)
+        tree = step.tree and StepTree(step.tree.tokens, step.tree.parents, step.tree.accepted)
+        return Step(step.text, step.tokens, step.n_accepted, logprobs, tree)
 
 
 def result_of(answer: Answer) -> Result:

@@ -85,6 +85,7 @@ class Options(TypedDict, total=False):
     draft_nodes: int | str
     draft_depth: int
     adapt_draft: bool
+    draft_trees: bool
 
 
 class Option(NamedTuple):
