@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,15 @@ from ersd._loader import llama_cpp_module
 
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar
+
+__all__ = ["grammar_text", "schema_grammar"]
+
+# llama-cpp-python writes repetitions out, and llama.cpp reads nested groups by recursion: longer or
+# deeper ones would exhaust the memory or the stack.
+_MAX_REPETITIONS = 2000
+_MAX_DEPTH = 2048
+_QUANTIFIER = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")  # of a regular expression
+_COUNTS = ("minItems", "maxItems", "minLength", "maxLength")
 
 # How many functions stand between the user's call of `generate` and the warning below.
 _CALLER = 6
@@ -55,8 +65,8 @@ def grammar_text(
 
     Raises:
         TypeError: the grammar is neither of the two.
-        ValueError: both are given, the grammar is empty, or response_format has an unknown type or
-            a schema for which there is no grammar.
+        ValueError: both are given, the grammar is empty or nested too deeply, or response_format
+            has an unknown type or a schema for which there is no grammar.
     """
     formatted = None if response_format is None else _format_grammar(response_format)
     if grammar is None:
@@ -68,7 +78,31 @@ def grammar_text(
         raise TypeError(f"grammar must be GBNF text or a llama_cpp.LlamaGrammar, got {grammar!r}")
     if not text.strip():
         raise ValueError("grammar must be GBNF text with a rule 'root', got an empty one")
+    if text.count("(") > _MAX_DEPTH and (depth := _depth(text)) > _MAX_DEPTH:
+        raise ValueError(f"grammar must have at most {_MAX_DEPTH} nested groups, got {depth}")
     return text
+
+
+def schema_grammar(schema: Any, owner: str) -> str:
+    """Returns the GBNF of the JSON texts that a JSON schema allows.
+
+    Args:
+        schema: the schema.
+        owner: what has the schema, for the message of an error.
+
+    Raises:
+        ValueError: llama-cpp-python cannot turn the schema into a grammar.
+    """
+    try:
+        _check_repetitions(schema)
+        grammar = str(llama_cpp_module("llama_grammar").json_schema_to_gbnf(json.dumps(schema)))
+    except Exception as error:  # the converter raises any error
+        raise ValueError(
+            f"{owner} has a schema that llama-cpp-python cannot turn into a grammar: {error}"
+        ) from error
+    # JSON's strings hold no control characters, but this rule for them allows some. llama.cpp's own
+    # JSON grammar excludes them in these words.
+    return grammar.replace(r'char ::= [^"\\] |', r'char ::= [^"\\\x7F\x00-\x1F] |')
 
 
 def _format_grammar(response_format: Mapping[str, Any]) -> str | None:
@@ -89,32 +123,45 @@ def _format_grammar(response_format: Mapping[str, Any]) -> str | None:
             raise ValueError(
                 "response_format 'json_schema' must have its schema under ['json_schema']['schema']"
             )
-    grammars = llama_cpp_module("llama_grammar")
     if schema is None:
-        return str(grammars.JSON_GBNF)
+        return str(llama_cpp_module("llama_grammar").JSON_GBNF)
     schema = json.loads(schema) if isinstance(schema, str) else schema
-    if ignored := sorted(_NOT_ENFORCED & set(_keywords(schema))):
+    if ignored := sorted(_NOT_ENFORCED & {key for key, _ in _keywords(schema)}):
         warnings.warn(
             f"the answer is not held to {', '.join(ignored)} of its schema: "
             "llama-cpp-python's grammars do not have it",
             stacklevel=_CALLER,
         )
-    try:
-        grammar = str(grammars.json_schema_to_gbnf(json.dumps(schema)))
-    except Exception as error:
-        raise ValueError(
-            "response_format has a schema that llama-cpp-python cannot turn into a grammar: "
-            f"{error}"
-        ) from error
-    # JSON's strings hold no control characters, but this rule for them allows some. llama.cpp's own
-    # JSON grammar excludes them in these words.
-    return grammar.replace(r'char ::= [^"\\] |', r'char ::= [^"\\\x7F\x00-\x1F] |')
+    return schema_grammar(schema, "response_format")
 
 
-def _keywords(schema: Any) -> Iterator[str]:
-    """Yields the keywords of a JSON schema and of the schemas in it, but no names of properties."""
+def _check_repetitions(schema: Any) -> None:
+    """Raises ValueError if a schema repeats something too often."""
+    for key, value in _keywords(schema):
+        counts = [value] if key in _COUNTS else []
+        if key == "pattern":
+            counts = [int(n) for pair in _QUANTIFIER.findall(str(value)) for n in pair if n]
+        for count in counts:
+            if isinstance(count, int) and count > _MAX_REPETITIONS:
+                raise ValueError(f"{key} must be at most {_MAX_REPETITIONS}, got {count}")
+
+
+def _depth(grammar: str) -> int:
+    """Returns how deep the groups of a grammar are nested; those in literals count, too."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[()]", grammar):
+        depth += 1 if bracket == "(" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the keywords of a JSON schema and of the schemas in it with their values.
+
+    Names of properties are no keywords.
+    """
     for key, value in schema.items() if isinstance(schema, Mapping) else ():
-        yield key
+        yield key, value
         if key in ("const", "enum", "default", "examples"):
             continue  # these hold values, not schemas
         if key in ("properties", "$defs", "definitions"):

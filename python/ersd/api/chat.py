@@ -14,7 +14,7 @@ from ersd.results import Result
 if TYPE_CHECKING:
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-__all__ = ["Message", "apply_chat_template", "chat", "stream_chat"]
+__all__ = ["Message", "apply_chat_template", "chat", "chat_template_of", "stream_chat"]
 
 Message = Mapping[str, Any]
 
@@ -85,7 +85,7 @@ def apply_chat_template(
     Raises:
         ValueError: the model has no chat template, or the template refuses the messages.
     """
-    template = self.chat_template or _template_of(self, bool(tools))
+    template = chat_template_of(self, bool(tools))
     plain: Any = [_with_joined_parts(message) for message in messages]
     offered: Any = tools
     try:
@@ -110,7 +110,18 @@ def _formatter(template: str, bos: str, eos: str) -> Jinja2ChatFormatter:
     return formatter
 
 
-def _template_of(engine: Engine, with_tools: bool) -> str:
+def chat_template_of(engine: Engine, with_tools: bool) -> str:
+    """Returns the Jinja template of conversations.
+
+    Args:
+        engine: has the target, and perhaps a template that replaces the target's own.
+        with_tools: whether tools are offered, for which a model may have a separate template.
+
+    Raises:
+        ValueError: the model has no chat template.
+    """
+    if engine.chat_template:
+        return engine.chat_template
     metadata = engine.target.metadata
     template = metadata("tokenizer.chat_template.tool_use") if with_tools else ""
     template = template or metadata("tokenizer.chat_template")

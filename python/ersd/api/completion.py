@@ -14,7 +14,7 @@ from ersd.engine.options import LogitsProcessor
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar
 
-__all__ = ["create_completion"]
+__all__ = ["check_echo", "create_completion", "prompt_to_complete"]
 
 
 def create_completion(
@@ -64,31 +64,40 @@ def create_completion(
     Raises ValueError or TypeError as `Generator.stream`, or if a parameter cannot be honoured.
     """
     logits_processor = _processors(self, stopping_criteria, logits_processor)
-    if echo and logprobs is not None:
-        raise ValueError(
-            "echo and logprobs exclude each other: a prompt's tokens have no log-probabilities here"
-        )
+    check_echo(echo, logprobs)
     given: Parameters = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     given |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     given |= {"typical_p": typical_p, "tfs_z": tfs_z, "mirostat_mode": mirostat_mode}
     given |= {"repeat_penalty": repeat_penalty, "frequency_penalty": frequency_penalty}
     given |= {"presence_penalty": presence_penalty, "logit_bias": logit_bias, "grammar": grammar}
     given |= {"logits_processor": logits_processor, "logprobs": logprobs}
-    text, tokens = _prompt(self, prompt, suffix)
+    tokens = prompt_to_complete(self, prompt, suffix)
+    text = prompt if isinstance(prompt, str) else self.detokenize(prompt)
     choice = Text(self, model, text, echo)
     return answer(self, tokens, engine_options(given, options), choice, stream)
 
 
-def _prompt(
+def check_echo(echo: bool, logprobs: int | None) -> None:
+    """Raises ValueError if a prompt is asked for with log-probabilities."""
+    if echo and logprobs is not None:
+        raise ValueError(
+            "echo and logprobs exclude each other: a prompt's tokens have no log-probabilities here"
+        )
+
+
+def prompt_to_complete(
     engine: Engine, prompt: str | Sequence[int], suffix: str | None
-) -> tuple[str, list[int]]:
-    """Returns the prompt as text, without the suffix, and as token ids, with it.
+) -> list[int]:
+    """Returns the token ids of a prompt, with the suffix after which the answer is to be filled in.
 
     The order of the tokens around a suffix is that of llama.cpp's server.
+
+    Raises:
+        ValueError: there is a suffix, and the model has no tokens for it.
     """
-    text = prompt if isinstance(prompt, str) else engine.detokenize(prompt)
     if suffix is None:
-        return text, engine.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        return engine.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+    text = prompt if isinstance(prompt, str) else engine.detokenize(prompt)
     prefix_token, suffix_token, middle_token = engine.target.fim
     if min(prefix_token, suffix_token, middle_token) < 0:
         raise ValueError(
@@ -99,7 +108,7 @@ def _prompt(
         engine.tokenize(part, add_special=False, parse_special=False) for part in (text, suffix)
     )
     begin = engine.tokenize("")
-    return text, [*begin, prefix_token, *before, suffix_token, *after, middle_token]
+    return [*begin, prefix_token, *before, suffix_token, *after, middle_token]
 
 
 def _processors(

@@ -5,15 +5,15 @@ Each choice also has the key "from_draft": how many of its tokens the draft mode
 
 from __future__ import annotations
 
-import codecs
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from ersd.api.logprobs import TextLogprobs, message_logprobs
 from ersd.engine import Engine
 from ersd.engine.stream import Stream
-from ersd.results import Step, TokenLogprob
+from ersd.results import Step
 
 __all__ = ["Chat", "Choice", "Response", "Text", "ToolCall", "answer"]
 
@@ -100,8 +100,8 @@ class Text:
             echo: whether the answer begins with the prompt.
         """
         self._engine, self._model = engine, model
-        self._echo, self._offset = prompt if echo else "", len(prompt)
-        self._characters = codecs.getincrementaldecoder("utf-8")("ignore")
+        self._echo = prompt if echo else ""
+        self._logprobs = TextLogprobs(engine, len(prompt))
 
     def head(self) -> Response:
         """See `Choice`."""
@@ -126,30 +126,13 @@ class Text:
         return self._choice("", step, finish_reason)
 
     def _choice(self, text: str, step: Step, finish_reason: str | None) -> Response:
-        logprobs = self._logprobs(step.logprobs) if step.logprobs else None
+        logprobs = self._logprobs.write(step.logprobs) if step.logprobs else None
         return {
             "text": text,
             "index": 0,
             "logprobs": logprobs,
             "finish_reason": finish_reason,
             "from_draft": step.n_accepted,
-        }
-
-    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Response:
-        tokens, offsets, top = [], [], []
-        for each in logprobs:
-            tokens.append(_piece(self._engine, each.token))
-            offsets.append(self._offset)
-            self._offset += len(self._characters.decode(self._engine.target.piece(each.token)))
-            top.append(
-                {_piece(self._engine, token): logprob for token, logprob in each.top}
-                | {tokens[-1]: each.logprob}
-            )
-        return {
-            "tokens": tokens,
-            "text_offset": offsets,
-            "token_logprobs": [each.logprob for each in logprobs],
-            "top_logprobs": top,
         }
 
 
@@ -203,15 +186,7 @@ class Chat:
     def _logprobs(self, step: Step) -> Response | None:
         if not step.logprobs:
             return None
-        content = []
-        for each in step.logprobs:
-            top = [self._logprob(token, logprob) for token, logprob in each.top]
-            content.append({**self._logprob(each.token, each.logprob), "top_logprobs": top})
-        return {"content": content, "refusal": None}
-
-    def _logprob(self, token: int, logprob: float) -> Response:
-        piece = self._engine.target.piece(token)
-        return {"token": piece.decode("utf-8", "ignore"), "logprob": logprob, "bytes": list(piece)}
+        return {"content": message_logprobs(self._engine, step.logprobs), "refusal": None}
 
 
 class ToolCall(Chat):
@@ -269,10 +244,6 @@ def _head(engine: Engine, prefix: str, kind: str, model: str | None) -> Response
         "created": int(time.time()),
         "model": engine.target.path if model is None else model,
     }
-
-
-def _piece(engine: Engine, token: int) -> str:
-    return engine.target.piece(token).decode("utf-8", "ignore")
 
 
 def _join(a: Step, b: Step) -> Step:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ersd._loader import llama_cpp_module
+from ersd.grammars import schema_grammar
 
-__all__ = ["Tool", "ToolChoice", "chosen_function", "function_grammar", "tools_and_choice"]
+__all__ = [
+    "Tool",
+    "ToolChoice",
+    "calls_grammar",
+    "chosen_function",
+    "function_grammar",
+    "tools_and_choice",
+]
 
 Tool = Mapping[str, Any]
 ToolChoice = str | Mapping[str, Any]
@@ -73,11 +79,73 @@ def function_grammar(function: Mapping[str, Any], grammar: object, response_form
         raise ValueError(
             "a chosen tool excludes grammar and response_format: it has its own grammar"
         )
-    to_grammar = llama_cpp_module("llama_grammar").json_schema_to_gbnf
-    try:
-        return str(to_grammar(json.dumps(function["parameters"])))
-    except Exception as error:
-        raise ValueError(
-            f"the parameters of the tool {function['name']!r} are no JSON schema "
-            f"that has a grammar: {error}"
-        ) from error
+    return schema_grammar(function.get("parameters"), f"the tool {function['name']!r}")
+
+
+def calls_grammar(functions: Sequence[Mapping[str, Any]], *, several: bool) -> str:
+    """Returns the GBNF grammar of a call of one of these functions.
+
+    A call is the JSON object ``{"name": ..., "arguments": ...}``.
+
+    Args:
+        functions: each with its "name" and the JSON schema of its arguments as "parameters".
+        several: whether the text is a list of one call or more.
+
+    Raises:
+        ValueError: llama-cpp-python cannot convert a schema.
+    """
+    definitions: list[Any] = []
+    calls: list[Any] = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": function["name"]},
+                "arguments": _with_moved_references(function["parameters"], definitions),
+            },
+            "required": ["name", "arguments"],
+        }
+        for function in functions
+    ]
+    schema: dict[str, Any] = {"anyOf": calls}
+    if several:
+        schema = {"type": "array", "items": schema, "minItems": 1}
+    named = {_definition(i): each for i, each in enumerate(definitions)}
+    return schema_grammar({**schema, "$defs": named}, "a tool")
+
+
+def _definition(i: int) -> str:
+    return f"definition-{i}"
+
+
+def _with_moved_references(schema: Any, definitions: list[Any]) -> Any:
+    """Returns a schema that may stand within another one.
+
+    What it refers to by ``$ref`` is added to the definitions of the other one.
+    """
+    moved: dict[str, str] = {}  # references in the schema, and in the other one
+
+    def move(node: Any) -> Any:
+        if isinstance(node, list):
+            return [move(each) for each in node]
+        if not isinstance(node, Mapping):
+            return node
+        reference = node.get("$ref")
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            return {key: move(value) for key, value in node.items()}
+        if reference not in moved:
+            i = len(definitions)
+            definitions.append(None)
+            moved[reference] = f"#/$defs/{_definition(i)}"
+            definitions[i] = move(_referenced(schema, reference))
+        return {"$ref": moved[reference]}
+
+    return move(schema)
+
+
+def _referenced(schema: Any, reference: str) -> Any:
+    """Returns the part of a schema to which a reference like ``#/$defs/name`` points."""
+    for key in reference.split("/")[1:]:
+        if not isinstance(schema, Mapping) or key not in schema:
+            raise ValueError(f"a tool has a schema with the reference {reference!r} to nothing")
+        schema = schema[key]
+    return schema

@@ -50,7 +50,9 @@ class Answer:
             self.logprobs += logprobs
         if step.finish_reason:
             self.finish_reason = step.finish_reason
-        tree = step.tree and StepTree(step.tree.tokens, step.tree.parents, step.tree.accepted)
+        tree = None
+        if (found := step.tree) is not None:
+            tree = StepTree(found.tokens, found.parents, found.accepted)
         return Step(step.text, step.tokens, step.n_accepted, logprobs, tree)
 
 

@@ -1,0 +1,157 @@
+"""What chat completions and text completions have in common: whole answers and their chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ersd
+from ersd import Generator
+from ersd.results import Step, TokenLogprob
+from ersd.serve.openai.accounts import record, usage
+from ersd.serve.openai.answer import Answer, Event
+from ersd.serve.openai.generations import Generations
+from ersd.serve.openai.sampling import Generation
+from ersd.serve.server import Server
+
+__all__ = ["ChunkedAnswer"]
+
+
+class ChunkedAnswer(Answer):
+    """Writes answers whose events are chunks of the whole one."""
+
+    prefix: str  # of the identifier
+    kind: str  # the "object" of a whole answer
+    chunk_kind: str  # that of a chunk
+
+    def __init__(self, server: Server, generations: Generations, asked: Generation) -> None:
+        """Prepares an answer.
+
+        Args:
+            server: has the models.
+            generations: the choices.
+            asked: the request.
+        """
+        self._generator = server.generator
+        self._generations = generations
+        self._tells_usage = bool(asked.stream_options and asked.stream_options.include_usage)
+        self._tells_drafts = bool(asked.draft_trees)
+        # Steps that no chunk has told of, as when their text is held back.
+        self._pending: list[list[Step]] = [[] for _ in generations.streams]
+        self._head = {
+            "id": f"{self.prefix}{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": server.model_name,
+            "system_fingerprint": _fingerprint(self._generator),
+        }
+
+    @abstractmethod
+    def _whole_choice(self, i: int) -> dict[str, Any]:
+        """Returns what choice i says, in the form of a whole answer."""
+
+    @abstractmethod
+    def _said(self, i: int, text: str, *, is_last: bool = False) -> Iterator[dict[str, Any]]:
+        """Yields what the next text of choice i says, in the form of chunks."""
+
+    @abstractmethod
+    def _nothing(self) -> dict[str, Any]:
+        """Returns what the chunk at the end of a choice says."""
+
+    @abstractmethod
+    def _finish_reason(self, i: int) -> str | None:
+        """Returns why choice i has ended."""
+
+    @abstractmethod
+    def _logprobs(self, i: int, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """Returns the log-probabilities that come next in choice i."""
+
+    def whole(self) -> dict[str, Any]:
+        """See `Answer`."""
+        choices = []
+        for i, stream in enumerate(self._generations.streams):
+            said = self._whole_choice(i)  # which may decide the finish reason
+            choices.append(self._choice(i, said, stream.logprobs, self._finish_reason(i)))
+        head = {**self._head, "object": self.kind, "choices": choices}
+        return {**head, "usage": usage(self._generations), **record(self._generations)}
+
+    def step(self, i: int, step: Step) -> Iterator[Event]:
+        """See `Answer`."""
+        self._pending[i].append(step)
+        for said in self._said(i, step.text):
+            yield self._chunk(i, said)
+
+    def end_choice(self, i: int, *, is_last: bool) -> Iterator[Event]:
+        """See `Answer`."""
+        for said in self._said(i, "", is_last=True):
+            yield self._chunk(i, said)
+        ending = record(self._generations) if is_last else {}
+        yield self._chunk(i, self._nothing(), self._finish_reason(i), ending)
+        if is_last and self._tells_usage:
+            yield self._event({"choices": [], "usage": usage(self._generations), **ending})
+
+    def _chunk(
+        self,
+        i: int,
+        said: dict[str, Any],
+        finish_reason: str | None = None,
+        ending: dict[str, Any] | None = None,
+    ) -> Event:
+        steps, self._pending[i] = self._pending[i], []
+        logprobs = [each for step in steps for each in step.logprobs or ()]
+        choice = self._choice(i, said, logprobs, finish_reason)
+        if self._tells_drafts:
+            choice["draft"] = _draft_of(self._generator, steps)
+        no_usage = {"usage": None} if self._tells_usage else {}
+        return self._event({"choices": [choice], **no_usage, **(ending or {})})
+
+    def _choice(
+        self,
+        i: int,
+        said: dict[str, Any],
+        logprobs: Sequence[TokenLogprob] | None,
+        finish_reason: str | None,
+    ) -> dict[str, Any]:
+        return {
+            "index": i,
+            **said,
+            "logprobs": self._logprobs(i, logprobs) if logprobs else None,
+            "finish_reason": finish_reason,
+        }
+
+    def _event(self, data: dict[str, Any]) -> Event:
+        return Event({**self._head, "object": self.chunk_kind, **data})
+
+
+def _fingerprint(generator: Generator) -> str:
+    """Returns what the text of a seed depends on beside the request, as one word."""
+    target = generator.target
+    what = f"{target.description} {target.n_params} {target.size} {generator.exact.holds}"
+    return f"ersd-{ersd.__version__}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
+
+
+def _draft_of(generator: Generator, steps: Sequence[Step]) -> dict[str, Any]:
+    """Returns which tokens of a chunk were drafted, and the tree of its last step.
+
+    The first n_accepted tokens of a step were drafted. Node 0 of a tree is the token before the
+    step, and nodes come after their parents.
+    """
+    tokens = [
+        {
+            "id": token,
+            "text": generator.detokenize([token]),
+            "source": "model" if i < step.n_accepted else None,
+        }
+        for step in steps
+        for i, token in enumerate(step.tokens)
+    ]
+    last = steps[-1].tree if steps else None
+    tree = last and {
+        "tokens": [generator.detokenize([token]) for token in last.tokens],
+        "parents": last.parents,
+        "accepted": last.accepted,
+    }
+    return {"tokens": tokens, "tree": tree}

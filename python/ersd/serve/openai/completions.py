@@ -1,0 +1,104 @@
+"""/v1/completions: the request and the endpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag
+
+from ersd import Generator
+from ersd.api.completion import check_echo, prompt_to_complete
+from ersd.grammars import grammar_text
+from ersd.serve.errors import ApiError
+from ersd.serve.openai.completion_answer import CompletionAnswer
+from ersd.serve.openai.endpoint import Endpoint
+from ersd.serve.openai.generations import Generations, Plan
+from ersd.serve.openai.messages import ResponseFormat
+from ersd.serve.openai.sampling import MAX_CHOICES, Generation, TopLogprobs
+from ersd.serve.server import Server
+
+__all__ = ["CompletionEndpoint", "CompletionRequest"]
+
+MAX_PROMPTS = 1024
+
+# One fault is enough: lists may have millions of wrong items.
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, fail_fast=True)
+]
+Prompts = Annotated[
+    list[str | TokenIds], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)
+]
+
+
+def _kind(prompt: Any) -> str:
+    """Returns which of the forms below a prompt has, so that its faults are told of this form."""
+    if not isinstance(prompt, list):
+        return "text"
+    return "tokens" if prompt and not isinstance(prompt[0], str | list) else "prompts"
+
+
+Prompt = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[TokenIds, Tag("tokens")]
+    | Annotated[Prompts, Tag("prompts")],
+    Discriminator(_kind),
+]
+
+
+class CompletionRequest(Generation):
+    """A request to continue one text or more."""
+
+    prompt: Prompt = Field(
+        description="Texts or token ids. An empty text stands for the beginning of a text."
+    )
+    suffix: str | None = Field(
+        None, description="The text after the answer, for models that fill in a middle."
+    )
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    best_of: int | None = Field(None, description="Must be n: all choices are returned.")
+    max_tokens: int | None = Field(16, description="The largest number of tokens; -1 for no limit.")
+    logprobs: TopLogprobs | None = Field(None, description="The number of alternatives per token.")
+    echo: bool | None = Field(None, description="Whether the answer begins with the prompt.")
+    response_format: ResponseFormat | None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """Returns the prompts, each a text or token ids."""
+        given: Any = self.prompt
+        return [given] if isinstance(given, str) or isinstance(given[0], int) else given
+
+
+class CompletionEndpoint(Endpoint[CompletionRequest]):
+    """Continues texts."""
+
+    form = CompletionRequest
+
+    def n_choices(self, asked: CompletionRequest) -> int:
+        """See `Endpoint`."""
+        n = asked.n or 1
+        if asked.best_of is not None and asked.best_of != n:
+            raise ApiError(400, f"best_of must be n, {n}, got {asked.best_of}", param="best_of")
+        check_echo(bool(asked.echo), asked.logprobs)
+        return n * len(asked.prompts())
+
+    def plan(self, generator: Generator, asked: CompletionRequest) -> Plan:
+        """See `Endpoint`."""
+        form = asked.response_format.engine_form() if asked.response_format else None
+        options = asked.options() | {
+            "max_tokens": asked.max_tokens,
+            "logprobs": asked.logprobs,
+            "grammar": grammar_text(asked.grammar, form) or None,
+        }
+        prompts = [
+            prompt_to_complete(generator, prompt, asked.suffix) for prompt in asked.prompts()
+        ]
+        return Plan(prompts, asked.n or 1, asked.first_seed(), options)
+
+    def answer(
+        self, server: Server, asked: CompletionRequest, generations: Generations
+    ) -> CompletionAnswer:
+        """See `Endpoint`."""
+        texts = [
+            prompt if isinstance(prompt, str) else server.generator.detokenize(prompt)
+            for prompt in asked.prompts()
+        ]
+        return CompletionAnswer(server, generations, asked, texts, echo=bool(asked.echo))

@@ -1,0 +1,151 @@
+"""What a conversation asks of the model: a prompt, a grammar, and how its answer is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ersd import Generator
+from ersd.api.chat import chat_template_of
+from ersd.api.tools import calls_grammar, function_grammar
+from ersd.grammars import grammar_text
+from ersd.serve.errors import ApiError
+from ersd.serve.openai.call_reader import CallReader
+from ersd.serve.openai.messages import ChatMessage, Function, NamedTool, ResponseFormat, ToolChoice
+from ersd.serve.openai.parts import NamedCallReader, PlainReader, Reader
+
+__all__ = ["Conversation"]
+
+# How tools are offered, in Hermes' words, to a model whose chat template knows none.
+_OFFER = """\
+You may call one or more functions to assist with the user query.
+
+You are provided with function signatures within <tools></tools> XML tags:
+<tools>
+{tools}
+</tools>
+
+For each function call, return a JSON object with function name and arguments within \
+<tool_call></tool_call> XML tags:
+<tool_call>
+{{"name": <function-name>, "arguments": <args-json-object>}}
+</tool_call>"""
+
+_Form = dict[str, Any]  # a message or a tool as chat templates expect it
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages, and what the model may or must answer.
+
+    Attributes:
+        messages: the messages in order.
+        functions: the tools.
+        choice: whether the model may call tools, or which one it must call.
+        parallel: whether it may call several; None where it decides by itself.
+        response_format: whether the text is JSON.
+        grammar: GBNF that the text matches; None for any text.
+        template_kwargs: more variables for the chat template.
+    """
+
+    messages: Sequence[ChatMessage]
+    functions: Sequence[Function] = ()
+    choice: ToolChoice = "auto"
+    parallel: bool | None = None
+    response_format: ResponseFormat | None = None
+    grammar: str | None = None
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def prompt(self, generator: Generator) -> list[int]:
+        """Returns the token ids of the prompt.
+
+        Raises:
+            ApiError: template_kwargs has a name that the template has for something else.
+            ValueError: as `Generator.apply_chat_template`.
+        """
+        if taken := {"self", "messages", "tools", "tool_choice"} & self.template_kwargs.keys():
+            raise ApiError(
+                400,
+                f"chat_template_kwargs must not have the key {min(taken)!r}",
+                param="chat_template_kwargs",
+            )
+        messages = [message.template_form() for message in self.messages]
+        tools = [{"type": "function", "function": each.template_form()} for each in self._offered]
+        if "tools" not in chat_template_of(generator, bool(tools)):
+            messages, tools = _with_tools_as_text(messages, tools), []
+        return generator.apply_chat_template(
+            messages,
+            tools=tools or None,
+            tool_choice=self.choice if isinstance(self.choice, str) else self.choice.model_dump(),
+            **self.template_kwargs,
+        )
+
+    def gbnf(self) -> str:
+        """Returns the grammar of the answer; empty for any text.
+
+        Raises:
+            ApiError: the choice is none of the tools, or excludes the grammar.
+            ValueError: there is no grammar for a schema.
+        """
+        called = [function.template_form() for function in self._that_must_be_called()]
+        if not called:
+            form = self.response_format.engine_form() if self.response_format else None
+            return grammar_text(self.grammar, form)
+        if self.grammar is not None:
+            raise ApiError(400, "a tool that must be called excludes grammar", param="grammar")
+        if isinstance(self.choice, NamedTool):
+            return function_grammar(called[0], None, None)
+        return calls_grammar(called, several=bool(self.parallel))
+
+    def reader(self) -> Reader:
+        """Returns what reads the answer."""
+        if isinstance(self.choice, NamedTool):
+            return NamedCallReader(self.choice.function.name)
+        if not self._offered:
+            return PlainReader()
+        names = [function.name for function in self.functions]
+        return CallReader(names, at_most_one=self.parallel is False)
+
+    @property
+    def _offered(self) -> Sequence[Function]:
+        return () if self.choice == "none" else self.functions
+
+    def _that_must_be_called(self) -> Sequence[Function]:
+        """Returns the tools of which one must be called; empty if none must be."""
+        if self.choice in ("none", "auto"):
+            return ()
+        names = [function.name for function in self.functions]
+        if isinstance(self.choice, NamedTool):
+            name = self.choice.function.name
+            if name in names:
+                return [self.functions[names.index(name)]]
+            message = f"tool_choice must name one of the tools {names}, got {name!r}"
+            raise ApiError(400, message, param="tool_choice")
+        if not names:
+            raise ApiError(400, "tool_choice 'required' needs tools", param="tool_choice")
+        return self.functions
+
+
+def _with_tools_as_text(messages: list[_Form], tools: list[_Form]) -> list[_Form]:
+    """Returns messages that offer tools, and show calls and what they gave, in their texts."""
+    shown = [_with_calls_as_text(message) for message in messages]
+    if not tools:
+        return shown
+    offer = _OFFER.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
+    if shown[0]["role"] == "system":
+        first = {**shown[0], "content": f"{shown[0]['content']}\n\n{offer}"}
+        return [first, *shown[1:]]
+    return [{"role": "system", "content": offer}, *shown]
+
+
+def _with_calls_as_text(message: _Form) -> _Form:
+    content = message["content"]
+    if message["role"] in ("tool", "function"):
+        return {"role": "user", "content": f"<tool_response>\n{content}\n</tool_response>"}
+    if "tool_calls" not in message:
+        return message
+    calls = [json.dumps(call["function"], ensure_ascii=False) for call in message["tool_calls"]]
+    text = "\n".join(f"<tool_call>\n{call}\n</tool_call>" for call in calls)
+    return {"role": message["role"], "content": f"{content}\n{text}" if content else text}
