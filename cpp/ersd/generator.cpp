@@ -27,7 +27,9 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
       n_parallel_(options.n_parallel),
       context_shift_(options.context_shift),
       n_keep_(options.n_keep),
-      snapshot_(look()) {}
+      snapshot_(look()) {
+  llama::release_team();  // another thread may make the steps
+}
 
 std::shared_ptr<Request> Generator::submit(const std::vector<Token>& prompt,
                                            const GenerationOptions& options, bool wants_ranks) {
