@@ -1,6 +1,6 @@
 # Options that all targets of the project are built with.
 option(ERSD_PYTHON "Build the Python extension" OFF)
-option(ERSD_SANITIZE "Build the core with AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+set(ERSD_SANITIZE "" CACHE STRING "Sanitizers of the core, as the compiler names them: address,undefined or thread")
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -36,5 +36,5 @@ else()
 endif()
 if(ERSD_SANITIZE)
   # The programs that link the core need the runtime of the sanitizers.
-  add_link_options(-fsanitize=address,undefined)
+  add_link_options(-fsanitize=${ERSD_SANITIZE})
 endif()
