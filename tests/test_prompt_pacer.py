@@ -17,8 +17,8 @@ def run(pacer, cost, n_steps, rng):
     """Makes steps of one row beside prompts. Returns tokens and times of those that read."""
     tokens, times = [], []
     for _ in range(n_steps):
-        n = pacer.n_tokens
-        pacer.learn(n, cost(1 + n) * rng.uniform(0.95, 1.05))
+        n = pacer.n_tokens(1)
+        pacer.learn(1, n, cost(1 + n) * rng.uniform(0.95, 1.05))
         if n:
             tokens.append(n)
             times.append(cost(1 + n))
@@ -59,16 +59,30 @@ def test_the_end_of_a_prompt_teaches_nothing():
     """A step that had less to read than it might is short for that reason."""
     rng, pacer = np.random.default_rng(3), PromptPacer(0.6)
     run(pacer, lambda n: 5.0 + 0.1 * n, 100, rng)
-    pacer.learn(0, 5.1)
-    before = pacer.n_tokens
+    pacer.learn(1, 0, 5.1)
+    before = pacer.n_tokens(1)
     for _ in range(15):
-        pacer.learn(before - 1, 5.1)
-    assert pacer.n_tokens == before
+        pacer.learn(1, before - 1, 5.1)
+    assert pacer.n_tokens(1) == before
 
 
 def test_it_looks_at_steps_without_reading():
     """The time of ordinary steps changes with the sequences that generate."""
     rng, pacer = np.random.default_rng(4), PromptPacer(0.5)
-    assert pacer.n_tokens == 0
+    assert pacer.n_tokens(1) == 0
     tokens, _ = run(pacer, lambda n: 5.0 + n, 170, rng)
     assert len(tokens) == pytest.approx(160, abs=2)
+
+
+def test_more_sequences_have_longer_steps():
+    """What was learnt with one sequence does not make reading slower beside eight."""
+    rng, pacer = np.random.default_rng(5), PromptPacer(0.6)
+    run(pacer, lambda n: 5.0 + n, 100, rng)
+    assert pacer.n_tokens(8) == 0
+    pacer.learn(8, 0, 20.0)
+    for _ in range(12):
+        if n := pacer.n_tokens(8):
+            pacer.learn(8, n, 20.0 + n)
+    assert pacer.n_tokens(8) == 24
+    pacer.learn(1, 0, 6.0)
+    assert pacer.n_tokens(1) <= 8

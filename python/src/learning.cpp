@@ -252,8 +252,8 @@ void bind_prompt_pacer(nb::module_& m) {
   nb::class_<PromptPacer>(m, "PromptPacer",
                           "Chooses how many prompt tokens a step reads while others generate.")
       .def(nb::init<double>(), "share"_a)
-      .def_prop_ro("n_tokens", &PromptPacer::n_tokens)
-      .def("learn", &PromptPacer::learn, "n_read"_a, "ms"_a,
+      .def("n_tokens", &PromptPacer::n_tokens, "n_sequences"_a)
+      .def("learn", &PromptPacer::learn, "n_sequences"_a, "n_read"_a, "ms"_a,
            "Learns from a step that read n_read tokens and took ms milliseconds.");
 }
 

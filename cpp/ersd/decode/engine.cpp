@@ -79,7 +79,7 @@ void Engine::choose_readers(std::span<Sequence* const> sequences) {
     s->generates_ = !s->failure_ && s->n_read_ == 0;
     n_generating += s->generates_;
   }
-  int32_t budget = n_generating > 0 ? pacer_.n_tokens() : target_.n_batch() - 1;
+  int32_t budget = n_generating > 0 ? pacer_.n_tokens(n_generating) : target_.n_batch() - 1;
   for (Sequence* s : sequences) {
     const int32_t n_missing = s->n_read_;
     s->n_read_ = std::min(n_missing, budget);

@@ -114,11 +114,12 @@ Price Engine::price() const {
 // tree smaller than planned, and prompts make the step longer; then nothing is learnt.
 void Engine::learn_from_step(double ms) {
   double expected_ms = 0;
-  int32_t n_generating = 0;
+  int32_t n_generating = 0, n_beside = 0;  // n_beside: those that read nothing
   size_t n_emitted = 0;
   for (const Sequence* s : step_) {
     expected_ms += s->generates_ ? s->plan_.plan.ms : 0;
     n_generating += s->generates_;
+    n_beside += s->generates_ && s->n_read_ == 0;
     n_emitted += s->verified_.emitted.size();
   }
   for (Sequence* s : step_) {
@@ -132,7 +133,7 @@ void Engine::learn_from_step(double ms) {
                         static_cast<int32_t>(s->verified_.path.size()) - 1,
                         ms * plan.ms / expected_ms);
   }
-  if (n_generating > 0) pacer_.learn(n_prompt_rows_, ms);
+  if (n_beside > 0) pacer_.learn(n_beside, n_prompt_rows_, ms);
   if (n_generating > 1 && n_prompt_rows_ == 0) {
     const double plain_ms = cost_(n_generating) / n_generating;
     trials_.learn(n_generating, static_cast<double>(n_emitted) * plain_ms, ms);
