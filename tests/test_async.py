@@ -125,7 +125,7 @@ def test_streams_closed_early_free_their_places(pair: Generator, expected: list)
                     await anext(stream)
             del stream
         unused = pair.astream("the", **ENDLESS)
-        await unused.aclose()
+        unused.close()
         return await answer(pair, 3)
 
     assert asyncio.run(main()) == expected[3]

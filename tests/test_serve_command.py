@@ -31,9 +31,10 @@ def settings(*words: str) -> Settings:
 
 
 def test_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without flags, the defaults hold."""
+    """Without flags, the defaults hold. Only the default pair has a name beside its file's."""
     monkeypatch.delenv("LLAMA_API_KEY", raising=False)
-    assert settings() == Settings()
+    assert settings("-m", "some.gguf") == Settings()
+    assert settings() == Settings(alias="SmolLM2-135M-Instruct")
     keys = tmp_path / "keys"
     keys.write_text("# ours\nthird\n\n  fourth \n")
     words = f"""--host 0.0.0.0 --port 9 --alias tiny --queue 3 --timeout 2.5 --drain 7
@@ -69,6 +70,8 @@ def test_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         settings("--api-key", ",")
     with pytest.raises(ValueError, match="drain_s must be at least 0, got -1"):
         settings("--drain", "-1")
+    with pytest.raises(ValueError, match=r"cors_origins must be like .*, got 'https://a.b/'"):
+        settings("--cors-origins", "https://a.b/")
     with pytest.raises(ValueError, match="timeout_s must be at least 0, got nan"):
         settings("--timeout", "nan")
 
@@ -101,6 +104,7 @@ def test_a_signal_drains(folder: Path, sent: signal.Signals) -> None:
         out, log = running.communicate(timeout=30)
         assert running.returncode == 0
         assert out == ""
+        assert 'ready model="served.gguf"' in log
         assert "draining" in log
         assert "Traceback" not in log
 
@@ -142,3 +146,8 @@ def test_failures(folder: Path) -> None:
         running.wait(30)
     wrong = failing("--port", "70000")
     assert wrong == "ersd: port must be at most 65535, got 70000\n"
+    unknown = failing("--host", "no host", "-m", "a.gguf")
+    assert "cannot listen on no host:8080: " in unknown
+    assert "Unknown error" not in unknown
+    keys = failing("--api-key-file", str(folder / "keys"))
+    assert keys == f"ersd: cannot open '{folder / 'keys'}': No such file or directory\n"

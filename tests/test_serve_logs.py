@@ -52,8 +52,9 @@ def asked(generator: Generator, settings: Settings, *requests: dict[str, Any]) -
 
 
 def entries(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """Returns the lines of the log."""
-    return [json.loads(line) for line in capfd.readouterr().err.splitlines() if line[:1] == "{"]
+    """Returns the lines of the log but the first one, which says that the server is ready."""
+    lines = [line for line in capfd.readouterr().err.splitlines() if line[:1] == "{"]
+    return [json.loads(line) for line in lines][1:]
 
 
 def test_a_line_for_each_request(generator: Generator, capfd: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +62,8 @@ def test_a_line_for_each_request(generator: Generator, capfd: pytest.CaptureFixt
     bad = {"json": BODY | {"top_k": SECRET}}
     first, second = asked(generator, Settings(), {"json": BODY | {"n": 2}}, bad)
     log = capfd.readouterr().err
-    whole, refused = (json.loads(line) for line in log.splitlines())
+    ready, whole, refused = (json.loads(line) for line in log.splitlines())
+    assert (ready["message"], ready["n_ctx"], ready["exact"]) == ("ready", 512, True)
     assert (whole["message"], whole["level"], whole["method"]) == ("request", "info", "POST")
     assert (whole["path"], whole["status"]) == ("/v1/completions", 200)
     assert whole["tokens"] == [8, 8]
@@ -134,6 +136,7 @@ def test_lines_of_text(generator: Generator, capfd: pytest.CaptureFixture[str]) 
 
     configure("text")
     asyncio.run(main())
-    (line,) = capfd.readouterr().err.splitlines()
+    ready, line = capfd.readouterr().err.splitlines()
+    assert ' INFO ready model="served.gguf" seconds=' in ready
     assert " INFO request id=" in line
     assert 'path="/health" status=200' in line

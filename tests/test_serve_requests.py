@@ -21,6 +21,10 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 Case = tuple[dict[str, Any], str | None, str]  # parameters, the one at fault, part of the message
 
+# Its braces are looked at; a search that tries each way to split the spaces would take hours.
+PATTERN = {"type": "string", "pattern": "^{" + " " * 50_000 + "$"}
+SPACES = {"type": "json_object", "schema": PATTERN}
+
 
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[httpx.Client]:
@@ -89,6 +93,10 @@ CHATS: list[Case] = [
     ({"method": "magic"}, "method", "one of 'ersd'"),
     ({"grammar": "rot"}, "grammar", "must be GBNF text"),
     ({"grammar": "root ::= " + "(" * 9999}, "grammar", "at most 2048 nested groups"),
+    ({"grammar": "root ::= " + '"b"* ' * 2500}, "grammar", "may be left out, got one with 2500"),
+    ({"grammar": 'root ::= (("b"?){50}){50}'}, "grammar", "may be left out, got one with 2500"),
+    ({"grammar": "root ::= " + "[" * 200_000}, "grammar", "cannot read it"),
+    ({"response_format": SPACES}, None, "cannot turn into a grammar"),
     ({"response_format": {"type": "xml"}}, "response_format.type", "got 'xml'"),
     ({"response_format": {"type": "json_schema"}}, "response_format", "have a schema"),
     (
@@ -201,10 +209,15 @@ def test_responses(client: httpx.Client, case: Case) -> None:
 
 
 def test_a_prompt_longer_than_the_context(client: httpx.Client) -> None:
-    """It is refused with OpenAI's code for that."""
+    """It is refused with OpenAI's code for that, and with llama-server's type and numbers."""
     long = [{"role": "user", "content": "the " * 1000}]
-    error = error_of(client, CHAT, {"messages": long})
+    response = client.post(CHAT, json={"messages": long})
+    assert response.status_code == 400
+    error = response.json()["error"]
     assert error["code"] == "context_length_exceeded"
+    assert error["type"] == "exceed_context_size_error"
+    assert error["n_ctx"] == 512
+    assert f"the prompt has {error['n_prompt_tokens']} tokens" in error["message"]
     assert "the context of 512 (n_ctx) has room for 511" in error["message"]
 
 

@@ -126,6 +126,27 @@ def test_web_pages_of_other_origins(generator: Generator) -> None:
     assert {each.status_code for each in everybody} == {200}
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost", 200),
+        ("http://localhost:3000", 200),
+        ("https://127.0.0.1:3000", 200),
+        ("http://[::1]:3000", 200),
+        ("http://localhost.evil.example", 403),
+        ("http://notlocalhost", 403),
+        ("http://127.0.0.1.evil.example:80", 403),
+    ],
+)
+def test_all_pages_of_this_machine(generator: Generator, origin: str, status: int) -> None:
+    """The origin "localhost" stands for them, on any port."""
+    asked = {"url": "/v1/models", "headers": {"Origin": origin}}
+    [answer] = answers(generator, Settings(cors_origins=("localhost",)), [asked])
+    assert answer.status_code == status
+    allowed = answer.headers.get("access-control-allow-origin")
+    assert allowed == (origin if status == 200 else None)
+
+
 def test_large_bodies(server: Running) -> None:
     """They are refused, whether they say how large they are or not."""
     for size, status in ((9_000, 200), (10_000, 413), (5_000_000, 413)):

@@ -19,7 +19,15 @@ __all__ = ["grammar_text", "schema_grammar"]
 # deeper ones would exhaust the memory or the stack.
 _MAX_REPETITIONS = 2000
 _MAX_DEPTH = 2048
-_QUANTIFIER = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")  # of a regular expression
+_QUANTIFIER = re.compile(r"\{[\s\d,]*\}")  # of a regular expression
+# llama.cpp follows each way through a grammar by itself. In a run of n items that may be left out
+# there are n ways, and the time of a token grows like n cubed: 400 items take a tenth of a second,
+# 2500 a minute.
+_MAX_OPTIONAL = 400
+# Literals, classes, comments, names, and what counts of GBNF. It takes linear time for any text.
+_PIECE = re.compile(
+    r'"(?:\\.|[^"\\])*"?|\[(?:\\.|[^\]\\])*\]?|#[^\n]*|[\w-]+|::=|[()*?]|\{[\s\d,]*\}', re.DOTALL
+)
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength")
 
 # How many functions stand between the user's call of `generate` and the warning below.
@@ -80,6 +88,11 @@ def grammar_text(
         raise ValueError("grammar must be GBNF text with a rule 'root', got an empty one")
     if text.count("(") > _MAX_DEPTH and (depth := _depth(text)) > _MAX_DEPTH:
         raise ValueError(f"grammar must have at most {_MAX_DEPTH} nested groups, got {depth}")
+    if (n := _most_optional(text)) > _MAX_OPTIONAL:
+        raise ValueError(
+            f"grammar must have rules with at most {_MAX_OPTIONAL} items that may be left out, "
+            f"got one with {n}"
+        )
     return text
 
 
@@ -140,7 +153,7 @@ def _check_repetitions(schema: Any) -> None:
     for key, value in _keywords(schema):
         counts = [value] if key in _COUNTS else []
         if key == "pattern":
-            counts = [int(n) for pair in _QUANTIFIER.findall(str(value)) for n in pair if n]
+            counts = [n for found in _QUANTIFIER.findall(str(value)) for n in _numbers(found)]
         for count in counts:
             if isinstance(count, int) and count > _MAX_REPETITIONS:
                 raise ValueError(f"{key} must be at most {_MAX_REPETITIONS}, got {count}")
@@ -153,6 +166,32 @@ def _depth(grammar: str) -> int:
         depth += 1 if bracket == "(" else -1
         deepest = max(deepest, depth)
     return deepest
+
+
+def _most_optional(grammar: str) -> int:
+    """Returns the most items that may be left out in one rule of a grammar, written out."""
+    most, counts, last = 0, [0], 0  # counts: of the groups that are open; last: of the one before
+    for piece in _PIECE.findall(grammar):
+        n_before, last = last, 0
+        if piece == "::=":
+            counts = [0]
+        elif piece == "(":
+            counts.append(0)
+        elif piece == ")" and len(counts) > 1:
+            last = counts.pop()
+            counts[-1] += last
+        elif piece in "*?":
+            counts[-1] += 1
+        elif piece[0] == "{":
+            least, *_ = numbers = _numbers(piece) or [0]
+            counts[-1] += n_before * max(0, max(numbers) - 1) + (least == 0 or piece[1:2] == ",")
+        most = max(most, *counts)
+    return most
+
+
+def _numbers(quantifier: str) -> list[int]:
+    """Returns the numbers of a quantifier like {2,5}."""
+    return [int(digits) for digits in re.findall(r"\d+", quantifier)]
 
 
 def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:

@@ -13,8 +13,9 @@ from ersd.files import cache_folder, fingerprint, replacing
 
 __all__ = ["default_draft", "default_target", "twin"]
 
-_PACKAGED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_DRAFT_FILE = "SmolLM2-135M-Instruct-draft.Q4_0.gguf"
+DEFAULT_NAME = "SmolLM2-135M-Instruct"  # of the default target, without its type of weights
+_PACKAGED_FILE = f"{DEFAULT_NAME}.Q4_1.gguf"
+_DRAFT_FILE = f"{DEFAULT_NAME}-draft.Q4_0.gguf"
 
 # Q8_0 decodes 1.09 times as fast as the packaged Q4_1 on two Zen 4 cores, gives the same bits in
 # calls of any width, and computes wide calls at less cost per token: bench/results/README.md,

@@ -14,7 +14,15 @@ from ersd.results import Result
 if TYPE_CHECKING:
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-__all__ = ["Message", "apply_chat_template", "chat", "chat_template_of", "stream_chat"]
+__all__ = [
+    "Message",
+    "apply_chat_template",
+    "chat",
+    "chat_template_of",
+    "render_chat",
+    "stream_chat",
+    "tokenize_chat",
+]
 
 Message = Mapping[str, Any]
 
@@ -80,32 +88,52 @@ def apply_chat_template(
     Args:
         messages: see `chat`.
         tools: see `chat`.
-        variables: more variables for the template.
+        variables: more variables for the template. If add_generation_prompt is among them and
+            false, no answer is begun after the messages.
 
     Raises:
         ValueError: the model has no chat template, or the template refuses the messages.
     """
-    template = chat_template_of(self, bool(tools))
+    return tokenize_chat(self, render_chat(self, messages, tools=tools, **variables))
+
+
+def render_chat(
+    engine: Engine,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    add_generation_prompt: bool = True,
+    **variables: Any,
+) -> str:
+    """Returns the text of a conversation's prompt. See `apply_chat_template`."""
+    template = chat_template_of(engine, bool(tools))
     plain: Any = [_with_joined_parts(message) for message in messages]
     offered: Any = tools
     try:
-        formatter = _formatter(template, _text(self, self.target.bos), _text(self, self.target.eos))
-        prompt = formatter(messages=plain, tools=offered, **variables).prompt
+        bos, eos = (_text(engine, token) for token in (engine.target.bos, engine.target.eos))
+        formatter = _formatter(template, bos, eos, add_generation_prompt)
+        return str(formatter(messages=plain, tools=offered, **variables).prompt)
     except Exception as error:  # a template is a program, which may raise any error
         raise ValueError(
-            f"the chat template of '{self.target.path}' refuses these messages: {error}"
+            f"the chat template of '{engine.target.path}' refuses these messages: {error}"
         ) from error
-    tokens = self.tokenize(prompt, add_special=False)
+
+
+def tokenize_chat(engine: Engine, prompt: str) -> list[int]:
+    """Returns the token ids of the text of a conversation's prompt."""
+    tokens = engine.tokenize(prompt, add_special=False)
     # As in llama.cpp: if the model expects a beginning of sequence and the template has none, it is
     # added here.
-    begin = self.tokenize("")[:1]
+    begin = engine.tokenize("")[:1]
     return tokens if tokens[:1] == begin else begin + tokens
 
 
 @lru_cache(maxsize=8)
-def _formatter(template: str, bos: str, eos: str) -> Jinja2ChatFormatter:
+def _formatter(
+    template: str, bos: str, eos: str, add_generation_prompt: bool
+) -> Jinja2ChatFormatter:
     formatter: Jinja2ChatFormatter = llama_cpp_module("llama_chat_format").Jinja2ChatFormatter(
-        template=template, eos_token=eos, bos_token=bos
+        template, eos, bos, add_generation_prompt
     )
     return formatter
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from ersd.engine.options import TABLE, Options
 
-__all__ = ["add_options", "options_from"]
+__all__ = ["add_options", "add_sampling_options", "options_from", "sampling_options_from"]
 
 
 def _nodes(text: str) -> int | str:
@@ -49,7 +49,7 @@ class _Flag(NamedTuple):
 
 
 _FLAGS = (
-    _Flag("max_tokens", "-n --max-tokens"),
+    _Flag("max_tokens", "-n --predict --n-predict --max-tokens"),
     _Flag("temperature", "--temp --temperature"),
     _Flag("top_k", "--top-k"),
     _Flag("top_p", "--top-p"),
@@ -100,6 +100,23 @@ def _help(flag: _Flag) -> str:
 
 def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
     """Add the flags that `options_from` reads. max_tokens is the default of ``--max-tokens``."""
+    add_sampling_options(parser, max_tokens=max_tokens)
+    add = parser.add_argument
+    add("--grammar", help=TABLE["grammar"].meaning)
+    add("--grammar-file", type=Path, help="The grammar is read from this file.")
+    add(
+        "-j",
+        "--json-schema",
+        metavar="SCHEMA",
+        help="The answer matches this JSON schema; {} allows any JSON object.",
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int | None) -> None:
+    """Add the flags that `sampling_options_from` reads: all but those of the answer's form.
+
+    max_tokens is the default of ``--max-tokens``.
+    """
     for flag in _FLAGS:
         option = TABLE[flag.option]
         given: dict[str, Any] = {"dest": flag.option, "help": _help(flag)}
@@ -113,15 +130,6 @@ def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
         else:
             given["default"] = max_tokens if flag.option == "max_tokens" else option.default
         parser.add_argument(*flag.spellings.split(), **given)
-    add = parser.add_argument
-    add("--grammar", help=TABLE["grammar"].meaning)
-    add("--grammar-file", type=Path, help="The grammar is read from this file.")
-    add(
-        "-j",
-        "--json-schema",
-        metavar="SCHEMA",
-        help="The answer matches this JSON schema; {} allows any JSON object.",
-    )
 
 
 def options_from(args: argparse.Namespace) -> Options:
@@ -131,12 +139,17 @@ def options_from(args: argparse.Namespace) -> Options:
         OSError: the grammar file cannot be read.
         ValueError: flags exclude each other, or the JSON schema is not JSON.
     """
+    return cast(Options, {**sampling_options_from(args), **_answer_format(args)})
+
+
+def sampling_options_from(args: argparse.Namespace) -> Options:
+    """Return the options that the flags of `add_sampling_options` ask for."""
     options: dict[str, Any] = {}
     for flag in _FLAGS:
         if hasattr(args, flag.option):
             value = getattr(args, flag.option)
             options[flag.option] = flag.collect(value) if flag.collect else value
-    return cast(Options, options | _answer_format(args))
+    return cast(Options, options)
 
 
 def _answer_format(args: argparse.Namespace) -> dict[str, Any]:

@@ -50,9 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        print(f"ersd: {error}", file=sys.stderr)
+        print(f"ersd: {_sentence(error)}", file=sys.stderr)
         return FAILURE
     return SUCCESS
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an error says. Python's own errors of files begin with a number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"cannot open '{error.filename}': {error.strerror}"
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from ersd.commands.flags import add_options
 __all__ = [
     "add_context_flags",
     "add_model_flags",
+    "add_shift_flags",
     "add_text_flags",
     "draft_path",
     "generator_from",
@@ -67,6 +68,11 @@ def add_text_flags(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
     add_model_flags(parser)
     add_context_flags(parser)
     add_options(parser, max_tokens=max_tokens)
+    add_shift_flags(parser)
+
+
+def add_shift_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what happens when the context is full."""
     add = parser.add_argument
     add(
         "--context-shift",

@@ -7,15 +7,19 @@ import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from ersd import models
+from ersd.commands.flags import add_sampling_options, sampling_options_from
 from ersd.commands.model_flags import (
     add_context_flags,
     add_model_flags,
+    add_shift_flags,
     draft_path,
     generator_from,
     target_path,
 )
+from ersd.engine.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
     from ersd.serve import Settings
@@ -39,9 +43,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
     add_model_flags(parser)
     add_context_flags(parser)
+    add_shift_flags(parser)
     _add_model_flags(parser)
     _add_address_flags(parser)
     _add_limit_flags(parser)
+    add_sampling_options(parser, max_tokens=None)  # where a request does not say otherwise
 
 
 def _add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +91,8 @@ def _add_address_flags(parser: argparse.ArgumentParser) -> None:
         "--cors-origins",
         default="",
         metavar="ORIGINS",
-        help="origins whose pages may use the server, separated by commas; *: all",
+        help="origins whose pages may use the server, separated by commas; localhost: those of "
+        "this machine; *: all",
     )
     add(
         "--no-page",
@@ -136,6 +143,8 @@ def run(args: argparse.Namespace) -> None:
         args,
         n_parallel=args.parallel,
         n_ctx_total=args.ctx_total,
+        context_shift=args.context_shift,
+        n_keep=args.keep,
         chat_template=template.read_text(encoding="utf-8") if template else None,
     )
     run(load, settings)
@@ -154,7 +163,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         host=args.host,
         port=args.port,
         api_keys=tuple(_api_keys(args)),
-        alias=args.alias,
+        alias=args.alias or (None if args.model else models.DEFAULT_NAME),
         queue_size=args.queue,
         timeout_s=args.timeout or None,
         drain_s=args.drain,
@@ -163,7 +172,15 @@ def settings_from(args: argparse.Namespace) -> Settings:
         page=not args.no_page,
         log_format=args.log_format,
         log_text=args.log_text,
+        options=_default_options(args),
     )
+
+
+def _default_options(args: argparse.Namespace) -> Options:
+    """Return the options of the flags that differ from those without flags."""
+    given = {n: value for n, value in sampling_options_from(args).items() if value is not None}
+    plain = {**DEFAULTS, "max_tokens": None}
+    return cast(Options, {n: value for n, value in given.items() if value != plain[n]})
 
 
 def _api_keys(args: argparse.Namespace) -> list[str]:

@@ -84,7 +84,7 @@ class AsyncStream(Answer):
         try:
             parcel = await (self._delivery or self._begin()).receive()
         except BaseException:
-            self._cancel()
+            self.close()
             raise
         if not self._has_ended:  # another task may have closed the stream
             self._arrived += parcel.steps
@@ -99,10 +99,14 @@ class AsyncStream(Answer):
         return delivery
 
     async def aclose(self) -> None:
-        """Ends the generation and frees its place. It does nothing on a finished stream."""
-        self._cancel()
+        """Ends the generation, as `close`."""
+        self.close()
 
-    def _cancel(self) -> None:
+    def close(self) -> None:
+        """Ends the generation and frees its place. It waits for nothing.
+
+        It does nothing on a finished stream.
+        """
         self._has_ended = True
         self._arrived.clear()
         if self._request is not None:
@@ -119,8 +123,8 @@ class AsyncStream(Answer):
         trace: TracebackType | None,
     ) -> None:
         """Closes the stream."""
-        self._cancel()
+        self.close()
 
     def __del__(self) -> None:
         """Frees the place. It waits for nothing, because it may run inside any other call."""
-        self._cancel()
+        self.close()

@@ -19,7 +19,7 @@ from ersd.serve import openapi, routes
 from ersd.serve.errors import ApiError, client_left, refused
 from ersd.serve.request_log import RequestLog
 from ersd.serve.routes import page
-from ersd.serve.security import Access, Limits
+from ersd.serve.security import LOCALHOST, Access, Limits
 from ersd.serve.server import Server
 from ersd.serve.settings import Settings
 
@@ -46,7 +46,7 @@ def create_app(load: Callable[[], Generator], settings: Settings | None = None) 
     app = Starlette(
         routes=[
             *routes.ROUTES,
-            openapi.route(routes.OPERATIONS),
+            openapi.route(routes.OPERATIONS, needs_key=bool(settings.api_keys)),
             *(page.routes() if settings.page else []),
         ],
         middleware=_middleware(server),
@@ -71,6 +71,7 @@ def _middleware(server: Server) -> list[Middleware]:
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.cors_origins,
+                allow_origin_regex=LOCALHOST if "localhost" in settings.cors_origins else None,
                 allow_methods=["GET", "POST"],
                 allow_headers=["*"],
                 expose_headers=["x-request-id", "retry-after"],

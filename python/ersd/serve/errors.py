@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-__all__ = ["ApiError", "client_left", "refused"]
+__all__ = ["ApiError", "client_left", "refused", "too_long"]
 
 
 class ApiError(Exception):
@@ -29,6 +29,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        facts: Mapping[str, int] | None = None,
     ) -> None:
         """Describes an error.
 
@@ -39,12 +40,13 @@ class ApiError(Exception):
             param: the parameter of the request that is at fault.
             code: a word by which programs recognise the error.
             headers: further headers of the answer.
+            facts: numbers that programs may want to know, by name.
         """
         super().__init__(message)
         self.status = status
         self.message = message
         self.headers = dict(headers or {})
-        self._rest = {"type": kind, "param": param, "code": code}
+        self._rest = {"type": kind, "param": param, "code": code, **(facts or {})}
 
     def body(self) -> dict[str, Any]:
         """Returns OpenAI's error object."""
@@ -55,13 +57,27 @@ class ApiError(Exception):
         return JSONResponse(self.body(), self.status, self.headers)
 
 
-def refused(error: Exception, *, code: str | None = None) -> ApiError:
+def refused(error: Exception) -> ApiError:
     """Returns the error of a request whose options or prompt the engine refuses.
 
     Sentences about an option begin with its name, which is the parameter's.
     """
     option = re.match(r"(\w+) (?:must|needs) ", str(error))
-    return ApiError(400, str(error), param=option[1] if option else None, code=code)
+    return ApiError(400, str(error), param=option[1] if option else None)
+
+
+def too_long(error: Exception, *, n_prompt: int, n_ctx: int) -> ApiError:
+    """Returns the error of a prompt that is too long for the context.
+
+    Its type is llama-server's, and its code OpenAI's.
+    """
+    return ApiError(
+        400,
+        str(error),
+        kind="exceed_context_size_error",
+        code="context_length_exceeded",
+        facts={"n_prompt_tokens": n_prompt, "n_ctx": n_ctx},
+    )
 
 
 def client_left() -> ApiError:

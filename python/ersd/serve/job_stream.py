@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import AsyncIterator
 
@@ -35,6 +34,7 @@ class JobStream:
         places: Places[JobStream],
         metrics: Metrics,
         job: int,
+        max_tokens: int,
     ) -> None:
         """Use `Job.astream` to make a stream.
 
@@ -45,9 +45,11 @@ class JobStream:
             places: where it runs.
             metrics: where it is counted.
             job: the number of its job.
+            max_tokens: the largest number of tokens; -1 for no limit.
         """
         self.prompt = prompt
         self.job = job
+        self._max_tokens = max_tokens
         self._answer = answer
         self._lifetime = lifetime
         self._places = places
@@ -61,6 +63,11 @@ class JobStream:
     def n_prompt(self) -> int:
         """The number of tokens of the prompt."""
         return len(self.prompt)
+
+    @property
+    def n_remaining(self) -> int:
+        """The number of tokens that may follow; -1 for no limit."""
+        return -1 if self._max_tokens < 0 else max(0, self._max_tokens - len(self.tokens))
 
     @property
     def seed(self) -> int:
@@ -146,8 +153,7 @@ class JobStream:
         if self._is_closed:
             return
         self._is_closed = True
-        with contextlib.suppress(StopIteration):  # which ends a coroutine that waits for nothing
-            self._answer.aclose().send(None)
+        self._answer.close()
         if self._place is not None:
             self._places.leave(self._place)
         if self._first:

@@ -13,7 +13,8 @@ import anyio
 from starlette.requests import Request
 
 from ersd import Generator
-from ersd.serve.errors import ApiError, client_left, refused
+from ersd.engine.options import DEFAULTS, check_max_tokens
+from ersd.serve.errors import ApiError, client_left, refused, too_long
 from ersd.serve.job_stream import JobStream
 from ersd.serve.lifetime import Lifetime
 from ersd.serve.metrics import Metrics
@@ -150,10 +151,18 @@ class Job:
         try:
             answer = self.jobs.generator.astream(prompt, **options)
         except (TypeError, ValueError) as error:
-            is_long = len(prompt) >= self.jobs.generator.n_ctx
-            raise refused(error, code="context_length_exceeded" if is_long else None) from error
+            n_ctx = self.jobs.generator.n_ctx
+            if len(prompt) >= n_ctx:
+                raise too_long(error, n_prompt=len(prompt), n_ctx=n_ctx) from error
+            raise refused(error) from error
         stream = JobStream(
-            answer, prompt, self._lifetime, self.jobs.places, self.jobs.metrics, self.number
+            answer,
+            prompt,
+            self._lifetime,
+            self.jobs.places,
+            self.jobs.metrics,
+            self.number,
+            check_max_tokens(options.get("max_tokens", DEFAULTS["max_tokens"])),
         )
         self.streams.append(stream)
         return stream

@@ -66,7 +66,7 @@ class Metrics:
         self._prompt_tokens = self._counter("llamacpp:prompt_tokens", "Prompt tokens read.")
         self._prompt_seconds = self._counter("llamacpp:prompt_seconds", "Time of reading them.")
         self._cached_tokens = self._counter(
-            "ersd:prompt_tokens_cached", "Prompt tokens that were not read, but in the cache."
+            "llamacpp:prompt_tokens_cached", "Prompt tokens that were not read, but in the cache."
         )
         self._tokens = self._counter("llamacpp:tokens_predicted", "Generated tokens.")
         self._seconds = self._counter(

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import ersd
+from ersd.serve.security import PUBLIC
 
 __all__ = ["Operation", "description", "route"]
 
@@ -24,12 +25,14 @@ class Operation(NamedTuple):
         method: the method, "GET" or "POST".
         request: the model of the body; None if there is no body.
         answer: the model of the answer; None if it is not JSON.
+        streams: whether the answer comes as events if the request asks for that.
     """
 
     path: str
     method: str
     request: type[BaseModel] | None
     answer: type[BaseModel] | None
+    streams: bool = False
 
 
 class ErrorObject(BaseModel):
@@ -64,8 +67,13 @@ _Use = tuple[type[BaseModel], Literal["validation", "serialization"]]
 _Schema = dict[str, Any]
 
 
-def description(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Returns the OpenAPI description of these operations."""
+def description(operations: Iterable[Operation], *, needs_key: bool) -> dict[str, Any]:
+    """Returns the OpenAPI description of these operations.
+
+    Args:
+        operations: what the addresses do.
+        needs_key: whether requests must bring a key, except where it is public.
+    """
     operations = list(operations)
     uses: dict[_Use, None] = {_answer(ErrorAnswer): None}  # each once, in order
     for each in operations:
@@ -79,13 +87,17 @@ def description(operations: Iterable[Operation]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, references)
+    if needs_key:
+        for path in PUBLIC & paths.keys():
+            for operation in paths[path].values():
+                operation["security"] = []
     key = {"type": "http", "scheme": "bearer"}
     return {
         "openapi": "3.1.0",
         "info": {"title": "ersd", "version": ersd.__version__},
         "paths": paths,
         "components": {"schemas": schemas["$defs"], "securitySchemes": {"key": key}},
-        "security": [{"key": []}],
+        "security": [{"key": []}] if needs_key else [],
     }
 
 
@@ -103,6 +115,8 @@ def _operation(operation: Operation, references: Mapping[Any, _Schema]) -> dict[
     answers: dict[str, Any] = {"200": {"description": "The answer."}}
     if operation.answer is not None:
         answers["200"] |= _json(references[_answer(operation.answer)])
+    if operation.streams:
+        answers["200"]["content"]["text/event-stream"] = {}
     for status, meaning in _ERRORS.items():
         answers[str(status)] = {"description": meaning, **error}
     name = operation.method.lower() + operation.path.replace("/", "_")
@@ -117,9 +131,9 @@ def _json(schema: _Schema) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
-def route(operations: Iterable[Operation]) -> Route:
-    """Returns the route of /openapi.json, which describes these operations."""
-    described = description(operations)
+def route(operations: Iterable[Operation], *, needs_key: bool) -> Route:
+    """Returns the route of /openapi.json. The arguments are those of `description`."""
+    described = description(operations, needs_key=needs_key)
 
     async def answer(request: Request) -> JSONResponse:
         return JSONResponse(described)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -57,7 +56,8 @@ def listen(settings: Settings) -> socket.socket:
         listening = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        # Python repeats the address in brackets after the reason.
+        reason = (error.strerror or str(error)).partition(" (while")[0]
         raise OSError(f"cannot listen on {where}: {reason}") from error
     # Connections inherit this. Without it, a part of an answer waits 40 ms for the one before.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
@@ -14,9 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ersd.serve.errors import ApiError
 
-__all__ = ["Access", "Limits"]
+__all__ = ["LOCALHOST", "PUBLIC", "Access", "Limits"]
 
-_PUBLIC = {"/health", "/v1/health"}
+# What "localhost" stands for among origins.
+LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+
+PUBLIC = {"/health", "/v1/health"}  # paths that need no key
 
 
 class Access:
@@ -35,7 +39,8 @@ class Access:
         Args:
             app: what answers the requests.
             keys: the API keys; none to serve everybody.
-            origins: the foreign origins that may use the server; "*" for all.
+            origins: the foreign origins that may use the server; "localhost" for all of this
+                machine, "*" for all.
         """
         self._app = app
         self._keys = [_digest(key.encode()) for key in keys]
@@ -43,7 +48,7 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or refuses it."""
-        if scope["type"] == "http" and scope["path"] not in _PUBLIC:
+        if scope["type"] == "http" and scope["path"] not in PUBLIC:
             headers = Headers(scope=scope)
             if self._keys and not self._has_key(headers):
                 await _no_key(headers).response()(scope, receive, send)
@@ -66,6 +71,8 @@ class Access:
         """Returns whether the request is of no web page, of our own, or of a named origin."""
         origin = headers.get("origin")
         if origin is None or origin in self._origins or "*" in self._origins:
+            return True
+        if "localhost" in self._origins and re.fullmatch(LOCALHOST, origin):
             return True
         if headers.get("sec-fetch-site") == "same-origin":  # holds behind a proxy, too
             return True

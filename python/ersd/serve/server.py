@@ -11,8 +11,10 @@ from typing import cast
 from starlette.requests import Request
 
 from ersd import Generator
+from ersd.engine.options import Options
 from ersd.serve.errors import ApiError
 from ersd.serve.jobs import Jobs
+from ersd.serve.logs import log
 from ersd.serve.metrics import Metrics
 from ersd.serve.settings import Settings
 
@@ -41,13 +43,30 @@ class Server:
 
     async def load(self) -> None:
         """Loads the models in a thread, while the server says that it is loading."""
+        began = time.perf_counter()
         try:
-            generator = await asyncio.to_thread(self._load)
+            generator = await asyncio.to_thread(self._load_and_check)
         except Exception as error:
             self.failure = error
             return
         self._jobs = Jobs(generator, self.settings, self.metrics)
         self._generator = generator
+        fields = {
+            "model": self.model_name,
+            "seconds": round(time.perf_counter() - began, 1),
+            "n_parallel": generator.n_parallel,
+            "n_ctx": generator.n_ctx,
+            "exact": generator.exact.holds,
+        }
+        log.info("ready", extra={"fields": fields})
+
+    def _load_and_check(self) -> Generator:
+        """Loads the models. Raises ValueError if the operator's options are not valid for them."""
+        generator = self._load()
+        if self.settings.options:
+            options: Options = {**self.settings.options, "max_tokens": 0}
+            generator.generate([0], **options)
+        return generator
 
     @property
     def is_loading(self) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Literal
+
+from ersd.engine.options import Options
 
 __all__ = ["Settings"]
 
@@ -24,10 +27,12 @@ class Settings:
         drain_s: seconds that running answers have to finish in after SIGTERM.
         max_body_bytes: the largest body of a request.
         max_header_bytes: the largest head of a request.
-        cors_origins: the origins whose pages may use the server beside its own page; "*" for all.
+        cors_origins: the origins whose pages may use the server beside its own page; "localhost"
+            for those of this machine, "*" for all.
         page: whether there is a page at /.
         log_format: "json" for one object per line, or "text".
         log_text: whether prompts and answers are logged.
+        options: of `ersd.Options`, where a request does not say otherwise.
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +49,7 @@ class Settings:
     page: bool = True
     log_format: Literal["json", "text"] = "text"
     log_text: bool = False
+    options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
         """Raises ValueError if a number is out of range."""
@@ -53,6 +59,14 @@ class Settings:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if self.port > 65535:
             raise ValueError(f"port must be at most 65535, got {self.port}")
+        for origin in self.cors_origins:
+            # Browsers send origins in this form, and anything else would admit nobody.
+            named = origin in ("*", "localhost")
+            if not named and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+                raise ValueError(
+                    "cors_origins must be like 'https://app.example', or 'localhost', or '*', "
+                    f"got {origin!r}"
+                )
 
 
 _LEAST = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from ersd.serve.openai.generations import Generations
 
-__all__ = ["record", "usage"]
+__all__ = ["record", "timings", "usage"]
 
 
 def usage(generations: Generations) -> dict[str, Any]:
@@ -32,17 +32,22 @@ def record(generations: Generations) -> dict[str, Any]:
     """Returns what the end of an answer says of its seed, its times and its drafts."""
     return {
         "seed": generations.seed,
-        "timings": _timings(generations),
+        "timings": timings(generations),
         "speculative": _speculative(generations),
     }
 
 
-def _timings(generations: Generations) -> dict[str, Any]:
-    """Returns llama-server's counts and times in milliseconds, summed over the choices."""
-    stats = [stream.stats for stream in generations.streams]
+def timings(generations: Generations) -> dict[str, Any]:
+    """Returns llama-server's counts and times in milliseconds, summed over begun choices.
+
+    The first token of an answer comes with its prompt, so its rate is that of the later ones.
+    """
+    begun = [stream for stream in generations.streams if stream.tokens]
+    stats = [stream.stats for stream in begun]
     n_cached = sum(each.cached_tokens for each in stats)
-    n_prompt = sum(stream.n_prompt for stream in generations.streams) - n_cached
+    n_prompt = sum(stream.n_prompt for stream in begun) - n_cached
     n_answer = sum(each.generated for each in stats)
+    n_later = n_answer - len(begun)
     prompt_ms = sum(each.prefill_ms for each in stats)
     answer_ms = sum(each.total_ms for each in stats) - prompt_ms
     return {
@@ -53,8 +58,8 @@ def _timings(generations: Generations) -> dict[str, Any]:
         "prompt_per_second": _ratio(1000 * n_prompt, prompt_ms),
         "predicted_n": n_answer,
         "predicted_ms": answer_ms,
-        "predicted_per_token_ms": _ratio(answer_ms, n_answer),
-        "predicted_per_second": _ratio(1000 * n_answer, answer_ms),
+        "predicted_per_token_ms": _ratio(answer_ms, n_later),
+        "predicted_per_second": _ratio(1000 * n_later, answer_ms),
         "draft_n": sum(each.drafted for each in stats),
         "draft_n_accepted": sum(each.accepted for each in stats),
     }

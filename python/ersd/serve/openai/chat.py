@@ -9,7 +9,9 @@ from pydantic_core import PydanticCustomError
 
 from ersd import Generator
 from ersd.serve.body import Body
+from ersd.serve.errors import ApiError
 from ersd.serve.openai.chat_answer import ChatAnswer
+from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.conversation import Conversation
 from ersd.serve.openai.endpoint import Endpoint
 from ersd.serve.openai.generations import Generations, Plan
@@ -19,11 +21,10 @@ from ersd.serve.openai.messages import (
     FunctionReference,
     NamedTool,
     Parts,
-    ResponseFormat,
     ToolChoice,
     Tools,
 )
-from ersd.serve.openai.sampling import MAX_CHOICES, Generation, TopLogprobs
+from ersd.serve.openai.sampling import TopLogprobs
 from ersd.serve.server import Server
 
 __all__ = ["ChatEndpoint", "ChatRequest"]
@@ -36,16 +37,14 @@ class Prediction(Body):
     content: str | Parts
 
 
-class ChatRequest(Generation):
+class ChatRequest(ChoicesRequest):
     """A request for the next message of a conversation."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_completion_tokens: int | None = Field(None, description="The largest number of tokens.")
     max_tokens: int | None = Field(None, description="The older name of max_completion_tokens.")
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
-    response_format: ResponseFormat | None = None
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -54,6 +53,15 @@ class ChatRequest(Generation):
     prediction: Prediction | None = Field(None, description="Accepted; it is not used yet.")
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="More variables for the chat template."
+    )
+
+    add_generation_prompt: bool | None = Field(
+        None, description="Whether the prompt ends with the beginning of a new message."
+    )
+    continue_final_message: bool | None = Field(
+        None,
+        description="Whether the answer goes on with the last message. Without this and "
+        "add_generation_prompt, it does if that is the assistant's.",
     )
 
     @model_validator(mode="after")
@@ -76,10 +84,27 @@ class ChatRequest(Generation):
             choice,
             # The older functions are called one at a time.
             False if self.has_older_names else self.parallel_tool_calls,
-            self.response_format,
+            self.wanted_format(),
             self.grammar,
             self.chat_template_kwargs or {},
+            continues=self._continues(),
+            begins_answer=self.add_generation_prompt is not False,
         )
+
+    def _continues(self) -> bool:
+        last = self.messages[-1]
+        calls = last.tool_calls or last.function_call
+        can = last.role == "assistant" and bool(last.content) and not calls
+        if self.continue_final_message is None:
+            return can and self.add_generation_prompt is None
+        if self.continue_final_message and (not can or self.add_generation_prompt):
+            raise ApiError(
+                400,
+                "continue_final_message needs a last message of the assistant with a text, without "
+                "calls, and no add_generation_prompt",
+                param="continue_final_message",
+            )
+        return self.continue_final_message
 
     @property
     def has_older_names(self) -> bool:
@@ -88,12 +113,13 @@ class ChatRequest(Generation):
 
     def n_top_logprobs(self) -> int | None:
         """Returns the number of alternatives of each token; None for no log-probabilities."""
-        return (self.top_logprobs or 0) if self.logprobs else None
+        return (self.top_logprobs or self.n_probs or 0) if self.logprobs else self.n_probs
 
-    def n_tokens(self) -> int | None:
-        """Returns the largest number of tokens; None for as many as the context has room for."""
-        given = self.max_completion_tokens
-        return self.max_tokens if given is None else given
+    def length(self) -> dict[str, int]:
+        """Returns the option max_tokens if the request has it, under any of its names."""
+        names = (self.max_completion_tokens, self.max_tokens, self.n_predict)
+        given = [n for n in names if n is not None]
+        return {"max_tokens": given[0]} if given else {}
 
 
 class ChatEndpoint(Endpoint[ChatRequest]):
@@ -109,12 +135,12 @@ class ChatEndpoint(Endpoint[ChatRequest]):
         """See `Endpoint`."""
         conversation = asked.conversation()
         options = asked.options() | {
-            "max_tokens": asked.n_tokens(),
             "logprobs": asked.n_top_logprobs(),
             "grammar": conversation.gbnf() or None,
+            **asked.length(),
         }
         prompt = conversation.prompt(generator)
-        return Plan([prompt], asked.n or 1, asked.first_seed(), options)
+        return Plan([prompt], asked.n or 1, asked.seed, options)
 
     def answer(self, server: Server, asked: ChatRequest, generations: Generations) -> ChatAnswer:
         """See `Endpoint`."""

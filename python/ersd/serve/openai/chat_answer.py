@@ -8,10 +8,10 @@ from typing import Any
 from ersd.api.logprobs import message_logprobs
 from ersd.results import TokenLogprob
 from ersd.serve.openai.answer import Event
+from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.chunks import ChunkedAnswer
 from ersd.serve.openai.generations import Generations
 from ersd.serve.openai.parts import CallPart, Message, Part, Reader, TextPart
-from ersd.serve.openai.sampling import Generation
 from ersd.serve.server import Server
 
 __all__ = ["ChatAnswer"]
@@ -27,7 +27,7 @@ class ChatAnswer(ChunkedAnswer):
         self,
         server: Server,
         generations: Generations,
-        asked: Generation,
+        asked: ChoicesRequest,
         readers: Sequence[Reader],
         *,
         older_calls: bool,

@@ -12,10 +12,10 @@ from typing import Any
 import ersd
 from ersd import Generator
 from ersd.results import Step, TokenLogprob
-from ersd.serve.openai.accounts import record, usage
+from ersd.serve.openai.accounts import record, timings, usage
 from ersd.serve.openai.answer import Answer, Event
+from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.generations import Generations
-from ersd.serve.openai.sampling import Generation
 from ersd.serve.server import Server
 
 __all__ = ["ChunkedAnswer"]
@@ -28,7 +28,7 @@ class ChunkedAnswer(Answer):
     kind: str  # the "object" of a whole answer
     chunk_kind: str  # that of a chunk
 
-    def __init__(self, server: Server, generations: Generations, asked: Generation) -> None:
+    def __init__(self, server: Server, generations: Generations, asked: ChoicesRequest) -> None:
         """Prepares an answer.
 
         Args:
@@ -40,6 +40,7 @@ class ChunkedAnswer(Answer):
         self._generations = generations
         self._tells_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         self._tells_drafts = bool(asked.draft_trees)
+        self._tells_timings = bool(asked.timings_per_token)
         # Steps that no chunk has told of, as when their text is held back.
         self._pending: list[list[Step]] = [[] for _ in generations.streams]
         self._head = {
@@ -105,8 +106,12 @@ class ChunkedAnswer(Answer):
         choice = self._choice(i, said, logprobs, finish_reason)
         if self._tells_drafts:
             choice["draft"] = _draft_of(self._generator, steps)
-        no_usage = {"usage": None} if self._tells_usage else {}
-        return self._event({"choices": [choice], **no_usage, **(ending or {})})
+        data: dict[str, Any] = {"choices": [choice]}
+        if self._tells_usage:
+            data["usage"] = None
+        if self._tells_timings and steps:
+            data["timings"] = timings(self._generations)
+        return self._event({**data, **(ending or {})})
 
     def _choice(
         self,

@@ -8,9 +8,9 @@ from typing import Any
 from ersd.api.logprobs import TextLogprobs
 from ersd.results import TokenLogprob
 from ersd.serve.openai.answer import Event
+from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.chunks import ChunkedAnswer
 from ersd.serve.openai.generations import Generations
-from ersd.serve.openai.sampling import Generation
 from ersd.serve.server import Server
 
 __all__ = ["CompletionAnswer"]
@@ -26,7 +26,7 @@ class CompletionAnswer(ChunkedAnswer):
         self,
         server: Server,
         generations: Generations,
-        asked: Generation,
+        asked: ChoicesRequest,
         prompts: Sequence[str],
         *,
         echo: bool,

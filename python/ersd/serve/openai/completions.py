@@ -10,16 +10,17 @@ from ersd import Generator
 from ersd.api.completion import check_echo, prompt_to_complete
 from ersd.grammars import grammar_text
 from ersd.serve.errors import ApiError
+from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.completion_answer import CompletionAnswer
 from ersd.serve.openai.endpoint import Endpoint
 from ersd.serve.openai.generations import Generations, Plan
-from ersd.serve.openai.messages import ResponseFormat
-from ersd.serve.openai.sampling import MAX_CHOICES, Generation, TopLogprobs
+from ersd.serve.openai.sampling import TopLogprobs
 from ersd.serve.server import Server
 
 __all__ = ["CompletionEndpoint", "CompletionRequest"]
 
 MAX_PROMPTS = 1024
+DEFAULT_LENGTH = 16  # OpenAI's
 
 # One fault is enough: lists may have millions of wrong items.
 TokenIds = Annotated[
@@ -45,7 +46,7 @@ Prompt = Annotated[
 ]
 
 
-class CompletionRequest(Generation):
+class CompletionRequest(ChoicesRequest):
     """A request to continue one text or more."""
 
     prompt: Prompt = Field(
@@ -54,44 +55,55 @@ class CompletionRequest(Generation):
     suffix: str | None = Field(
         None, description="The text after the answer, for models that fill in a middle."
     )
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     best_of: int | None = Field(None, description="Must be n: all choices are returned.")
-    max_tokens: int | None = Field(16, description="The largest number of tokens; -1 for no limit.")
+    max_tokens: int | None = Field(
+        DEFAULT_LENGTH, description="The largest number of tokens; -1 for no limit."
+    )
     logprobs: TopLogprobs | None = Field(None, description="The number of alternatives per token.")
     echo: bool | None = Field(None, description="Whether the answer begins with the prompt.")
-    response_format: ResponseFormat | None = None
 
     def prompts(self) -> list[str | list[int]]:
         """Returns the prompts, each a text or token ids."""
         given: Any = self.prompt
         return [given] if isinstance(given, str) or isinstance(given[0], int) else given
 
+    def length(self) -> dict[str, int | None]:
+        """Returns the option max_tokens if the request has it, under either of its names."""
+        if self.n_predict is not None:
+            return {"max_tokens": self.n_predict}
+        return {"max_tokens": self.max_tokens} if "max_tokens" in self.model_fields_set else {}
+
+    def n_top_logprobs(self) -> int | None:
+        """Returns the number of alternatives of each token; None for no log-probabilities."""
+        return self.n_probs if self.logprobs is None else self.logprobs
+
 
 class CompletionEndpoint(Endpoint[CompletionRequest]):
     """Continues texts."""
 
     form = CompletionRequest
+    default_length = DEFAULT_LENGTH
 
     def n_choices(self, asked: CompletionRequest) -> int:
         """See `Endpoint`."""
         n = asked.n or 1
         if asked.best_of is not None and asked.best_of != n:
             raise ApiError(400, f"best_of must be n, {n}, got {asked.best_of}", param="best_of")
-        check_echo(bool(asked.echo), asked.logprobs)
+        check_echo(bool(asked.echo), asked.n_top_logprobs())
         return n * len(asked.prompts())
 
     def plan(self, generator: Generator, asked: CompletionRequest) -> Plan:
         """See `Endpoint`."""
-        form = asked.response_format.engine_form() if asked.response_format else None
+        form = asked.wanted_format()
         options = asked.options() | {
-            "max_tokens": asked.max_tokens,
-            "logprobs": asked.logprobs,
-            "grammar": grammar_text(asked.grammar, form) or None,
+            "logprobs": asked.n_top_logprobs(),
+            "grammar": grammar_text(asked.grammar, form.engine_form() if form else None) or None,
+            **asked.length(),
         }
         prompts = [
             prompt_to_complete(generator, prompt, asked.suffix) for prompt in asked.prompts()
         ]
-        return Plan(prompts, asked.n or 1, asked.first_seed(), options)
+        return Plan(prompts, asked.n or 1, asked.seed, options)
 
     def answer(
         self, server: Server, asked: CompletionRequest, generations: Generations

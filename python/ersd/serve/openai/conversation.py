@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ersd import Generator
-from ersd.api.chat import chat_template_of
+from ersd.api.chat import chat_template_of, render_chat, tokenize_chat
 from ersd.api.tools import calls_grammar, function_grammar
 from ersd.grammars import grammar_text
 from ersd.serve.errors import ApiError
@@ -33,6 +34,7 @@ For each function call, return a JSON object with function name and arguments wi
 {{"name": <function-name>, "arguments": <args-json-object>}}
 </tool_call>"""
 
+_TAKEN = {"self", "messages", "tools", "tool_choice", "add_generation_prompt"}
 _Form = dict[str, Any]  # a message or a tool as chat templates expect it
 
 
@@ -48,6 +50,8 @@ class Conversation:
         response_format: whether the text is JSON.
         grammar: GBNF that the text matches; None for any text.
         template_kwargs: more variables for the chat template.
+        continues: whether the answer goes on with the last message.
+        begins_answer: whether the prompt ends with what stands before an answer.
     """
 
     messages: Sequence[ChatMessage]
@@ -57,30 +61,40 @@ class Conversation:
     response_format: ResponseFormat | None = None
     grammar: str | None = None
     template_kwargs: dict[str, Any] = field(default_factory=dict)
+    continues: bool = False
+    begins_answer: bool = True
 
     def prompt(self, generator: Generator) -> list[int]:
-        """Returns the token ids of the prompt.
+        """Returns the token ids of the prompt. The errors are those of `prompt_text`."""
+        return tokenize_chat(generator, self.prompt_text(generator))
+
+    def prompt_text(self, generator: Generator) -> str:
+        """Returns the text of the prompt.
 
         Raises:
             ApiError: template_kwargs has a name that the template has for something else.
             ValueError: as `Generator.apply_chat_template`.
         """
-        if taken := {"self", "messages", "tools", "tool_choice"} & self.template_kwargs.keys():
+        if taken := _TAKEN & self.template_kwargs.keys():
             raise ApiError(
                 400,
                 f"chat_template_kwargs must not have the key {min(taken)!r}",
                 param="chat_template_kwargs",
             )
         messages = [message.template_form() for message in self.messages]
+        begun = messages.pop()["content"] if self.continues else ""
         tools = [{"type": "function", "function": each.template_form()} for each in self._offered]
         if "tools" not in chat_template_of(generator, bool(tools)):
             messages, tools = _with_tools_as_text(messages, tools), []
-        return generator.apply_chat_template(
+        prompt = render_chat(
+            generator,
             messages,
             tools=tools or None,
+            add_generation_prompt=self.continues or self.begins_answer,
             tool_choice=self.choice if isinstance(self.choice, str) else self.choice.model_dump(),
-            **self.template_kwargs,
+            **_dates() | self.template_kwargs,
         )
+        return f"{prompt}{begun}"
 
     def gbnf(self) -> str:
         """Returns the grammar of the answer; empty for any text.
@@ -128,13 +142,19 @@ class Conversation:
         return self.functions
 
 
+def _dates() -> _Form:
+    """Returns today's date under the names, and in the forms, that some templates expect."""
+    now = datetime.now()
+    return {"date_string": now.strftime("%d %b %Y"), "datetime": now.strftime("%b %d %Y")}
+
+
 def _with_tools_as_text(messages: list[_Form], tools: list[_Form]) -> list[_Form]:
     """Returns messages that offer tools, and show calls and what they gave, in their texts."""
     shown = [_with_calls_as_text(message) for message in messages]
     if not tools:
         return shown
     offer = _OFFER.format(tools="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools))
-    if shown[0]["role"] == "system":
+    if shown and shown[0]["role"] == "system":
         first = {**shown[0], "content": f"{shown[0]['content']}\n\n{offer}"}
         return [first, *shown[1:]]
     return [{"role": "system", "content": offer}, *shown]

@@ -36,10 +36,13 @@ class Endpoint(ABC, Generic[Form]):
     Attributes:
         form: the model of the request.
         ends_with_done: whether the event [DONE] ends a stream.
+        default_length: the largest number of tokens where neither the request nor the operator says
+            it; None for as many as the context has room for.
     """
 
     form: type[Form]
     ends_with_done = True
+    default_length: int | None = None
 
     @abstractmethod
     def n_choices(self, asked: Form) -> int:
@@ -68,7 +71,8 @@ class Endpoint(ABC, Generic[Form]):
         asked = await read_body(request, self.form)
         with server.jobs.open(request, self.n_choices(asked)) as job:
             plan = await to_thread.run_sync(self.plan, server.generator, asked)
-            generations = Generations(job, plan)
+            defaults = {"max_tokens": self.default_length, **server.settings.options}
+            generations = Generations(job, plan.with_defaults(defaults))
             answer = self.answer(server, asked, generations)
             async with contextlib.aclosing(generations.steps()) as steps:
                 if asked.stream:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ersd.engine.seeds import check_seed, seeds_of_batch
@@ -37,7 +37,8 @@ class Plan:
     Attributes:
         prompts: the token ids of each prompt.
         n: choices per prompt.
-        seed: the seed of the first choice; each further choice has the next one. None draws it.
+        seed: the seed of the first choice; each further choice has the next one. -1 draws it, and
+            so does None unless there is a default.
         options: options of `Engine.stream` that all choices share.
     """
 
@@ -45,6 +46,13 @@ class Plan:
     n: int
     seed: int | None
     options: dict[str, Any]
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Plan:
+        """Returns the plan with options that hold where the request does not say otherwise."""
+        options = {**defaults, **self.options}
+        default_seed = options.pop("seed", None)
+        seed = default_seed if self.seed is None else self.seed
+        return replace(self, seed=seed, options=options)
 
 
 class Generations:
@@ -65,7 +73,7 @@ class Generations:
         self.n = plan.n
         prompts = [prompt for prompt in plan.prompts for _ in range(plan.n)]
         try:
-            self.seed = check_seed(plan.seed)
+            self.seed = check_seed(None if plan.seed == -1 else plan.seed)
             seeds = seeds_of_batch(self.seed, len(prompts))
         except ValueError as error:
             raise refused(error) from error

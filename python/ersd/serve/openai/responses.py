@@ -27,11 +27,12 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
         """See `Endpoint`."""
         conversation = asked.asks_of_model()
         options = asked.options() | {
-            "max_tokens": asked.max_output_tokens,
             "logprobs": asked.n_top_logprobs(),
             "grammar": conversation.gbnf() or None,
         }
-        return Plan([conversation.prompt(generator)], 1, asked.first_seed(), options)
+        if asked.max_output_tokens is not None:
+            options["max_tokens"] = asked.max_output_tokens
+        return Plan([conversation.prompt(generator)], 1, asked.seed, options)
 
     def answer(
         self, server: Server, asked: ResponsesRequest, generations: Generations

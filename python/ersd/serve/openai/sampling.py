@@ -80,6 +80,7 @@ class Generation(_FROM_TABLE):  # type: ignore[misc]
     grammar: Annotated[str, Field(max_length=1 << 18)] | None = Field(
         None, description="A GBNF grammar that the answer matches."
     )
+    repeat_last_n: int | None = Field(None, description="llama-server's name of penalty_last_n.")
     draft_sources: list[Literal["model"]] | None = Field(
         None, description="What may draft. The draft model is the only source.", max_length=16
     )
@@ -90,10 +91,6 @@ class Generation(_FROM_TABLE):  # type: ignore[misc]
     def options(self) -> dict[str, Any]:
         """Returns the options of `Engine.stream` that these parameters set, except the seed."""
         names = _FIELDS.keys() | _OWN & Generation.model_fields.keys()
-        given = {name: getattr(self, name) for name in names - {"seed"}}
+        given = {"penalty_last_n": self.repeat_last_n}
+        given |= {n: value for n in names - {"seed"} if (value := getattr(self, n)) is not None}
         return {name: value for name, value in given.items() if value is not None}
-
-    def first_seed(self) -> int | None:
-        """Returns the seed of the first choice; None to draw one, which -1 also means."""
-        seed: int | None = self.seed
-        return None if seed == -1 else seed

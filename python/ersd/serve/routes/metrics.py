@@ -15,8 +15,12 @@ __all__ = ["OPERATIONS", "ROUTES"]
 
 async def metrics(request: Request) -> Response:
     """Answers with all figures in Prometheus's text format."""
-    page = server_of(request).metrics.page()
-    return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    server = server_of(request)
+    headers = {
+        "Content-Type": CONTENT_TYPE_LATEST,
+        "Process-Start-Time-Unix": str(server.created),  # which llama-server tells, too
+    }
+    return Response(server.metrics.page(), headers=headers)
 
 
 ROUTES = [Route("/metrics", metrics)]

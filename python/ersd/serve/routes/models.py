@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from ersd.serve.errors import ApiError
 from ersd.serve.openapi import Operation
 from ersd.serve.server import Server, server_of
 
@@ -59,5 +60,18 @@ async def models(request: Request) -> JSONResponse:
     return JSONResponse(Models(data=[_model(server_of(request))]).model_dump())
 
 
-ROUTES = [Route("/v1/models", models), Route("/models", models)]
+async def model(request: Request) -> JSONResponse:
+    """Answers with the model of this name."""
+    server, name = server_of(request), request.path_params["name"]
+    if name != server.model_name:
+        message = f"this server has the model {server.model_name!r}, got {name!r}"
+        raise ApiError(404, message, param="model", code="model_not_found")
+    return JSONResponse(_model(server).model_dump())
+
+
+ROUTES = [
+    Route("/v1/models", models),
+    Route("/models", models),
+    Route("/v1/models/{name:path}", model),
+]
 OPERATIONS = [Operation("/v1/models", "GET", None, Models)]

@@ -57,7 +57,9 @@ def _props(server: Server) -> Props:
         return generator.detokenize([token], special=True) if token >= 0 else ""
 
     return Props(
-        default_generation_settings=GenerationSettings(n_ctx=generator.n_ctx, params={**DEFAULTS}),
+        default_generation_settings=GenerationSettings(
+            n_ctx=generator.n_ctx, params={**DEFAULTS, "max_tokens": -1, **server.settings.options}
+        ),
         total_slots=generator.n_parallel,
         n_ctx_total=generator.n_ctx_total,
         queue_size=server.settings.queue_size,

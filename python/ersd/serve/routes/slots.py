@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, Field, RootModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -18,6 +18,7 @@ class NextToken(BaseModel):
     """How far a generation is."""
 
     has_next_token: bool
+    n_remain: int = Field(description="How many tokens may follow; -1 for no limit.")
     n_decoded: int
 
 
@@ -30,7 +31,7 @@ class Slot(BaseModel):
     n_prompt_tokens: int
     speculative: bool
     is_processing: bool
-    next_token: NextToken
+    next_token: list[NextToken]  # of one, as in llama-server
 
 
 class Slots(RootModel[list[Slot]]):
@@ -51,9 +52,13 @@ async def slots(request: Request) -> JSONResponse:
             n_prompt_tokens=stream.n_prompt if stream else 0,
             speculative=generator.draft is not None,
             is_processing=is_running,
-            next_token=NextToken(
-                has_next_token=is_running, n_decoded=len(stream.tokens) if stream else 0
-            ),
+            next_token=[
+                NextToken(
+                    has_next_token=is_running,
+                    n_remain=stream.n_remaining if stream else -1,
+                    n_decoded=len(stream.tokens) if stream else 0,
+                )
+            ],
         )
 
     found = [slot(place, taken.get(place)) for place in range(generator.n_parallel)]

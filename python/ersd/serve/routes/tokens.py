@@ -47,7 +47,7 @@ TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 class TokenIds(Body):
     """Tokens to convert to a text."""
 
-    tokens: list[TokenId]
+    tokens: Annotated[list[TokenId], Field(max_length=1 << 20, fail_fast=True)]
 
 
 class Content(BaseModel):
@@ -80,8 +80,7 @@ def _piece(generator: Generator, token: int) -> Piece:
 
 
 def _prompt(generator: Generator, asked: ChatRequest) -> Prompt:
-    tokens = asked.conversation().prompt(generator)
-    return Prompt(prompt=generator.detokenize(tokens, special=True))
+    return Prompt(prompt=asked.conversation().prompt_text(generator))
 
 
 async def tokenize(request: Request) -> JSONResponse:
