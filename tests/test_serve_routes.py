@@ -208,6 +208,26 @@ def test_the_description(client: httpx.Client) -> None:
             jsonschema.validate(answer.json(), schema | {"components": description["components"]})
 
 
+@pytest.mark.parametrize("keys", [(), ("secret",)], ids=["open", "keys"])
+def test_the_description_says_what_needs_a_key(generator: Generator, keys: tuple[str, ...]) -> None:
+    """All but /health, if the server has keys; and which answers may be events."""
+
+    async def main() -> Any:
+        async with asking(lambda: generator, Settings(api_keys=keys)) as client:
+            return (await client.get("/openapi.json", headers={"x-api-key": "secret"})).json()
+
+    description = asyncio.run(main())
+    assert description["security"] == ([{"key": []}] if keys else [])
+    public = [
+        path for path, each in description["paths"].items() if "security" in each.get("get", {})
+    ]
+    assert public == (["/health"] if keys else [])
+    events = [
+        path for path, each in description["paths"].items() if "text/event-stream" in str(each)
+    ]
+    assert events == ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+
+
 def test_answers_are_sent_at_once() -> None:
     """No part of an answer waits for the one before it (by Nagle's algorithm)."""
     with listen(Settings(port=0)) as listening, socket.create_connection(listening.getsockname()):
