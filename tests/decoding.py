@@ -5,9 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 
+import numpy as np
 from ersd._core import Engine, GenerationOptions, LanguageModel, RankHistogram, Sequence
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "HistoryGrammar"]
+
+
+class HistoryGrammar:
+    """A grammar for tests: a function says which tokens may follow all tokens so far."""
+
+    def __init__(
+        self,
+        prompt: Tokens[int],
+        n_vocab: int,
+        allows: Callable[[list[int], Tokens[int]], list[bool]],
+    ) -> None:
+        """allows(history, tokens) says which of the tokens may follow a history."""
+        self._history, self._n_vocab, self._allows = list(prompt), n_vocab, allows
+        self.paths: list[list[int]] = []  # of all masks since the last commit
+
+    def start(self) -> HistoryGrammar:
+        """Begins an answer, the only one."""
+        return self
+
+    def mask(self, path: list[int]) -> bytes:
+        """Returns a bit for each token that may follow a path. None is asked for twice."""
+        assert path not in self.paths
+        self.paths.append(path)
+        bits = np.zeros(-(-self._n_vocab // 32) * 32, bool)
+        bits[: self._n_vocab] = self._allows([*self._history, *path], range(self._n_vocab))
+        return np.packbits(bits, bitorder="little").tobytes()
+
+    def commit(self, tokens: list[int]) -> None:
+        """Appends tokens to the history."""
+        self._history += tokens
+        self.paths = []
 
 
 class Decoder:
@@ -23,11 +55,10 @@ class Decoder:
         self,
         prompt: Tokens[int],
         options: GenerationOptions,
-        filter: Callable[[Tokens[int], Tokens[int]], list[bool]] | None = None,
         ranks: bool = False,
     ) -> None:
         """Begins a generation; ranks: whether its steps have ranks."""
-        self.sequence = Sequence(prompt, options, self.target, self.draft, filter)
+        self.sequence = Sequence(prompt, options, self.target, self.draft)
         if ranks:
             self.sequence.want_ranks()
         self.engine.begin(self.sequence)

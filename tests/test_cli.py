@@ -173,6 +173,8 @@ FLAGS: dict[str, dict[str, object]] = {
     },
     "--grammar 'root ::= [a-h ]+'": {"grammar": "root ::= [a-h ]+"},
     "--grammar-file g.gbnf": {"grammar": "root ::= [a-h ]+"},
+    "--regex '[a-h ]+'": {"regex": "[a-h ]+"},
+    "--lark 'start: /[a-h ]+/'": {"lark": "start: /[a-h ]+/"},
     """-j '{"type": "integer"}'""": {
         "response_format": {"type": "json_object", "schema": {"type": "integer"}}
     },
@@ -216,8 +218,7 @@ def test_sampling_flags_are_the_options(
         (
             ["--grammar", "root ::= [a-z]", "-j", "{}"],
             1,
-            "ersd: --grammar, --grammar-file and --json-schema exclude each other: "
-            "give one of them",
+            "ersd: --grammar and --json-schema exclude each other",
         ),
         (["-j", "{"], 1, "ersd: --json-schema must be JSON, got '{': Expecting property name"),
     ],

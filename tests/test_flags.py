@@ -60,6 +60,8 @@ def test_no_flags_give_the_defaults() -> None:
         ("-l 3+1 --logit-bias 4-inf", "logit_bias", {3: 1.0, 4: -math.inf}),
         ("--ignore-eos", "ignore_eos", True),
         ("--grammar G", "grammar", "G"),
+        ("--regex a+", "regex", "a+"),
+        ("--lark start:/a/", "lark", "start:/a/"),
         ("-j {}", "response_format", {"type": "json_object"}),
         ('--json-schema {"a":1}', "response_format", {"type": "json_object", "schema": {"a": 1}}),
         ("-s 0", "seed", 0),

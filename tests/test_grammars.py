@@ -1,85 +1,269 @@
-"""Grammars and JSON schemas: the answer matches, and what cannot be enforced is said."""
+"""Grammars and JSON schemas: every finished answer matches, and all else is refused by name."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any, Literal
 
+import jsonschema
+import pydantic
 import pytest
 
 from ersd import Generator
+from ersd.grammars import Compiler, Source, lark_source, schema_source
 
-FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-
-
-def test_grammar_shapes_the_answer(generator: Generator) -> None:
-    """The answer matches the grammar and ends when the match is complete."""
-    for seed in range(5):
-        result = generator.generate(
-            "the", max_tokens=200, seed=seed, grammar='root ::= " "? [a-c]{3,9} "."', **FULL
-        )
-        assert re.fullmatch(r" ?[a-c]{3,9}\.", result.text)
-        assert result.finish_reason == "stop"
+FULL: Any = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
+# The tokens of bytes that end strings, arrays and objects. A random model ends them too seldom.
+CLOSING = {3 + ord(character): 4.0 for character in '"]}'}
 
 
-def test_what_a_grammar_does_not_hold_is_said(
-    tiny_target: Path, recwarn: pytest.WarningsRecorder
-) -> None:
-    """The warning names keywords of the schema, but no property or value of the same name.
+class Node(pydantic.BaseModel):
+    """A tree."""
 
-    It points to the line of the caller.
-    """
-    generator = Generator(tiny_target, n_ctx=256, n_threads=1)
-    named = {
+    name: Literal["a", "b"]
+    children: list[Node]
+
+
+@dataclasses.dataclass
+class Point:
+    """A dataclass with a field of each simple kind."""
+
+    x: int
+    label: Literal["left", "right"]
+    tags: list[bool]
+
+
+def answers(generator: Generator, schema: Any, n: int = 6, **more: Any) -> Iterator[Any]:
+    """Yields the objects of the finished ones of n answers, of which there must be some."""
+    n_finished = 0
+    for seed in range(n):
+        form = {"type": "json_object", "schema": schema}
+        options = FULL | {"logit_bias": CLOSING, "max_tokens": 300} | more
+        result = generator.generate("the", seed=seed, response_format=form, **options)
+        if result.finish_reason == "stop":
+            n_finished += 1
+            value = json.loads(result.text)
+            jsonschema.validate(value, schema, format_checker=jsonschema.FormatChecker())
+            yield value
+    assert n_finished > 0
+
+
+def closed(**properties: Any) -> dict[str, Any]:
+    """Returns the schema of an object with exactly these properties."""
+    return {
         "type": "object",
-        "properties": {"minimum": {"enum": ["not"]}},
-        "required": ["minimum"],
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
     }
-    answer = generator.generate(
-        "the",
-        max_tokens=60,
-        seed=1,
-        response_format={"type": "json_object", "schema": named},
-        **FULL,
-    )
-    assert json.loads(answer.text) == {"minimum": "not"}
-    assert not recwarn.list
-    bounded = {
-        "type": "array",
-        "items": {"anyOf": [{"type": "integer", "maximum": 9}, {"type": "null"}]},
-        "uniqueItems": True,
-    }
-    for schema in (bounded, json.dumps(bounded)):
-        with pytest.warns(
-            UserWarning, match="not held to maximum, uniqueItems of its schema"
-        ) as warned:
-            generator.generate(
-                "the", max_tokens=5, response_format={"type": "json_object", "schema": schema}
-            )
-        assert warned[0].filename == __file__
+
+
+ODD = ["🙂", "日本", "a\nb", "\t", "\\", '"', "", "/", " "]
+# What llama-cpp-python's converter and llama.cpp's grammars did not hold to or refused.
+HELD = {
+    "emoji": {"enum": ["🙂", "👩‍👩‍👧", "é"]},
+    "names": closed(**{name: {"type": "null"} for name in ODD}),
+    "values": {"enum": ODD},
+    "empty name": closed(**{"": {"type": "integer", "minimum": 1, "maximum": 20}}),
+    "quotes": {"type": "string", "pattern": "^.{2}$"},
+    "format": {"type": "string", "format": "date"},
+    "not listed": {"type": "object", "required": ["x"], "maxProperties": 1},
+    "recursive": {
+        "type": "object",
+        "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["next"],
+    },
+    "boolean": closed(a=True, b={"type": "array", "items": False}),
+    "classes": {"type": "string", "pattern": r"^\d{2}\w\s\D\W\S$"},
+    "long": {"type": "string", "maxLength": 100_000},
+    "bounds": {"type": "number", "exclusiveMinimum": -2.5, "maximum": 3},
+    "multiple": {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 99},
+    "lists": {"type": "array", "prefixItems": [{"const": 1}, {"const": None}], "minItems": 2},
+    "map": {
+        "type": "object",
+        "patternProperties": {"^[ab]$": {"type": "boolean"}},
+        "additionalProperties": False,
+    },
+    "tagged": {
+        "oneOf": [
+            closed(kind={"const": "a"}, n={"enum": [1]}),
+            closed(kind={"const": "b"}, s={"enum": ["x"]}),
+        ]
+    },
+    "all": {"allOf": [closed(a={"type": "integer"}), {"properties": {"a": {"maximum": 5}}}]},
+}
+
+
+@pytest.mark.no_sanitizer
+@pytest.mark.parametrize("schema", HELD.values(), ids=HELD.keys())
+def test_answers_match_the_schema(generator: Generator, schema: Any) -> None:
+    """A validator of JSON schemas agrees with every finished answer."""
+    for _ in answers(generator, schema):
+        pass
+
+
+REFUSED = {
+    "uniqueItems": {"type": "array", "uniqueItems": True},
+    "format": {"type": "string", "format": "colour"},
+    "not": {"not": {"type": "string"}},
+    "if": {"if": {}, "then": {}},
+    "contains": closed(a={"contains": {"type": "null"}}),
+    "oneOf": {"oneOf": [{"minimum": 1}, {"maximum": 3}]},
+    "pattern": {"type": "string", "pattern": r"(?=a)b"},
+    "$ref": {"$ref": "http://example.org/schema"},
+    "minProperties": {"type": "object", "minProperties": 2},
+    "additionalItems": {"items": [{"type": "null"}], "additionalItems": False},
+    "divisibleBy": {"divisibleBy": 3},
+    "const": {"const": ["\x01"]},
+    "maxLength": {"type": "string", "maxLength": 10**12},
+    "required": closed(a=False),
+    "number": {"const": math.nan},
+    "expected an object": [],
+}
+
+
+@pytest.mark.parametrize("keyword", REFUSED)
+def test_what_cannot_be_held_is_refused_by_name(
+    generator: Generator, keyword: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error comes before the first token, and nothing is written to stderr."""
+    form = {"type": "json_object", "schema": REFUSED[keyword]}
+    with pytest.raises(ValueError, match=f"^response_format must .*{re.escape(keyword)}"):
+        generator.stream("the", response_format=form)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_schema_cannot_be_made_lenient(generator: Generator) -> None:
+    """llguidance's own keyword for that has no effect."""
+    schema = {"x-guidance": {"lenient": True}, "type": "array", "uniqueItems": True}
+    with pytest.raises(ValueError, match="uniqueItems"):
+        generator.stream("the", response_format={"type": "json_object", "schema": schema})
+
+
+def test_a_listed_name_has_one_spelling(generator: Generator) -> None:
+    """A name with an escape does not get around the schema of its property."""
+    schema = {"type": "object", "properties": {"a": {"const": 1}}, "additionalProperties": True}
+    matcher = Compiler(generator.target).compile(schema_source(schema, "s")).start()
+    matcher.commit([3 + byte for byte in b'{"'])
+    allowed = matcher.mask([])
+    backslash, letter = 3 + ord("\\"), 3 + ord("b")
+    assert allowed[letter // 8] >> letter % 8 & 1
+    matcher.commit([backslash])
+    u = 3 + ord("u")
+    assert not matcher.mask([])[u // 8] >> u % 8 & 1
 
 
 @pytest.mark.no_sanitizer
 def test_json_strings_hold_no_control_characters(generator: Generator) -> None:
     """A model that prefers control characters still writes JSON."""
-    control = dict.fromkeys(range(3, 35), 6.0)  # the bytes 0 to 31
-    for given in (
-        {"type": "json_object"},
-        {
-            "type": "json_object",
-            "schema": {"type": "array", "items": {"type": "string"}, "minItems": 2},
-        },
-    ):
-        for seed in range(4):
-            result = generator.generate(
-                "the", max_tokens=150, seed=seed, response_format=given, logit_bias=control, **FULL
-            )
-            assert len(result.text.strip()) > 2
-            assert not any(
-                ord(character) < 32 for character in result.text.strip() if character not in "\n\t"
-            )
+    bias = CLOSING | dict.fromkeys(range(3, 35), 6.0)  # the bytes 0 to 31
+    schema = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 4}
+    for value in answers(generator, schema, logit_bias=bias):
+        assert not re.search(r"[\x00-\x07\x0e-\x1f]", "".join(value))
+
+
+@pytest.mark.parametrize("deep", ["grammar", "lark", "$ref", "nested", "regex"])
+def test_deep_grammars_do_no_harm(generator: Generator, deep: str) -> None:
+    """llguidance follows rules by recursion: too many are refused, and as many as allowed work."""
+    n = 20_000
+    rules = "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(n)) + f'r{n}: "a"'
+    names = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(n)}
+    schema: Any = {}
+    for _ in range(500):
+        schema = {"items": schema}
+    options: dict[str, dict[str, Any]] = {
+        "grammar": {"grammar": "root ::= " + "(" * n + "[a]" + ")" * n},
+        "lark": {"lark": rules},
+        "$ref": {"response_format": {"type": "json_object", "schema": names}},
+        "nested": {"response_format": {"type": "json_object", "schema": schema}},
+        "regex": {"regex": "(" * n + ")" * n},
+    }
+    with pytest.raises(ValueError, match=" must "):
+        generator.stream("the", **options[deep])
+    rules = "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(900)) + 'r900: "a"'
+    assert generator.generate("the", lark=rules).text == "a"
+
+
+def test_grammar_shapes_the_answer(generator: Generator) -> None:
+    """The answer matches the grammar and ends when the match is complete, in every notation."""
+    forms: list[dict[str, Any]] = [
+        {"grammar": 'root ::= " "? [a-c]{3,9} "."'},
+        {"regex": r" ?[a-c]{3,9}\."},
+        {"lark": 'start: " "? /[a-c]{3,9}/ "."'},
+        {"grammar": lark_source('start: " "? /[a-c]{3,9}/ "."')},
+    ]
+    texts = set()
+    for form in forms:
+        for seed in range(5):
+            result = generator.generate("the", max_tokens=200, seed=seed, **form, **FULL)
+            assert re.fullmatch(r" ?[a-c]{3,9}\.", result.text)
+            assert result.finish_reason == "stop"
+            texts.add(result.text)
+    assert len(texts) == 5  # the notation makes no difference
+
+
+CASES: dict[str, Any] = {
+    "schema": {"response_format": {"type": "json_object", "schema": HELD["tagged"]}},
+    "object": {"response_format": {"type": "json_object"}, "logprobs": 2},
+    "typical": {"regex": r"([a-f]{2,4} ){3,}", "typical_p": 0.6},
+    "xtc": {"regex": r"([a-f]{2,4} ){3,}", "xtc_probability": 0.5, "xtc_threshold": 0.05},
+    "penalties": {"lark": 'start: (/[a-z]+/ ",")+', "repeat_penalty": 1.3, "top_p": 0.9},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_drafts_do_not_change_the_text(generator: Generator, name: str) -> None:
+    """The text is that of plain decoding for every strategy and both methods of races."""
+    assert generator.exact
+    for seed in range(2):
+        options = FULL | {"max_tokens": 60, "seed": seed} | CASES[name]
+        plain = generator.generate("the", method="ar", **options)
+        accepted = 0
+        for method in ("ersd", "match"):
+            for strategy in STRATEGIES:
+                drafted = generator.generate("the", method=method, strategy=strategy, **options)
+                assert drafted.tokens == plain.tokens
+                assert drafted.logprobs == plain.logprobs
+                accepted += drafted.stats.accepted
+        assert accepted > 0
+
+
+@pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
+def test_rejection_sampling_keeps_to_a_grammar(generator: Generator, method: str) -> None:
+    """Its texts depend on the draft, but they match."""
+    for seed in range(4):
+        text = generator.generate(
+            "the", method=method, seed=seed, regex="[a-f]{9}", max_tokens=20, **FULL
+        ).text
+        assert re.fullmatch("[a-f]{9}", text)
+
+
+def test_classes(generator: Generator) -> None:
+    """A pydantic model and a dataclass are a response_format, and the result has the object."""
+    options = FULL | {"max_tokens": 300, "logit_bias": CLOSING}
+    finished = [0, 0]
+    for seed in range(8):
+        for i, kind in enumerate((Node, Point)):
+            result = generator.generate("the", response_format=kind, seed=seed, **options)
+            if result.finish_reason == "stop":
+                finished[i] += 1
+                assert isinstance(result.parsed, kind)
+            else:
+                with pytest.raises(ValueError, match="not complete: raise max_tokens"):
+                    print(result.parsed)
+    assert min(finished) > 0
+    [result] = generator.generate_batch(["the"], response_format=list[bool], max_tokens=2, seed=1)
+    with pytest.raises(ValueError, match="ended by its length, after 2 tokens"):
+        print(result.parsed)
+    with pytest.raises(ValueError, match="parsed needs a class as response_format"):
+        print(generator.generate("the", max_tokens=1).parsed)
+    with pytest.raises(TypeError, match="response_format must be a mapping or a type"):
+        generator.generate("the", response_format=object())
 
 
 def test_nothing_left_is_an_error(generator: Generator) -> None:
@@ -89,3 +273,15 @@ def test_nothing_left_is_an_error(generator: Generator) -> None:
             "the", grammar='root ::= "é"', logit_bias=dict.fromkeys(range(3, 515), -math.inf)
         )
     assert len(generator.generate("the", max_tokens=3).tokens) == 3
+
+
+def test_a_failure_is_of_its_own_path(generator: Generator) -> None:
+    """After a path that the grammar does not allow, a matcher follows other paths as before."""
+    letters = {letter: 3 + ord(letter) for letter in "abc"}
+    grammar = Compiler(generator.target).compile(Source(lark_source("start: /abc/").text, "g"))
+    matcher, fresh = grammar.start(), grammar.start()
+    matcher.commit([letters["a"]])
+    with pytest.raises(RuntimeError, match="the grammar cannot go on"):
+        matcher.mask([letters["b"], letters["a"]])
+    fresh.commit([letters["a"]])
+    assert matcher.mask([letters["b"]]) == fresh.mask([letters["b"]]) != fresh.mask([])

@@ -33,6 +33,8 @@ DOCUMENTED = {
     "logit_bias": None,
     "ignore_eos": False,
     "grammar": None,
+    "regex": None,
+    "lark": None,
     "response_format": None,
     "logits_processor": None,
     "mirostat_mode": 0,
@@ -53,8 +55,10 @@ WIDER = {
     "max_tokens": "int | None",
     "dry_sequence_breakers": "Sequence[str]",
     "logit_bias": "Mapping[int, float] | None",
-    "grammar": "str | LlamaGrammar | None",
-    "response_format": "Mapping[str, Any] | None",
+    "grammar": "str | LlamaGrammar | Source | None",
+    "regex": "str | None",
+    "lark": "str | None",
+    "response_format": "Mapping[str, Any] | type | None",
     "logits_processor": "LogitsProcessor | Sequence[LogitsProcessor] | None",
     "logprobs": "int | None",
     "seed": "int | None",
@@ -88,13 +92,19 @@ WIDER = {
         (
             {"grammar": 'root ::= "a"', "response_format": {"type": "json_object"}},
             ValueError,
-            "exclude each other",
+            "grammar and response_format exclude each other",
         ),
+        ({"regex": "a", "lark": 'start: "a"'}, ValueError, "regex and lark exclude each other"),
+        ({"regex": "(?=a)"}, ValueError, "regex must be a regular expression .*look-around"),
+        ({"regex": 3}, TypeError, "regex must be a str"),
+        ({"lark": "start: b"}, ValueError, "lark must be a Lark grammar .* unknown name"),
+        ({"lark": 3}, TypeError, "lark must be a str"),
+        ({"response_format": 3}, TypeError, "response_format must be a mapping or a type"),
         ({"response_format": {"type": "xml"}}, ValueError, "response_format must have the type"),
         (
             {"response_format": {"type": "json_object", "schema": {"type": "nonsense"}}},
             ValueError,
-            "response_format has a schema",
+            "response_format must have a JSON schema that an answer can be held to: Invalid type",
         ),
         ({"mirostat_mode": 2}, ValueError, "mirostat_mode must be 0: "),
         ({"logprobs": -1}, ValueError, "logprobs must be None or at least 0, got -1"),
@@ -155,7 +165,8 @@ def test_the_table_is_complete() -> None:
     """The table of the core and the annotations of `ersd.Options` name the same options."""
     rows = [name for name, *_ in _core.option_table()]
     assert len(rows) == len(set(rows))
-    assert set(rows) | {"response_format", "mirostat_mode"} == set(Options.__annotations__)
+    of_python = {"lark", "mirostat_mode", "regex", "response_format"}
+    assert set(rows) | of_python == set(Options.__annotations__)
     assert list(TABLE) == list(Options.__annotations__) == list(DOCUMENTED)
 
 

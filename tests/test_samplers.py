@@ -11,12 +11,24 @@ from ersd._core import GenerationOptions
 
 import samplers
 from ersd import Generator
+from ersd.grammars import Compiler, answer_source
 
-GBNF = r"""
+GBNF = {
+    "pairs": r"""
 root ::= "{" pair ("," pair)* "}"
-pair ::= word ":" (word | [0-9]+)
+pair ::= word ":" (word | [0-9]+) # numbers, too
 word ::= "\"" [a-zé日]? "\""
-"""
+""",
+    # Here a lexer that takes the longest text would be wrong.
+    "words": "root ::= word word\nword ::= [a-e]+",
+    "literals": 'root ::= ("ab" | "a" | "a" "bc" | [a-b] "c" )* "." ',
+    "classes": r'root ::= ([^a-z\x00-\u007F] | [&~\-] [a-c^-] | "\x41\u00e9" )+',
+    "nested": """root ::= (
+  ("a" | ("b" | "c"){2,3} ) ","
+  | list
+)
+list ::= "[" (list ("," list)?)? "]" | "th" | "e"*""",
+}
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +127,18 @@ def test_order(generator: Generator, vocabulary: samplers.Vocabulary) -> None:
         np.testing.assert_array_equal(ours, row)
 
 
-def test_grammar(generator: Generator, vocabulary: samplers.Vocabulary) -> None:
+@pytest.mark.parametrize("gbnf", GBNF.values(), ids=GBNF.keys())
+def test_grammar(generator: Generator, vocabulary: samplers.Vocabulary, gbnf: str) -> None:
     """At every position of random answers, the grammar allows the tokens that llama.cpp allows."""
     rng, ended = np.random.default_rng(2), 0
-    options, prompt = GenerationOptions(grammar=GBNF), generator.tokenize("the of")
+    grammar = Compiler(generator.target).compile(answer_source(gbnf, None, None, None))
+    options, prompt = GenerationOptions(grammar=grammar), generator.tokenize("the of")
     for _ in range(12):
         answer: list[int] = []
         for _ in range(25):
             logits = rng.normal(size=vocabulary.n_tokens).astype(np.float32)
             ours = generator.target.process_logits(options, prompt + answer, len(prompt), logits)
-            theirs = samplers.apply(samplers.grammar(vocabulary, GBNF), logits, answer)
+            theirs = samplers.apply(samplers.grammar(vocabulary, gbnf), logits, answer)
             np.testing.assert_array_equal(ours, theirs)
             token = int(
                 np.argmax(np.where(np.arange(len(ours)) == generator.target.eos, ours + 2, ours))

@@ -29,8 +29,8 @@
 #include "ersd/model/table_model.h"        // a model whose logits are a table, for tests
 
 #include "ersd/verify/method.h"            // the methods of decoding
+#include "ersd/verify/grammar.h"           // which tokens may come next
 #include "ersd/verify/logits_processor.h"  // what changes logits before the race
-#include "ersd/verify/filtered_race.h"     // a race among the tokens that a grammar allows
 #include "ersd/verify/rejection.h"         // greedy rejection sampling
 #include "ersd/verify/coupling.h"          // methods: the draft's order and the target's token
 #include "ersd/verify/verify.h"            // from target logits to the accepted path
@@ -59,7 +59,6 @@
 #include "ersd/llama/cores.h"              // how many threads this process may keep busy
 #include "ersd/llama/model.h"              // weights and vocabulary
 #include "ersd/llama/context.h"            // decoding and cache
-#include "ersd/llama/grammar.h"            // GBNF grammars
 #include "ersd/llama/samplers.h"           // bias, penalties and DRY
 #include "ersd/llama/teacher.h"            // many texts side by side
 

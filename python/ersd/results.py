@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -165,6 +167,8 @@ class Result:
         seed: the seed that gives this answer again.
         stats: counts and times.
         logprobs: one entry per token; None unless the option `logprobs` is given.
+        parse: makes the object `parsed` of a text; None unless the option `response_format` is a
+            class.
     """
 
     text: str
@@ -173,6 +177,24 @@ class Result:
     seed: int
     stats: Stats
     logprobs: list[TokenLogprob] | None = None
+    parse: Callable[[str], Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def parsed(self) -> Any:
+        """The answer as an object of the class that was the option `response_format`.
+
+        Raises:
+            ValueError: the option was no class, or the text is not complete, because the answer
+                ended by its length or at a stop string.
+        """
+        if self.parse is None:
+            raise ValueError("parsed needs a class as response_format")
+        if self.finish_reason == "length":
+            raise ValueError(
+                f"the answer ended by its length, after {len(self.tokens)} tokens, and its text is "
+                "not complete: raise max_tokens"
+            )
+        return self.parse(self.text)
 
 
 @dataclass(frozen=True)

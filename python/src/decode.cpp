@@ -8,6 +8,7 @@
 #include <string>
 
 #include "bind.h"
+#include "callbacks.h"
 #include "ersd/decode/engine.h"
 #include "ersd/decode/option_table.h"
 
@@ -16,48 +17,6 @@ using namespace nb::literals;
 using namespace ersd;
 
 namespace {
-
-// A logits processor of llama-cpp-python: (input_ids, scores) -> scores; i32[n], f32[n_vocab].
-class PythonLogitsProcessor : public LogitsProcessor {
- public:
-  explicit PythonLogitsProcessor(nb::callable function) : function_(std::move(function)) {}
-  ~PythonLogitsProcessor() override {
-    const nb::gil_scoped_acquire gil;
-    function_.reset();
-  }
-
-  void process(std::span<const Token> history, std::span<float> logits) override {
-    const nb::gil_scoped_acquire gil;
-    const nb::object scores =
-        function_(to_numpy(history), to_numpy(std::span<const float>(logits)));
-    nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu> out;
-    if (!nb::try_cast(scores, out) || out.size() != logits.size())
-      throw nb::type_error(("logits_processor must return an array of " +
-                            std::to_string(logits.size()) + " numbers, got " +
-                            nb::cast<std::string>(nb::str(scores.type())))
-                               .c_str());
-    std::copy_n(out.data(), out.size(), logits.data());
-  }
-
- private:
-  nb::object function_;
-};
-
-// A token filter that calls a Python function (history, tokens) -> [bool].
-class Filter : public TokenFilter {
- public:
-  explicit Filter(nb::callable function) : function_(std::move(function)) {}
-
-  void filter(std::span<const Token> history, std::span<const Token> tokens,
-              std::span<uint8_t> allowed) override {
-    const nb::object answer = function_(to_numpy(history), to_numpy(tokens));
-    const auto answers = nb::cast<std::vector<bool>>(answer);
-    std::copy(answers.begin(), answers.end(), allowed.begin());
-  }
-
- private:
-  nb::callable function_;
-};
 
 std::string repr_of(nb::handle value) { return nb::cast<std::string>(nb::repr(value)); }
 
@@ -98,6 +57,11 @@ void read(const char* name, nb::handle value, std::shared_ptr<LogitsProcessor>& 
   if (!PyCallable_Check(value.ptr()))
     refuse_type(name, "a callable (input_ids, scores) -> scores", value);
   out = std::make_shared<PythonLogitsProcessor>(nb::borrow<nb::callable>(value));
+}
+
+void read(const char* name, nb::handle value, std::shared_ptr<const Grammar>& out) {
+  if (!nb::hasattr(value, "start")) refuse_type(name, "an object with a method start()", value);
+  out = std::make_shared<PythonGrammar>(nb::borrow(value));
 }
 
 // Reads an option that has a special number. A caller writes its word, never the number itself.
@@ -153,6 +117,7 @@ nb::object to_python(Method value) { return nb::cast(to_string(value)); }
 nb::object to_python(Strategy value) { return nb::cast(to_string(value)); }
 nb::object to_python(const std::vector<std::string>& value) { return nb::tuple(nb::cast(value)); }
 nb::object to_python(const std::shared_ptr<LogitsProcessor>&) { return nb::none(); }
+nb::object to_python(const std::shared_ptr<const Grammar>&) { return nb::none(); }
 template <class T>
 nb::object to_python(const T& value) {
   return nb::cast(value);
@@ -215,20 +180,18 @@ void bind_options(nb::module_& m) {
 
 void make_sequence(Sequence* self, const std::vector<Token>& prompt,
                    const GenerationOptions& options, const LanguageModel& target,
-                   const LanguageModel* draft, const nb::object& filter) {
+                   const LanguageModel* draft) {
   LogitsProcessorList processors;
   if (options.processors.logits_processor) processors.add(options.processors.logits_processor);
-  if (!filter.is_none())
-    processors.restrict_to(std::make_shared<Filter>(nb::borrow<nb::callable>(filter)));
+  if (options.processors.grammar)
+    processors.restrict_to({options.processors.grammar->start(), prompt.size(), target.n_vocab()});
   new (self) Sequence(prompt, options, std::move(processors), target, draft);
 }
 
 void bind_sequence(nb::module_& m) {
   nb::class_<Sequence>(m, "Sequence", "One generation under way, for an Engine.")
       .def("__init__", &make_sequence, "prompt"_a, "options"_a, "target"_a, "draft"_a.none(),
-           "filter"_a = nb::none(),
-           "The logits_processor of the options changes the logits of both models here. filter: a "
-           "callable (history, tokens) -> which of the tokens are allowed.")
+           "The logits_processor of the options changes the logits of both models here.")
       .def("set_place", &Sequence::set_place, "place"_a)
       .def_prop_ro("place", &Sequence::place)
       .def("set_limit", &Sequence::set_limit, "limit"_a)

@@ -20,7 +20,6 @@
 #include "ersd/llama/teacher.h"
 #include "ersd/race/logprobs.h"
 #include "ersd/race/race.h"
-#include "ersd/verify/filtered_race.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -46,11 +45,7 @@ auto process_logits(const llama::Model& model, const GenerationOptions& options,
       model, options.processors, n_prompt, static_cast<int32_t>(history.size()));
   const DraftTree tree(history.back());
   const std::span<const Token> committed(history.data(), history.size() - 1);
-  auto processed = processors.process_target(committed, tree, 0, view(row));
-  FilteredRace race;
-  if (const Allowed allowed = processors.allowed(committed, tree, 0))
-    processed = race.mask(processed, allowed);
-  return to_numpy(processed);
+  return to_numpy(processors.process_target(committed, tree, 0, view(row)));
 }
 
 std::vector<Token> sample(const Teacher& teacher, const std::vector<float>& temperatures,

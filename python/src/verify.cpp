@@ -1,4 +1,4 @@
-// Bindings of the room verify: filtered races, couplings and verification.
+// Bindings of the room verify: couplings and verification.
 #include "ersd/verify/verify.h"
 
 #include <nanobind/stl/pair.h>
@@ -14,27 +14,6 @@ using namespace nb::literals;
 using namespace ersd;
 
 namespace {
-
-void bind_filtered_race(nb::module_& m) {
-  nb::class_<FilteredRace>(m, "FilteredRace", "Races among the tokens that a filter allows.")
-      .def(nb::init<>())
-      .def(
-          "winner",
-          [](FilteredRace& r, const Floats& logits, const SamplingOptions& options,
-             const Clock& clock, const std::vector<bool>& allowed) {
-            size_t n_asked = 0;
-            const Allowed filter = [&](std::span<const Token> tokens, std::span<uint8_t> answers) {
-              n_asked += tokens.size();
-              for (size_t i = 0; i < tokens.size(); ++i)
-                answers[i] = allowed[static_cast<size_t>(tokens[i])];
-            };
-            const Token winner = r.winner(view(logits), options, clock, filter);
-            return std::pair(winner, n_asked);
-          },
-          "logits"_a, "options"_a, "clock"_a, "allowed"_a,
-          "The winner among the allowed tokens, and how many tokens were asked about. allowed: "
-          "bool[n_vocab].");
-}
 
 void bind_coupling(nb::module_& m) {
   nb::class_<Coupling>(m, "Coupling",
@@ -79,8 +58,7 @@ void bind_verification(nb::module_& m) {
         coupling.reset(Method::kErsd, options, seed);
         Verified verified;
         const NodeInputs inputs{[&](int32_t node) { return model.logits(node); },
-                                [](int32_t) { return DraftRow(); },
-                                [](int32_t) { return Allowed(); }};
+                                [](int32_t) { return DraftRow(); }};
         verify(tree, inputs, static_cast<uint32_t>(history.size()), coupling, verified);
         return std::pair(verified.path, verified.emitted);
       },
@@ -92,7 +70,6 @@ void bind_verification(nb::module_& m) {
 }  // namespace
 
 void bind_verify(nb::module_& m) {
-  bind_filtered_race(m);
   bind_coupling(m);
   bind_verification(m);
 }

@@ -142,13 +142,11 @@ void Engine::verify_tree(Sequence& s) {
   const Stopwatch watch(s.stats_.race_ms);
   const DraftedTree& drafted = s.drafted_;
   // std::function allocates for more than two pointers.
-  const NodeInputs inputs{
-      [this, &s](int32_t node) {
-        return s.processors_.process_target(s.history(), s.drafted_.tree, node,
-                                            target_.logits(node, s.place_));
-      },
-      [&s](int32_t node) { return s.drafted_.at(node); },
-      [&s](int32_t node) { return s.processors_.allowed(s.history(), s.drafted_.tree, node); }};
+  const NodeInputs inputs{[this, &s](int32_t node) {
+                            return s.processors_.process_target(s.history(), s.drafted_.tree, node,
+                                                                target_.logits(node, s.place_));
+                          },
+                          [&s](int32_t node) { return s.drafted_.at(node); }};
   try {
     verify(drafted.tree, inputs, static_cast<uint32_t>(s.history().size()), s.coupling_,
            s.verified_);

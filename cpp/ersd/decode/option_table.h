@@ -165,7 +165,7 @@ inline constexpr std::tuple kOptions{
            "The bias of a token is added to its logit; -infinity excludes the token."},
     Option{"ignore_eos", &LogitsProcessorOptions::ignore_eos, "End tokens are never chosen."},
     Option{"grammar", &LogitsProcessorOptions::grammar,
-           "The answer matches the rule \"root\" of this grammar in GBNF."},
+           "The answer matches the rule \"root\" of this grammar in GBNF, llama.cpp's notation."},
     Option{"logits_processor", &LogitsProcessorOptions::logits_processor,
            "A callable (input_ids, scores) -> scores changes the target's logits before all other "
            "options."},

@@ -59,7 +59,7 @@ struct LogitsProcessorOptions {
   int32_t dry_allowed_length = 2;
   int32_t dry_penalty_last_n = -1;
   std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};
-  std::string grammar;  // GBNF; empty: none
+  std::shared_ptr<const Grammar> grammar;  // null: any text
 };
 
 struct GenerationOptions {

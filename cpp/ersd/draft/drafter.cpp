@@ -60,8 +60,8 @@ bool Drafter::run_level(std::span<DraftedTree* const> trees, bool is_first) {
   return true;
 }
 
-// A logits processor that fails at a node ends the drafting there. If the text comes to that node,
-// verification meets the same error.
+// A logits processor or a grammar that fails at a node ends the drafting there. If the text comes
+// to that node, verification meets the same error.
 void Drafter::keep_rows(DraftedTree& tree) {
   const Stopwatch watch(tree.stats->race_ms);
   std::erase_if(tree.level_, [&](int32_t node) {
@@ -69,20 +69,13 @@ void Drafter::keep_rows(DraftedTree& tree) {
     if (tree.correction) tree.correction->apply(tree.tree.token(node), logits);
     if (!tree.has_processors()) return false;
     try {
-      process(tree, node);
+      tree.processors->process_draft(tree.history, tree.tree, node, tree.rows.add_processed(node));
       return false;
     } catch (...) {
       tree.rows.remove(node);
       return true;
     }
   });
-}
-
-void Drafter::process(DraftedTree& tree, int32_t node) {
-  const auto logits = tree.rows.add_processed(node);
-  tree.processors->process_draft(tree.history, tree.tree, node, logits);
-  if (const Allowed allowed = tree.processors->allowed(tree.history, tree.tree, node))
-    tree.coupling->restrict_draft(logits, tree.child_position(node), allowed);
 }
 
 // Adds the children of the level that the model was run at, and makes the next level.

@@ -51,7 +51,6 @@ class Drafter {
 
   bool run_level(std::span<DraftedTree* const> trees, bool is_first);
   void keep_rows(DraftedTree& tree);
-  void process(DraftedTree& tree, int32_t node);
   void extend(DraftedTree& tree);
   void begin_shape(DraftedTree& tree);
   void add_shape_children(DraftedTree& tree, int32_t shape_node);

@@ -5,13 +5,18 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 
 #include "ersd/check.h"
-#include "ersd/llama/grammar.h"
 
 namespace ersd::llama {
 namespace {
+
+struct FreeSampler {
+  void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
+};
+using Sampler = std::unique_ptr<llama_sampler, FreeSampler>;
 
 class LogitBias : public LogitsProcessor {
  public:
@@ -100,8 +105,8 @@ LogitsProcessorList make_logits_processors(const Model& model,
   for (auto& processor :
        {bias(model, options), penalties(model, options, n_ctx), dry(model, options, n_ctx)})
     if (processor) processors.add(processor);
-  if (!options.grammar.empty())
-    processors.restrict_to(std::make_shared<Grammar>(model, options.grammar, n_prompt));
+  if (options.grammar)
+    processors.restrict_to({options.grammar->start(), n_prompt, model.n_vocab()});
   return processors;
 }
 

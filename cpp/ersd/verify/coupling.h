@@ -9,7 +9,6 @@
 
 #include "ersd/race/race.h"
 #include "ersd/race/selection.h"
-#include "ersd/verify/filtered_race.h"
 #include "ersd/verify/method.h"
 #include "ersd/verify/rejection.h"
 
@@ -42,16 +41,8 @@ class Coupling {
   // Samples the target's token at a position. Its rank is its place in the draft's order, or
   // kRanks for all later places, or -1 without a draft.
   // target: logits, f32[n_vocab].
-  // allowed: which tokens may come. Races ask about few tokens; rejection sampling, typical-p and
-  //   XTC ask about all.
   // Throws std::runtime_error if no token is left that has a probability.
-  RankedToken sample(std::span<const float> target, const DraftRow& draft, uint32_t position,
-                     const Allowed& allowed = {});
-
-  // Sets the logits of some tokens that are not allowed to -infinity in a row of the draft. Races
-  // look at the first arrivals. Rejection sampling looks at the most probable tokens, because there
-  // the row must not depend on the random numbers.
-  void restrict_draft(std::span<float> logits, uint32_t position, const Allowed& allowed);
+  RankedToken sample(std::span<const float> target, const DraftRow& draft, uint32_t position);
 
   float temperature() const { return draft_options().temperature; }
 
@@ -74,20 +65,15 @@ class Coupling {
   Selected select(std::span<const float> logits, const SamplingOptions& options, uint32_t position,
                   Selection& selection) const;
   int32_t rank(Token token, const DraftRow& draft, uint32_t position);
-  bool refuse_tokens(std::span<float> logits, std::span<const Arrival> arrivals,
-                     const Allowed& allowed);
 
   Method method_ = Method::kErsd;
   SamplingOptions options_;
   uint64_t seed_ = 0;
   uint32_t shift_ = 0;  // tokens that context shifts dropped
   Race race_;
-  FilteredRace filtered_race_;
   Rejection rejection_;
   Selection target_selection_, draft_selection_;
-  std::vector<Arrival> order_;    // the siblings of rejection sampling
-  std::vector<Token> asked_;      // tokens that a filter is asked about
-  std::vector<uint8_t> replies_;  // the filter's reply to each of asked_
+  std::vector<Arrival> order_;  // the siblings of rejection sampling
 };
 
 }  // namespace ersd

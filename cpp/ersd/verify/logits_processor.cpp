@@ -22,28 +22,23 @@ std::span<const Token> LogitsProcessorList::write_history(std::span<const Token>
 std::span<const float> LogitsProcessorList::process_target(std::span<const Token> committed,
                                                            const DraftTree& tree, int32_t node,
                                                            std::span<const float> logits) {
-  if (target_processors_.empty() && processors_.empty()) return logits;
-  row_.assign(logits.begin(), logits.end());
+  const bool processes = !target_processors_.empty() || !processors_.empty();
+  if (!processes && !masks_) return logits;
   const auto history = write_history(committed, tree, node);
+  if (processes) row_.assign(logits.begin(), logits.end());
+  row_.resize(logits.size());
   for (const auto* processors : {&target_processors_, &processors_})
     for (const auto& processor : *processors) processor->process(history, row_);
+  if (masks_) mask_logits(processes ? row_ : logits, masks_->after(history), row_);
   return row_;
 }
 
 void LogitsProcessorList::process_draft(std::span<const Token> committed, const DraftTree& tree,
                                         int32_t node, std::span<float> logits) {
-  if (processors_.empty()) return;
+  if (!processes_drafts()) return;
   const auto history = write_history(committed, tree, node);
   for (const auto& processor : processors_) processor->process(history, logits);
-}
-
-Allowed LogitsProcessorList::allowed(std::span<const Token> committed, const DraftTree& tree,
-                                     int32_t node) {
-  if (!filter_) return {};
-  write_history(committed, tree, node);
-  return [this](std::span<const Token> tokens, std::span<uint8_t> allowed) {
-    filter_->filter(history_, tokens, allowed);
-  };
+  if (masks_) mask_logits(logits, masks_->after(history), logits);
 }
 
 }  // namespace ersd

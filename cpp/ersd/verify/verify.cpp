@@ -13,8 +13,7 @@ void verify(const DraftTree& tree, const NodeInputs& inputs, uint32_t position, 
     RankedToken token;
     try {
       const auto target = inputs.target(node);
-      const Allowed allowed = inputs.allowed(node);
-      token = coupling.sample(target, inputs.draft(node), ++position, allowed);
+      token = coupling.sample(target, inputs.draft(node), ++position);
     } catch (...) {
       // The tokens before this node are right, and the answer may end with them.
       if (node == 0) throw;

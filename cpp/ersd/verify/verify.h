@@ -15,7 +15,6 @@ namespace ersd {
 struct NodeInputs {
   std::function<std::span<const float>(int32_t node)> target;  // f32[n_vocab], processed logits
   std::function<DraftRow(int32_t node)> draft;                 // empty if the draft was not run
-  std::function<Allowed(int32_t node)> allowed;                // which tokens may follow the node
 };
 
 // The outcome of a target call.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ersd.api.chat import Message, apply_chat_template
 from ersd.api.parameters import Parameters, engine_options
 from ersd.api.responses import Chat, Response, ToolCall, answer
-from ersd.api.tools import chosen_function, function_grammar, tools_and_choice
+from ersd.api.tools import chosen_function, function_source, tools_and_choice
 from ersd.engine import Engine
 from ersd.engine.options import LogitsProcessor
 
@@ -74,7 +74,7 @@ def create_chat_completion(
     given |= {"logprobs": (top_logprobs or 0) if logprobs else None}
     choice = Chat(self, model)
     if function is not None:
-        given["grammar"] = function_grammar(function, grammar, response_format)
+        given["grammar"] = function_source(function, grammar, response_format)
         choice = ToolCall(self, model, function["name"])
     prompt = apply_chat_template(self, messages, tools=tools, tool_choice=tool_choice)
     return answer(self, prompt, engine_options(given, options), choice, stream)

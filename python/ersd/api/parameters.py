@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ersd.engine.options import LogitsProcessor
+from ersd.grammars import Source
 
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar
@@ -42,7 +43,7 @@ class Parameters(TypedDict, total=False):
     presence_penalty: float
     logit_bias: Mapping[Any, float] | None
     logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
-    grammar: str | LlamaGrammar | None
+    grammar: str | LlamaGrammar | Source | None
     logprobs: int | None
     response_format: Mapping[str, Any] | None
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ersd.grammars import schema_grammar
+from ersd.grammars import Source, lark_source, schema_source
+from ersd.grammars.source import BLANKS, embedded
 
 __all__ = [
     "Tool",
     "ToolChoice",
-    "calls_grammar",
+    "calls_source",
     "chosen_function",
-    "function_grammar",
+    "function_source",
+    "text_with_calls_source",
     "tools_and_choice",
 ]
+
+_NAME, _ARGUMENTS = r'"\"name\""', r'"\"arguments\""'  # terminals of Lark grammars
 
 Tool = Mapping[str, Any]
 ToolChoice = str | Mapping[str, Any]
@@ -64,8 +69,10 @@ def chosen_function(
     )
 
 
-def function_grammar(function: Mapping[str, Any], grammar: object, response_format: object) -> str:
-    """Returns the GBNF grammar of the arguments of a function that the model must call.
+def function_source(
+    function: Mapping[str, Any], grammar: object, response_format: object
+) -> Source:
+    """Returns the grammar of the arguments of a function that the model must call.
 
     Args:
         function: the function, with the JSON schema of its arguments as "parameters".
@@ -73,17 +80,17 @@ def function_grammar(function: Mapping[str, Any], grammar: object, response_form
         response_format: must be None, as the function has its own grammar.
 
     Raises:
-        ValueError: one of the others is given, or llama-cpp-python cannot convert the schema.
+        ValueError: one of the others is given, or an answer cannot be held to the schema.
     """
     if grammar is not None or response_format is not None:
         raise ValueError(
             "a chosen tool excludes grammar and response_format: it has its own grammar"
         )
-    return schema_grammar(function.get("parameters"), f"the tool {function['name']!r}")
+    return schema_source(_parameters(function), _owner(function))
 
 
-def calls_grammar(functions: Sequence[Mapping[str, Any]], *, several: bool) -> str:
-    """Returns the GBNF grammar of a call of one of these functions.
+def calls_source(functions: Sequence[Mapping[str, Any]], *, several: bool) -> Source:
+    """Returns the grammar of a call of one of these functions.
 
     A call is the JSON object ``{"name": ..., "arguments": ...}``.
 
@@ -92,60 +99,56 @@ def calls_grammar(functions: Sequence[Mapping[str, Any]], *, several: bool) -> s
         several: whether the text is a list of one call or more.
 
     Raises:
-        ValueError: llama-cpp-python cannot convert a schema.
+        ValueError: an answer cannot be held to a schema.
     """
-    definitions: list[Any] = []
-    calls: list[Any] = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": function["name"]},
-                "arguments": _with_moved_references(function["parameters"], definitions),
-            },
-            "required": ["name", "arguments"],
-        }
-        for function in functions
-    ]
-    schema: dict[str, Any] = {"anyOf": calls}
-    if several:
-        schema = {"type": "array", "items": schema, "minItems": 1}
-    named = {_definition(i): each for i, each in enumerate(definitions)}
-    return schema_grammar({**schema, "$defs": named}, "a tool")
+    start = '"[" ws call (ws "," ws call)* ws "]"' if several else "call"
+    return _with_calls(f"start: {start}\n", functions)
 
 
-def _definition(i: int) -> str:
-    return f"definition-{i}"
+def text_with_calls_source(functions: Sequence[Mapping[str, Any]], *, several: bool) -> Source:
+    """Returns the grammar of any text in which calls stand as Hermes and Qwen write them.
 
+    What begins with ``<tool_call>`` is a call, and ends with ``</tool_call>``.
 
-def _with_moved_references(schema: Any, definitions: list[Any]) -> Any:
-    """Returns a schema that may stand within another one.
+    Args:
+        functions: see `calls_source`.
+        several: whether text and further calls may follow a call.
 
-    What it refers to by ``$ref`` is added to the definitions of the other one.
+    Raises:
+        ValueError: an answer cannot be held to a schema.
     """
-    moved: dict[str, str] = {}  # references in the schema, and in the other one
-
-    def move(node: Any) -> Any:
-        if isinstance(node, list):
-            return [move(each) for each in node]
-        if not isinstance(node, Mapping):
-            return node
-        reference = node.get("$ref")
-        if not isinstance(reference, str) or not reference.startswith("#/"):
-            return {key: move(value) for key, value in node.items()}
-        if reference not in moved:
-            i = len(definitions)
-            definitions.append(None)
-            moved[reference] = f"#/$defs/{_definition(i)}"
-            definitions[i] = move(_referenced(schema, reference))
-        return {"$ref": moved[reference]}
-
-    return move(schema)
+    start = "tagged* rest" if several else "tagged | rest"
+    head = (
+        f"start: {start}\n"
+        "rest: /(.|\\n)*/\n"
+        'tagged: tag ws call ws "</tool_call>"\n'
+        'tag[lazy]: /(.|\\n)*/ "<tool_call>"\n'
+    )
+    return _with_calls(head, functions)
 
 
-def _referenced(schema: Any, reference: str) -> Any:
-    """Returns the part of a schema to which a reference like ``#/$defs/name`` points."""
-    for key in reference.split("/")[1:]:
-        if not isinstance(schema, Mapping) or key not in schema:
-            raise ValueError(f"a tool has a schema with the reference {reference!r} to nothing")
-        schema = schema[key]
-    return schema
+def _with_calls(head: str, functions: Sequence[Mapping[str, Any]]) -> Source:
+    """Returns a grammar whose first rules use the rules call and ws."""
+    parts = [schema_source(_parameters(each), _owner(each)) for each in functions]
+    rules = [f"call: {' | '.join(f'call_{i}' for i in range(len(parts)))}", f"ws: /{BLANKS}/?"]
+    for i, function in enumerate(functions):
+        name = _literal(json.dumps(function["name"], ensure_ascii=False))
+        before = f'"{{" ws {_NAME} ws ":" ws {name} ws "," ws'
+        arguments = f'{_ARGUMENTS} ws ":" ws %json {embedded(_parameters(function))}'
+        rules.append(f'call_{i}: {before} {arguments} ws "}}"')
+    source = lark_source(head + "\n".join(rules), "tools must have schemas that fit together")
+    return source._replace(parts=tuple(parts))
+
+
+def _parameters(function: Mapping[str, Any]) -> Any:
+    given = function.get("parameters")
+    return {"type": "object", "properties": {}} if given is None else given
+
+
+def _owner(function: Mapping[str, Any]) -> str:
+    return f"the tool {function['name']!r}"
+
+
+def _literal(text: str) -> str:
+    """Returns a terminal of a Lark grammar."""
+    return json.dumps(text, ensure_ascii=False)

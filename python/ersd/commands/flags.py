@@ -104,6 +104,8 @@ def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
     add = parser.add_argument
     add("--grammar", help=TABLE["grammar"].meaning)
     add("--grammar-file", type=Path, help="The grammar is read from this file.")
+    add("--regex", help=TABLE["regex"].meaning)
+    add("--lark", help=TABLE["lark"].meaning)
     add(
         "-j",
         "--json-schema",
@@ -152,17 +154,23 @@ def sampling_options_from(args: argparse.Namespace) -> Options:
     return cast(Options, options)
 
 
+def _spelling(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
 def _answer_format(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options for a grammar, its file or a JSON schema, of which one may be given."""
-    given = (args.grammar, args.grammar_file, args.json_schema)
-    if sum(each is not None for each in given) > 1:
-        raise ValueError(
-            "--grammar, --grammar-file and --json-schema exclude each other: give one of them"
-        )
+    """Return the options for what the answer must match, of which one may be given."""
+    names = ("grammar", "grammar_file", "regex", "lark", "json_schema")
+    given = {name: getattr(args, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
+        one, other = list(given)[:2]
+        raise ValueError(f"{_spelling(one)} and {_spelling(other)} exclude each other")
+    options: dict[str, Any] = {"grammar": None, "regex": None, "lark": None}
     if args.grammar_file is not None:
-        return {"grammar": args.grammar_file.read_text(encoding="utf-8")}
+        return options | {"grammar": args.grammar_file.read_text(encoding="utf-8")}
     if args.json_schema is None:
-        return {"grammar": args.grammar}
+        return options | given
     try:
         schema = json.loads(args.json_schema)
     except json.JSONDecodeError as error:
@@ -170,4 +178,4 @@ def _answer_format(args: argparse.Namespace) -> dict[str, Any]:
             f"--json-schema must be JSON, got {args.json_schema!r}: {error}"
         ) from error
     wanted = {"type": "json_object"}
-    return {"response_format": wanted | {"schema": schema} if schema else wanted}
+    return options | {"response_format": wanted | {"schema": schema} if schema else wanted}

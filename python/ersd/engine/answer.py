@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ersd.results import Result, Stats, Step, StepTree, TokenLogprob
 
@@ -56,8 +57,8 @@ class Answer:
         return Step(step.text, step.tokens, step.n_accepted, logprobs, tree)
 
 
-def result_of(answer: Answer) -> Result:
-    """Returns a finished answer as a result."""
+def result_of(answer: Answer, parse: Callable[[str], Any] | None) -> Result:
+    """Returns a finished answer as a result. parse makes the object of `Result.parsed`."""
     assert answer.finish_reason is not None
     return Result(
         answer.text,
@@ -66,4 +67,5 @@ def result_of(answer: Answer) -> Result:
         answer.seed,
         answer.stats,
         answer.logprobs,
+        parse,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ersd.engine.answer import Answer, result_of
 from ersd.engine.shared_core import SharedCore
@@ -59,6 +59,7 @@ def generate_all(
     submit: Callable[[int], BatchItem],
     *,
     on_end: Callable[[], object],
+    parse: Callable[[str], Any] | None,
     return_exceptions: bool,
 ) -> list[Result | Exception]:
     """Generates n answers and returns them in order.
@@ -68,6 +69,7 @@ def generate_all(
         n: number of prompts.
         submit: submits a prompt, given its index.
         on_end: called when an answer is finished or has failed.
+        parse: makes the objects of `Result.parsed`; may be None.
         return_exceptions: whether the error of a prompt stands in place of its result. Otherwise
             the first error is raised, and all other prompts are cancelled.
     """
@@ -80,7 +82,7 @@ def generate_all(
             if i not in under_way:
                 under_way[i] = submit(i)
             elif under_way[i].collect():
-                results[i] = result_of(under_way[i])
+                results[i] = result_of(under_way[i], parse)
         except Exception as error:
             if not return_exceptions:
                 raise

@@ -13,6 +13,7 @@ from ersd.engine.known_pair import KnownPair
 from ersd.engine.options import Options, check_max_tokens, core_options, takes_options
 from ersd.engine.seeds import check_seed, seeds_of_batch
 from ersd.engine.stream import Stream, ranked_positions
+from ersd.grammars import parser_of
 from ersd.progress import Progress
 from ersd.results import Position, Result
 
@@ -37,7 +38,7 @@ class Engine(KnownPair):
         with self.stream(prompt, **options) as stream:
             for _ in stream:
                 pass
-        return result_of(stream)
+        return result_of(stream, parser_of(options.get("response_format")))
 
     @takes_options
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Stream:
@@ -50,12 +51,12 @@ class Engine(KnownPair):
         Raises:
             TypeError: an option is unknown or of the wrong type.
             ValueError: an option is out of range, the prompt is empty or does not fit the context,
-                or llama.cpp does not understand a grammar or a schema.
+                or an answer cannot be held to a grammar or a schema.
             RuntimeError: while the stream runs: a grammar and other options together leave no
                 token, or a logits processor uses the Generator that calls it.
         """
         seed = check_seed(options.get("seed"))
-        chosen = core_options(options, seed)
+        chosen = core_options(options, seed, self._grammars)
         return Stream(self._shared, self._prompt(prompt), chosen, seed)
 
     @overload
@@ -111,13 +112,13 @@ class Engine(KnownPair):
             raise TypeError(f"prompts must be a sequence of prompts, got the text {prompts!r}")
         seeds = seeds_of_batch(seed, len(prompts))
         given = cast(Options, options)
-        core_options(given, 0)
+        core_options(given, 0, self._grammars)
         for prompt in () if return_exceptions else prompts:
             self._prompt(prompt)
         bar = Progress("generate_batch", len(prompts)) if progress else None
 
         def submit(i: int) -> BatchItem:
-            chosen = core_options(given, seeds[i])
+            chosen = core_options(given, seeds[i], self._grammars)
             return BatchItem(self._shared, self._prompt(prompts[i]), chosen, seeds[i])
 
         return generate_all(
@@ -125,6 +126,7 @@ class Engine(KnownPair):
             len(prompts),
             submit,
             on_end=bar.step if bar else lambda: None,
+            parse=parser_of(given.get("response_format")),
             return_exceptions=return_exceptions,
         )
 
@@ -138,7 +140,7 @@ class Engine(KnownPair):
         async with self._astream(prompt, options, at_once=False) as stream:
             async for _ in stream:
                 pass
-        return result_of(stream)
+        return result_of(stream, parser_of(options.get("response_format")))
 
     @takes_options
     def astream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> AsyncStream:
@@ -155,7 +157,7 @@ class Engine(KnownPair):
         self, prompt: str | Sequence[int], options: Options, *, at_once: bool
     ) -> AsyncStream:
         seed = check_seed(options.get("seed"))
-        chosen = core_options(options, seed)
+        chosen = core_options(options, seed, self._grammars)
         return AsyncStream(self._driver, self._prompt(prompt), chosen, seed, at_once=at_once)
 
     def ranks(

@@ -11,6 +11,7 @@ from ersd.engine.async_driver import AsyncDriver
 from ersd.engine.core_profile import CostFile, restore_file
 from ersd.engine.shared_core import SharedCore
 from ersd.engine.width_verdict import WidthVerdict
+from ersd.grammars import Compiler
 from ersd.profile import PairKey
 from ersd.results import Exactness
 from ersd.state import State
@@ -82,6 +83,7 @@ class LoadedModels:
         others |= {"use_mmap": use_mmap, "use_mlock": use_mlock, "exact": exact}
         self._core = _load(model_path, draft_model_path, loading, others)
         self.chat_template = chat_template
+        self._grammars = Compiler(self._core.target)
         self._lora = "" if lora_path is None else f"{os.path.basename(lora_path)} by {lora_scale}"
         self._pair = _pair_key(model_path, draft_model_path, loading, self._core.n_threads)
         restore_file(self._core, self._pair, profile)

@@ -1,7 +1,7 @@
 """The options of a generation: defaults, documentation, and conversion to the core's form.
 
 The core declares its options in one table, cpp/ersd/decode/option_table.h. This module adds what
-only Python has: two more options, and the forms in which Python writes some values.
+only Python has: further options, and the forms in which Python writes some values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd import _core
-from ersd.grammars import grammar_text
+from ersd.grammars import Compiler, Source, answer_source
 
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar
@@ -73,8 +73,10 @@ class Options(TypedDict, total=False):
     dry_sequence_breakers: Sequence[str]
     logit_bias: Mapping[int, float] | None
     ignore_eos: bool
-    grammar: str | LlamaGrammar | None
-    response_format: Mapping[str, Any] | None
+    grammar: str | LlamaGrammar | Source | None
+    regex: str | None
+    lark: str | None
+    response_format: Mapping[str, Any] | type | None
     logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
     mirostat_mode: int
     logprobs: int | None
@@ -188,6 +190,14 @@ _FORMS: Mapping[str, _Form] = {
 }
 
 _PYTHON_ONLY = (
+    Option("regex", str, None, "", "The whole answer matches this regular expression."),
+    Option(
+        "lark",
+        str,
+        None,
+        "",
+        "The answer matches the rule start of this grammar in llguidance's variant of Lark.",
+    ),
     Option(
         "response_format",
         dict,
@@ -196,8 +206,9 @@ _PYTHON_ONLY = (
         "The answer is JSON, as OpenAI's parameter of this name asks for.",
         '{"type": "json_object"} allows any JSON object, or what the JSON schema under "schema" '
         'allows. {"type": "json_schema", "json_schema": {"schema": ...}} names a schema, too. '
-        '{"type": "text"} allows any text. A warning names keywords of the schema that '
-        'llama-cpp-python\'s grammars cannot enforce, such as "minimum".',
+        '{"type": "text"} allows any text. A class, such as a pydantic model or a dataclass, '
+        "stands for its schema, and `Result.parsed` is its object. Keywords that an answer cannot "
+        "be held to are refused by their names.",
     ),
     Option("mirostat_mode", int, 0, "0", "Mirostat is not supported."),
 )
@@ -211,6 +222,8 @@ def _option(row: tuple[str, type, object, str, str]) -> Option:
     return option._replace(default=default, note=form.note)
 
 
+# The options that say what the answer must match.
+_GRAMMARS = ("grammar", "regex", "lark", "response_format")
 _ROWS = {each.name: each for each in (*map(_option, _core.option_table()), *_PYTHON_ONLY)}
 TABLE: Mapping[str, Option] = {name: _ROWS[name] for name in Options.__annotations__}
 DEFAULTS: Options = cast(Options, {name: option.default for name, option in TABLE.items()})
@@ -263,8 +276,13 @@ def _check_names(options: Options) -> None:
             raise TypeError(f"there is no option {name!r}{hint}")
 
 
-def core_options(options: Options, seed: int) -> _core.GenerationOptions:
+def core_options(options: Options, seed: int, grammars: Compiler) -> _core.GenerationOptions:
     """Returns the options in the form of the core, with this seed.
+
+    Args:
+        options: the options.
+        seed: the seed.
+        grammars: compiles the grammar of the answer.
 
     Raises:
         TypeError: an option is unknown, or a value has a wrong type.
@@ -273,7 +291,8 @@ def core_options(options: Options, seed: int) -> _core.GenerationOptions:
     _check_names(options)
     given: dict[str, Any] = {**DEFAULTS, **options, "seed": seed}
     _check_mirostat(given.pop("mirostat_mode"))
-    given["grammar"] = grammar_text(given["grammar"], given.pop("response_format"))
+    source = answer_source(*(given.pop(name) for name in _GRAMMARS))
+    given["grammar"] = None if source is None else grammars.compile(source)
     for name, form in _FORMS.items():
         if form.to_core is not None:
             given[name] = form.to_core(given[name])

@@ -44,7 +44,7 @@ class SharedCore:
         """Puts a request into the queue and returns at once.
 
         Raises:
-            ValueError: the prompt cannot be one, or llama.cpp does not understand the grammar.
+            ValueError: the prompt cannot be one.
         """
         return self._core.submit(prompt, options, wants_ranks)
 

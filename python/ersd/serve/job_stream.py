@@ -18,8 +18,8 @@ __all__ = ["JobStream"]
 class JobStream:
     """A generation of a job: iterate with ``async for``, then read the rest from its attributes.
 
-    It raises only ApiError: 400 for a grammar that llama.cpp does not understand, 500 if a model
-    fails, and the error by which the job ends, such as 504 at its deadline.
+    It raises only ApiError: 400 for an option that is wrong, 500 if a model fails, and the error by
+    which the job ends, such as 504 at its deadline.
 
     Attributes:
         prompt: the token ids of the prompt.

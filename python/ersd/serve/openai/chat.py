@@ -134,11 +134,8 @@ class ChatEndpoint(Endpoint[ChatRequest]):
     def plan(self, generator: Generator, asked: ChatRequest) -> Plan:
         """See `Endpoint`."""
         conversation = asked.conversation()
-        options = asked.options() | {
-            "logprobs": asked.n_top_logprobs(),
-            "grammar": conversation.gbnf() or None,
-            **asked.length(),
-        }
+        options = asked.options() | {"logprobs": asked.n_top_logprobs(), **asked.length()}
+        options |= conversation.answer_options(options)
         prompt = conversation.prompt(generator)
         return Plan([prompt], asked.n or 1, asked.seed, options)
 

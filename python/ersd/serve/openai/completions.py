@@ -8,7 +8,6 @@ from pydantic import Discriminator, Field, Tag
 
 from ersd import Generator
 from ersd.api.completion import check_echo, prompt_to_complete
-from ersd.grammars import grammar_text
 from ersd.serve.errors import ApiError
 from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.completion_answer import CompletionAnswer
@@ -97,7 +96,7 @@ class CompletionEndpoint(Endpoint[CompletionRequest]):
         form = asked.wanted_format()
         options = asked.options() | {
             "logprobs": asked.n_top_logprobs(),
-            "grammar": grammar_text(asked.grammar, form.engine_form() if form else None) or None,
+            "response_format": form.engine_form() if form else None,
             **asked.length(),
         }
         prompts = [

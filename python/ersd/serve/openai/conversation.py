@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from ersd import Generator
 from ersd.api.chat import chat_template_of, render_chat, tokenize_chat
-from ersd.api.tools import calls_grammar, function_grammar
-from ersd.grammars import grammar_text
+from ersd.api.tools import calls_source, function_source, text_with_calls_source
+from ersd.grammars import Source
 from ersd.serve.errors import ApiError
 from ersd.serve.openai.call_reader import CallReader
 from ersd.serve.openai.messages import ChatMessage, Function, NamedTool, ResponseFormat, ToolChoice
@@ -96,22 +96,33 @@ class Conversation:
         )
         return f"{prompt}{begun}"
 
-    def gbnf(self) -> str:
-        """Returns the grammar of the answer; empty for any text.
+    def answer_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the options that say what the answer must match.
+
+        Args:
+            given: the other options of the request, perhaps with regex or lark.
 
         Raises:
             ApiError: the choice is none of the tools, or excludes the grammar.
-            ValueError: there is no grammar for a schema.
+            ValueError: an answer cannot be held to a schema.
         """
-        called = [function.template_form() for function in self._that_must_be_called()]
-        if not called:
-            form = self.response_format.engine_form() if self.response_format else None
-            return grammar_text(self.grammar, form)
+        called = [function.schema_form() for function in self._that_must_be_called()]
+        if called:
+            return {"grammar": self._source_of_calls(called)}
+        form = self.response_format.engine_form() if self.response_format else None
+        is_free = self.grammar is None and form is None and not {"regex", "lark"} & given.keys()
+        if is_free and self._offered:
+            offered = [function.schema_form() for function in self._offered]
+            several = self.parallel is not False
+            return {"grammar": text_with_calls_source(offered, several=several)}
+        return {"grammar": self.grammar, "response_format": form}
+
+    def _source_of_calls(self, called: Sequence[_Form]) -> Source:
         if self.grammar is not None:
             raise ApiError(400, "a tool that must be called excludes grammar", param="grammar")
         if isinstance(self.choice, NamedTool):
-            return function_grammar(called[0], None, None)
-        return calls_grammar(called, several=bool(self.parallel))
+            return function_source(called[0])
+        return calls_source(called, several=bool(self.parallel))
 
     def reader(self) -> Reader:
         """Returns what reads the answer."""

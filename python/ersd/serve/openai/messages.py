@@ -120,14 +120,22 @@ class Function(Body):
     name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="The JSON schema of the arguments.")
+    strict: bool | None = Field(
+        None, description="If false, the arguments may be any object, whatever the schema says."
+    )
 
     def template_form(self) -> dict[str, Any]:
-        """Returns the function as templates and grammars expect it."""
+        """Returns the function as templates expect it."""
         return {
             "name": self.name,
             "description": self.description or "",
             "parameters": self.parameters or {"type": "object", "properties": {}},
         }
+
+    def schema_form(self) -> dict[str, Any]:
+        """Returns the function as grammars expect it: its name, and what the arguments may be."""
+        given = {"type": "object"} if self.strict is False else self.parameters
+        return {"name": self.name, "parameters": given}
 
 
 class ChatTool(Body):

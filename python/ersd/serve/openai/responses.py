@@ -26,10 +26,8 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
     def plan(self, generator: Generator, asked: ResponsesRequest) -> Plan:
         """See `Endpoint`."""
         conversation = asked.asks_of_model()
-        options = asked.options() | {
-            "logprobs": asked.n_top_logprobs(),
-            "grammar": conversation.gbnf() or None,
-        }
+        options = asked.options() | {"logprobs": asked.n_top_logprobs()}
+        options |= conversation.answer_options(options)
         if asked.max_output_tokens is not None:
             options["max_tokens"] = asked.max_output_tokens
         return Plan([conversation.prompt(generator)], 1, asked.seed, options)

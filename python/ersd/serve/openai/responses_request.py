@@ -81,7 +81,6 @@ class ResponsesTool(Function):
     """A function that the model may call."""
 
     type: Literal["function"]
-    strict: bool | None = None
 
 
 class ResponsesNamedTool(FunctionReference):

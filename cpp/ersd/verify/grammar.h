@@ -1,0 +1,74 @@
+// Grammars: which tokens may follow an answer so far. The core knows no language in which grammars
+// are written; whoever uses it brings an implementation.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "ersd/tree/draft_tree.h"
+
+namespace ersd {
+
+// A set of tokens, a bit for each: token t is bit t % 32 of word t / 32. u32[ceil(n_vocab / 32)].
+using TokenMask = std::span<const uint32_t>;
+
+constexpr size_t kMaskBits = 32;  // tokens of one word
+
+// Follows one answer through a grammar. One thread at a time.
+class GrammarMatcher {
+ public:
+  virtual ~GrammarMatcher() = default;
+
+  // Writes which tokens may follow the committed tokens and then these ones. They are tokens that
+  // masks allowed. After an end token every token may follow, because the answer has ended.
+  virtual void write_mask(std::span<const Token> path, std::span<uint32_t> mask) = 0;
+
+  // Appends tokens to the committed ones, which no later call takes back.
+  virtual void commit(std::span<const Token> tokens) = 0;
+};
+
+// What an answer may be. Any number of answers may follow it, in many threads.
+class Grammar {
+ public:
+  virtual ~Grammar() = default;
+
+  // Begins an answer.
+  virtual std::unique_ptr<GrammarMatcher> start() const = 0;
+};
+
+// The masks of a grammar along the paths of draft trees. Each is computed once, when it is first
+// asked for, so that draft and target share the mask of a node.
+class GrammarMasks {
+ public:
+  // n_prompt is the number of tokens before the answer.
+  GrammarMasks(std::unique_ptr<GrammarMatcher> matcher, size_t n_prompt, int32_t n_vocab)
+      : matcher_(std::move(matcher)),
+        n_committed_(n_prompt),
+        n_words_((static_cast<size_t>(n_vocab) + kMaskBits - 1) / kMaskBits) {}
+
+  // Returns the tokens that may follow a history, which begins with all committed tokens. Valid
+  // until commit().
+  TokenMask after(std::span<const Token> history);
+
+  // Says that every later history begins with this one.
+  void commit(std::span<const Token> history);
+
+  // Says that a context shift removed n committed tokens from all later histories.
+  void shift(size_t n) { n_committed_ -= n; }
+
+ private:
+  std::unique_ptr<GrammarMatcher> matcher_;
+  size_t n_committed_, n_words_;
+  std::map<std::vector<Token>, std::vector<uint32_t>> masks_;  // by the tokens after the committed
+};
+
+// Writes the logits of the tokens in the mask, and -infinity for all others. The mask covers at
+// least logits.size() tokens; `out` has as many elements as the logits and may be the same memory.
+// Throws std::runtime_error if no token in the mask has a probability.
+void mask_logits(std::span<const float> logits, TokenMask mask, std::span<float> out);
+
+}  // namespace ersd

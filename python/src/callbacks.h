@@ -1,0 +1,52 @@
+// Python's objects behind interfaces of the core. Steps run without the GIL, in any thread, so
+// every call acquires it.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "ersd/verify/grammar.h"
+#include "ersd/verify/logits_processor.h"
+
+// A Python object that may be released in any thread.
+class PythonObject {
+ public:
+  explicit PythonObject(nanobind::object object) : object_(std::move(object)) {}
+  PythonObject(const PythonObject&) = delete;
+  PythonObject& operator=(const PythonObject&) = delete;
+  ~PythonObject() {
+    const nanobind::gil_scoped_acquire gil;
+    object_.reset();
+  }
+
+  const nanobind::object& get() const { return object_; }
+
+ private:
+  nanobind::object object_;
+};
+
+// A logits processor of llama-cpp-python: (input_ids, scores) -> scores; i32[n], f32[n_vocab].
+class PythonLogitsProcessor : public ersd::LogitsProcessor {
+ public:
+  explicit PythonLogitsProcessor(nanobind::object function) : function_(std::move(function)) {}
+
+  void process(std::span<const ersd::Token> history, std::span<float> logits) override;
+
+ private:
+  PythonObject function_;
+};
+
+// A grammar with a method start(), which returns an object with the methods mask(path) -> bytes and
+// commit(tokens). The bytes are the words of a TokenMask; path and tokens are lists of int.
+class PythonGrammar : public ersd::Grammar {
+ public:
+  explicit PythonGrammar(nanobind::object grammar) : grammar_(std::move(grammar)) {}
+
+  std::unique_ptr<ersd::GrammarMatcher> start() const override;
+
+ private:
+  PythonObject grammar_;
+};
