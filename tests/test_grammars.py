@@ -139,7 +139,7 @@ def test_what_cannot_be_held_is_refused_by_name(
 
 
 def test_a_schema_cannot_be_made_lenient(generator: Generator) -> None:
-    """llguidance's own keyword for that has no effect."""
+    """A keyword of llguidance for that has no effect."""
     schema = {"x-guidance": {"lenient": True}, "type": "array", "uniqueItems": True}
     with pytest.raises(ValueError, match="uniqueItems"):
         generator.stream("the", response_format={"type": "json_object", "schema": schema})
@@ -169,7 +169,7 @@ def test_json_strings_hold_no_control_characters(generator: Generator) -> None:
 
 @pytest.mark.parametrize("deep", ["grammar", "lark", "$ref", "nested", "regex"])
 def test_deep_grammars_do_no_harm(generator: Generator, deep: str) -> None:
-    """llguidance follows rules by recursion: too many are refused, and as many as allowed work."""
+    """Rules are followed by recursion: too many are refused, and as many as allowed work."""
     n = 20_000
     rules = "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(n)) + f'r{n}: "a"'
     names = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(n)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import NoReturn, Protocol
 
@@ -20,7 +21,7 @@ _MAX_REASON = 300  # characters
 # text that needs more than its own default.
 _LIMITS = LLParserLimits(step_max_items=2_000_000)
 # Room for `MAX_RULES` rules, each of which is in the one before.
-_STACK_BYTES = 256 * 1024 * 1024
+_STACK_BYTES = 128 * 1024 * 1024
 _STACK_LOCK = threading.Lock()  # the size is that of all threads that begin
 # What llguidance says of these keywords of a schema without their names.
 _UNNAMED = {
@@ -142,7 +143,7 @@ class Matcher:
             self._fail(f"it does not allow one of the tokens {rest}")
 
     def _fail(self, reason: str) -> NoReturn:
-        """Raises an error. Other paths are followed by a new matcher, since this one stays wrong."""
+        """Raises an error. A new matcher follows other paths, since this one stays wrong."""
         self._matcher = self._start.deep_copy()
         self._matcher.try_consume_tokens(self._committed)
         self._path = []
@@ -176,16 +177,14 @@ def _begun(tokenizer: LLTokenizer, text: str) -> LLMatcher:
 
 def _on_large_stack(work: Callable[[], LLMatcher]) -> LLMatcher:
     """Does some work in a thread with a large stack, of which only the used part takes memory."""
-    made: list[LLMatcher] = []
-    with _STACK_LOCK:
-        before = threading.stack_size(_STACK_BYTES)
-        try:
-            thread = threading.Thread(target=lambda: made.append(work()), daemon=True)
-            thread.start()
-        finally:
-            threading.stack_size(before)
-    thread.join()
-    return made[0]
+    with ThreadPoolExecutor(1) as pool:
+        with _STACK_LOCK:
+            before = threading.stack_size(_STACK_BYTES)
+            try:
+                made = pool.submit(work)  # begins the thread
+            finally:
+                threading.stack_size(before)
+        return made.result()
 
 
 def _tokenizer(vocabulary: Vocabulary) -> tuple[LLTokenizer, frozenset[int]]:

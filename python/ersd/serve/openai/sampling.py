@@ -17,8 +17,9 @@ TopLogprobs = Annotated[int, Field(ge=0, le=20)]
 
 # These options have a type or a name of their own in requests.
 _OWN = {"max_tokens", "logprobs", "response_format", "logits_processor", "stop", "logit_bias"}
-_OWN |= {"dry_sequence_breakers", "draft_nodes", "grammar"}
+_OWN |= {"dry_sequence_breakers", "draft_nodes", "grammar", "lark", "regex"}
 
+_Grammar = Annotated[str, Field(max_length=1 << 18)]
 _Strings = Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=64)]
 
 
@@ -77,9 +78,9 @@ class Generation(_FROM_TABLE):  # type: ignore[misc]
     draft_nodes: int | Literal["auto"] | None = Field(
         None, description=_description(TABLE["draft_nodes"])
     )
-    grammar: Annotated[str, Field(max_length=1 << 18)] | None = Field(
-        None, description="A GBNF grammar that the answer matches."
-    )
+    grammar: _Grammar | None = Field(None, description=_description(TABLE["grammar"]))
+    regex: _Grammar | None = Field(None, description=_description(TABLE["regex"]))
+    lark: _Grammar | None = Field(None, description=_description(TABLE["lark"]))
     repeat_last_n: int | None = Field(None, description="llama-server's name of penalty_last_n.")
     draft_sources: list[Literal["model"]] | None = Field(
         None, description="What may draft. The draft model is the only source.", max_length=16
