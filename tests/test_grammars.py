@@ -79,7 +79,7 @@ HELD = {
         "required": ["next"],
     },
     "boolean": closed(a=True, b={"type": "array", "items": False}),
-    "classes": {"type": "string", "pattern": r"^\d{2}\w\s\D\W\S$"},
+    "classes": {"type": "string", "pattern": r"^\d{2}\w\s[^x]$"},
     "long": {"type": "string", "maxLength": 100_000},
     "bounds": {"type": "number", "exclusiveMinimum": -2.5, "maximum": 3},
     "multiple": {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 99},
@@ -122,7 +122,7 @@ REFUSED = {
     "const": {"const": ["\x01"]},
     "maxLength": {"type": "string", "maxLength": 10**12},
     "required": closed(a=False),
-    "number": {"const": math.nan},
+    "JSON compliant": {"const": math.nan},
     "expected an object": [],
 }
 
@@ -197,14 +197,14 @@ def test_grammar_shapes_the_answer(generator: Generator) -> None:
         {"lark": 'start: " "? /[a-c]{3,9}/ "."'},
         {"grammar": lark_source('start: " "? /[a-c]{3,9}/ "."')},
     ]
-    texts = set()
-    for form in forms:
-        for seed in range(5):
+    for seed in range(5):
+        texts = set()
+        for form in forms:
             result = generator.generate("the", max_tokens=200, seed=seed, **form, **FULL)
             assert re.fullmatch(r" ?[a-c]{3,9}\.", result.text)
             assert result.finish_reason == "stop"
             texts.add(result.text)
-    assert len(texts) == 5  # the notation makes no difference
+        assert len(texts) == 1  # the notation makes no difference
 
 
 CASES: dict[str, Any] = {

@@ -69,7 +69,7 @@ def test_all_schemas(tiny_target: Path, tiny_draft: Path, seed: int) -> None:
     assert n_finished > 0.7 * len(schemas.supported())
 
 
-@pytest.mark.parametrize(("keyword", "schema"), schemas.unsupported())
+@pytest.mark.parametrize(("keyword", "schema"), list(schemas.unsupported()))
 def test_the_others_are_refused(generator: Generator, keyword: str, schema: Any) -> None:
     """The error names the keyword."""
     with pytest.raises(ValueError, match=rf"\b{re.escape(keyword)}\b"):

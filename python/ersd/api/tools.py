@@ -70,7 +70,7 @@ def chosen_function(
 
 
 def function_source(
-    function: Mapping[str, Any], grammar: object, response_format: object
+    function: Mapping[str, Any], grammar: object = None, response_format: object = None
 ) -> Source:
     """Returns the grammar of the arguments of a function that the model must call.
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ersd.grammars.gbnf import gbnf_to_lark
+from ersd.grammars.gbnf_lark import gbnf_to_lark
 from ersd.grammars.source import Source, closed, lark_source, regex_source, schema_source
 
 if TYPE_CHECKING:

@@ -1,17 +1,14 @@
-"""Turns GBNF, llama.cpp's notation of grammars, into a Lark grammar for llguidance.
-
-Every terminal of the result is one character. llguidance takes the longest text that a terminal
-matches, so that longer terminals would change what the grammar means.
-"""
+"""Reads GBNF, llama.cpp's notation of grammars."""
 
 from __future__ import annotations
 
-import json
 import re
+from typing import NamedTuple
 
-__all__ = ["gbnf_to_lark"]
+__all__ = ["Item", "Rules", "read_gbnf"]
 
 _LAST = 0x10FFFF
+_MAX_SPELT_OUT = 16
 _SURROGATES = (0xD800, 0xDFFF)
 _BLANKS = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _BLANKS_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
@@ -22,8 +19,28 @@ _CODES = {"x": 2, "u": 4, "U": 8}  # hexadecimal digits after a backslash and th
 _ESCAPED = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]"}
 
 
-def gbnf_to_lark(text: str) -> str:
-    """Returns the Lark grammar of the same language.
+class Item(NamedTuple):
+    """A part of an alternative.
+
+    Attributes:
+        what: a set of characters as ranges of codes, or the name of a rule or group.
+        least: how often it comes at least.
+        most: how often it comes at most; None for no limit.
+    """
+
+    what: tuple[tuple[int, int], ...] | str
+    least: int = 1
+    most: int | None = 1
+
+
+Rules = dict[str, list[list[Item]]]  # the alternatives of each rule and group
+
+
+def read_gbnf(text: str) -> Rules:
+    """Returns the rules of a grammar.
+
+    Groups are rules whose names begin with a bracket, and so are literals of several characters
+    that are repeated.
 
     Raises:
         ValueError: the text is no GBNF, or its rules are not all defined. The message is a part of
@@ -31,22 +48,7 @@ def gbnf_to_lark(text: str) -> str:
     """
     reader = _Reader(text)
     reader.read()
-    return reader.lark()
-
-
-class _Rule:
-    """A rule, or a group in brackets, while it is read."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.alternatives: list[list[str]] = [[]]
-
-    def add(self, item: str) -> None:
-        self.alternatives[-1].append(item)
-
-    def lark(self) -> str:
-        lines = (" ".join(each) or '""' for each in self.alternatives)
-        return f"{self.name}: " + "\n | ".join(lines)
+    return reader.rules
 
 
 class _Reader:
@@ -55,9 +57,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._place = 0
-        self._names: dict[str, str] = {}  # the names in Lark of the rules that were met
-        self._defined: set[str] = set()
-        self._rules: list[_Rule] = []
+        self.rules: Rules = {}
 
     def read(self) -> None:
         self._skip(_BLANKS_AND_LINES)
@@ -65,85 +65,83 @@ class _Reader:
             name = self._match(_NAME, "the name of a rule")[0]
             if not self._take(_DEFINED):
                 raise self._error("'::='")
-            self._defined.add(name)
             self._skip(_BLANKS_AND_LINES)
-            self._read_rule(_Rule(self._rule(name)))
+            self.rules[name] = self._alternatives()
             self._skip(_BLANKS_AND_LINES)
-        if "root" not in self._defined:
-            raise ValueError("there is no rule 'root'")
-        if missing := sorted(self._names.keys() - self._defined):
-            raise ValueError(f"there is no rule {missing[0]!r}")
+        used = {item.what for rule in self.rules.values() for items in rule for item in items}
+        for name in ("root", *sorted(each for each in used if isinstance(each, str))):
+            if name not in self.rules:
+                raise ValueError(f"there is no rule {name!r}")
 
-    def lark(self) -> str:
-        return "\n".join([f"start: {self._names['root']}", *(rule.lark() for rule in self._rules)])
-
-    def _read_rule(self, rule: _Rule) -> None:
+    def _alternatives(self) -> list[list[Item]]:
         """Reads the alternatives of a rule. Groups in it become rules of their own."""
-        open_rules = [rule]
+        open_groups: list[list[list[Item]]] = [[[]]]
         while True:
-            now = open_rules[-1]
-            nested = len(open_rules) > 1
+            now, nested = open_groups[-1], len(open_groups) > 1
             character = self._text[self._place : self._place + 1]
             if character == "(":
                 self._place += 1
-                open_rules.append(_Rule(f"group_{len(self._rules)}_{self._place}"))
+                open_groups.append([[]])
                 self._skip(_BLANKS_AND_LINES)
             elif character == ")" and nested:
                 self._place += 1
-                self._rules.append(open_rules.pop())
-                self._add(open_rules[-1], now.name, nested=len(open_rules) > 1)
+                open_groups.pop()
+                nested = len(open_groups) > 1
+                self._add(open_groups[-1][-1], [Item(self._group(now))], nested=nested)
             elif character == "|":
                 self._place += 1
-                now.alternatives.append([])
+                now.append([])
                 self._skip(_BLANKS_AND_LINES)
-            elif (item := self._item(character)) is not None:
-                self._add(now, item, nested=nested)
+            elif (items := self._items(character)) is not None:
+                self._add(now[-1], items, nested=nested)
             elif nested:
                 raise self._error("')'")
             else:
-                self._rules.append(rule)
-                return self._end_line()
+                self._end_line()
+                return now
+
+    def _group(self, alternatives: list[list[Item]]) -> str:
+        name = f"({len(self.rules)}"
+        self.rules[name] = alternatives
+        return name
 
     def _end_line(self) -> None:
         if self._place < len(self._text) and self._text[self._place] not in "\r\n":
             raise self._error("a newline")
 
-    def _add(self, rule: _Rule, item: str, *, nested: bool) -> None:
-        """Adds an item with what says how often it comes."""
+    def _add(self, to: list[Item], items: list[Item], *, nested: bool) -> None:
+        """Adds what was read, with what says how often it comes."""
         blanks = _BLANKS_AND_LINES if nested else _BLANKS
         self._skip(blanks)
         while times := self._take(_TIMES):
-            item = f"({item})" if item[-1:] in "*+?}" else item
-            if times[0] in "*+?":
-                item += times[0]
-            else:
-                at_most = times[1] if times[2] is None else times[3]
-                item += f"{{{times[1]},{at_most}}}"
+            if len(items) != 1 or items[0][1:] != (1, 1):
+                items = [Item(self._group([items]))]
+            items = [Item(items[0].what, *_bounds(times))]
             self._skip(blanks)
-        rule.add(item)
+        to += [each for item in items for each in _spelt_out(item)]
 
-    def _item(self, character: str) -> str | None:
+    def _items(self, character: str) -> list[Item] | None:
         """Reads a literal, a set of characters or the name of a rule; None if there is none."""
         if character == '"':
             return self._literal()
         if character == "[":
-            return self._characters()
+            return [Item(self._characters())]
         if character == ".":
             self._place += 1
-            return _set_of([(0, _LAST)])
+            return [Item(((0, _LAST),))]
         found = self._take(_NAME)
-        return None if found is None else self._rule(found[0])
+        return None if found is None else [Item(found[0])]
 
-    def _literal(self) -> str:
+    def _literal(self) -> list[Item]:
         self._place += 1
-        characters = []
+        items = []
         while self._peek() != '"':
-            characters.append(json.dumps(chr(self._code()), ensure_ascii=False))
+            code = self._code()
+            items.append(Item(((code, code),)))
         self._place += 1
-        text = " ".join(characters) or '""'
-        return f"({text})" if len(characters) > 1 else text
+        return items
 
-    def _characters(self) -> str:
+    def _characters(self) -> tuple[tuple[int, int], ...]:
         self._place += 1
         is_excluded = self._peek() == "^"
         self._place += is_excluded
@@ -155,7 +153,10 @@ class _Reader:
                 last = self._code()
             ranges.append((first, last))
         self._place += 1
-        return _set_of(_others(ranges) if is_excluded else ranges)
+        found = tuple(_others(ranges) if is_excluded else ranges)
+        if not found:
+            raise self._error("a set of some characters before")
+        return found
 
     def _code(self) -> int:
         """Reads a character of a literal or a set, and returns its code."""
@@ -175,9 +176,6 @@ class _Reader:
         if code > _LAST or _SURROGATES[0] <= code <= _SURROGATES[1]:
             raise self._error("the code of a character")
         return code
-
-    def _rule(self, name: str) -> str:
-        return self._names.setdefault(name, f"rule_{len(self._names)}")
 
     def _peek(self) -> str:
         if self._place >= len(self._text):
@@ -214,16 +212,20 @@ def _others(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [*others, (begin, _LAST)] if begin <= _LAST else others
 
 
-def _set_of(ranges: list[tuple[int, int]]) -> str:
-    """Returns a terminal of one of these characters."""
-    parts = []
-    for first, last in ranges:
-        for low, high in (
-            (first, min(last, _SURROGATES[0] - 1)),
-            (max(first, _SURROGATES[1] + 1), last),
-        ):
-            if low <= high:
-                parts.append(f"\\u{{{low:x}}}-\\u{{{high:x}}}")
-    if not parts:
-        raise ValueError("a set of characters must not be empty")
-    return f"/[{''.join(parts)}]/"
+def _bounds(times: re.Match[str]) -> tuple[int, int | None]:
+    """Returns how often something comes, at least and at most."""
+    if times[0] in "*+?":
+        return (1 if times[0] == "+" else 0), (1 if times[0] == "?" else None)
+    least = int(times[1])
+    if times[2] is None:
+        return least, least
+    return least, int(times[3]) if times[3] else None
+
+
+def _spelt_out(item: Item) -> list[Item]:
+    """Returns an item that comes at least a few times as so many items and the rest."""
+    what, least, most = item
+    if isinstance(what, str) or not 1 < least <= _MAX_SPELT_OUT:
+        return [item]
+    rest = None if most is None else most - least
+    return [Item(what)] * least + ([] if rest == 0 else [Item(what, 0, rest)])

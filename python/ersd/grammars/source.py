@@ -154,7 +154,7 @@ def closed(schema: Any) -> Any:
 
     def close(own: dict[str, Any]) -> dict[str, Any]:
         names, required = own.get("properties"), own.get("required", [])
-        if isinstance(names, Mapping) and names and isinstance(required, list):
+        if isinstance(names, Mapping) and isinstance(required, list):
             says_more = own.keys() & {"additionalProperties", "minProperties", "patternProperties"}
             if not says_more and all(name in names for name in required):
                 return {**own, "additionalProperties": False}
