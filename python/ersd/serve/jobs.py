@@ -152,7 +152,7 @@ class Job:
             answer = self.jobs.generator.astream(prompt, **options)
         except (TypeError, ValueError) as error:
             n_ctx = self.jobs.generator.n_ctx
-            if len(prompt) >= n_ctx:
+            if len(prompt) >= n_ctx and str(error).startswith("the prompt "):
                 raise too_long(error, n_prompt=len(prompt), n_ctx=n_ctx) from error
             raise refused(error) from error
         stream = JobStream(
