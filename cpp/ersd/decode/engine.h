@@ -82,6 +82,9 @@ class Engine {
     return sequence.drafts() && is_race(sequence.options_.method) && cost_.measured();
   }
   DraftController::Costs costs() { return {cost_, drafter_->cost()}; }
+  DraftController::Plan plain_plan() const {
+    return {0, 1, cost_(load_.n_rows) / load_.n_sequences};
+  }
 
   static void keep_prefix(LanguageModel& model, const Sequence& sequence);
   int32_t n_missing(const LanguageModel& model, const Sequence& sequence) const;

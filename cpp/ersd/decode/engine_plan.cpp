@@ -37,7 +37,7 @@ int32_t Engine::plan_nodes(Sequence& s) {
   if (!plans(s)) return 0;  // the costs of calls are not known yet
   if (!may_draft_) {
     s.plan_.calls_left = 0;
-    s.plan_.plan = {0, 1, cost_(load_.n_rows) / load_.n_sequences};
+    s.plan_.plan = plain_plan();
     return 0;
   }
   const auto shapes = [&](int32_t k) -> const TreeShape& {
@@ -53,7 +53,7 @@ void Engine::prepare_tree(Sequence& s) {
   DraftedTree& tree = s.drafted_;
   tree.reset(s.tokens_.back());
   tree.growth = Growth::kNone;
-  if (!plans(s)) s.plan_.plan = {0, 1, cost_(load_.n_rows) / load_.n_sequences};
+  if (!plans(s)) s.plan_.plan = plain_plan();
   if (!s.drafts()) return;
   tree.place = s.place_;
   tree.history = s.history();

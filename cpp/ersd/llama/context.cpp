@@ -75,8 +75,7 @@ void Context::create(const Model& model, const ContextOptions& options) {
     throw std::runtime_error("llama.cpp could not make a context of " +
                              std::to_string(n_ctx_total_) + " tokens for '" + model.path() + "'" +
                              error_suffix());
-  n_llama_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));  // at most the cells
-  n_batch_ = n_llama_batch_;
+  n_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));  // at most the cells
   n_cells_ = static_cast<int32_t>(llama_n_ctx(context_.get()));
 }
 
@@ -87,7 +86,8 @@ void Context::set_widths(const CallWidths& widths) {
   if (padding_id_ < 0) padding_id_ = first_branch_id() + --n_branch_ids_;
   clear();
   widths_ = widths;
-  n_batch_ = widths.most > 0 ? std::min(widths.most, n_llama_batch_) : n_llama_batch_;
+  n_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));
+  if (widths.most > 0) n_batch_ = std::min(n_batch_, widths.most);
   n_batch_ -= n_batch_ % widths.step;
 }
 

@@ -159,11 +159,10 @@ class Context : public LanguageModel {
   std::vector<int32_t> branch_ids_;  // llama.cpp's sequences that no place has; the next is last
   std::vector<int32_t> path_;        // accepted nodes, from the root on
   int32_t n_vocab_, n_ctx_, n_ctx_total_, n_threads_, max_nodes_;
-  int32_t n_batch_ = 0;        // tokens of a call at most
-  int32_t n_llama_batch_ = 0;  // llama.cpp's limit of it
-  int32_t n_branch_ids_ = 0;   // how many branch_ids_ there are if no place has one
-  int32_t window_ = 0;         // of a model with sliding-window attention, in positions; 0: none
-  int32_t n_cells_ = 0;        // cells of llama.cpp's cache
+  int32_t n_batch_ = 0;       // tokens of a call at most
+  int32_t n_branch_ids_ = 0;  // how many branch_ids_ there are if no place has one
+  int32_t window_ = 0;        // of a model with sliding-window attention, in positions; 0: none
+  int32_t n_cells_ = 0;       // cells of llama.cpp's cache
   CallWidths widths_;
   int32_t padding_id_ = -1;  // llama.cpp's sequence of padding tokens; -1: there is none
   ThreadGovernor governor_;

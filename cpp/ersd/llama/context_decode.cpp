@@ -60,7 +60,7 @@ void Context::decode(std::span<const Part> parts) {
   }
   if (n_nodes + n_history == 0) return;
   try {
-    make_room(n_nodes + n_history);
+    make_room(n_nodes + n_history + widths_.step - 1);  // with padding, which a call drops again
     read_histories(parts, widths_.pads() ? 0 : n_batch_ - n_nodes);
     decode_rest(parts);
   } catch (...) {
