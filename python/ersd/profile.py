@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd._loader import REQUIREMENT
-from ersd.files import cache_folder, fingerprint, replacing
+from ersd.files import cache_folder, replacing
 
 __all__ = ["PairKey", "Profile", "load", "machine", "processor", "save"]
 
@@ -69,28 +69,28 @@ class PairKey:
     """Identifies a pair of models, and the machine and the options that call costs depend on.
 
     Attributes:
-        pair: fingerprints of both model files.
+        pair: hashes of what is in both model files, and in the target's adapter.
         machine: the processor, the devices, llama.cpp's version and the options of loading.
         path: the profile's file in the cache folder.
     """
 
     def __init__(
         self,
-        model_path: str | os.PathLike[str],
-        draft_model_path: str | os.PathLike[str],
+        paths: tuple[str | os.PathLike[str], str | os.PathLike[str]],
+        contents: Sequence[str],
         devices: Sequence[str],
         loading: Mapping[str, Any],
     ) -> None:
-        """Reads parts of both files for the fingerprints.
+        """Identifies the pair.
 
         Args:
-            model_path: the target's file.
-            draft_model_path: the draft's file.
+            paths: the target's file and the draft's.
+            contents: a hash of what is in each of them.
             devices: names of llama.cpp's devices.
             loading: the options of loading that costs depend on.
         """
-        target, draft = Path(model_path), Path(draft_model_path)
-        self.pair = f"{fingerprint(target)} {fingerprint(draft)}"
+        target, draft = map(Path, paths)
+        self.pair = " ".join(contents)
         self.machine = machine(devices, loading)
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
         self.path = cache_folder() / f"{target.stem}+{draft.stem}.{key}.profile.npz"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ersd import _core
@@ -11,10 +14,11 @@ from ersd.engine.async_driver import AsyncDriver
 from ersd.engine.core_profile import CostFile, restore_file
 from ersd.engine.shared_core import SharedCore
 from ersd.engine.width_verdict import WidthVerdict
+from ersd.files import fingerprint
 from ersd.grammars import Compiler
 from ersd.profile import PairKey
 from ersd.results import Exactness
-from ersd.state import State
+from ersd.state import State, check_state, checked_state
 
 __all__ = ["LoadedModels"]
 
@@ -78,14 +82,16 @@ class LoadedModels:
             "lora_scale": lora_scale,
         }
         others: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads or 0}
-        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total}
-        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "n_keep": n_keep}
-        others |= {"use_mmap": use_mmap, "use_mlock": use_mlock, "exact": exact}
+        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total, "n_keep": n_keep}
+        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "exact": exact}
+        others |= {"use_mmap": use_mmap, "use_mlock": use_mlock}
         self._core = _load(model_path, draft_model_path, loading, others)
         self.chat_template = chat_template
         self._grammars = Compiler(self._core.target)
         self._lora = "" if lora_path is None else f"{os.path.basename(lora_path)} by {lora_scale}"
-        self._pair = _pair_key(model_path, draft_model_path, loading, self._core.n_threads)
+        self._contents = _contents(model_path, draft_model_path, lora_path, lora_scale)
+        loading |= {"n_threads": self._core.n_threads}
+        self._pair = _pair_key(model_path, draft_model_path, self._contents, loading)
         restore_file(self._core, self._pair, profile)
         costs = CostFile(self._core, self._pair if profile is True else None)
         self._shared = SharedCore(self._core, costs)
@@ -165,16 +171,18 @@ class LoadedModels:
         the same models and the same cache types.
         """
         with self._shared.use() as core:
-            return State(self._descriptions(), *core.save_state())
+            return checked_state(self._descriptions(), *core.save_state())
 
     def load_state(self, state: State) -> None:
         """Replaces what the caches hold. A prompt that begins with these tokens is not read again.
 
         Raises:
-            ValueError: the state is of other models or cache types, or longer than the context. The
-                caches are empty then.
+            TypeError: it is no state.
+            ValueError: the state is damaged, of other models or cache types, or longer than the
+                context. The caches are empty then, unless it is of other models.
             RuntimeError: generations are under way.
         """
+        check_state(state)
         if state.models != self._descriptions():
             raise ValueError(
                 f"the state is of the models {state.models}, "
@@ -186,7 +194,11 @@ class LoadedModels:
     def _descriptions(self) -> list[str]:
         """Describes the models, to recognise them in another process."""
         models = [self.target, self.draft] if self.draft else [self.target]
-        found = [f"{m.description}, {m.n_params} parameters, {m.size} bytes" for m in models]
+        found = [
+            f"{model.description}, {model.n_params} parameters, {model.size} bytes, "
+            f"contents {contents[:16]}"
+            for model, contents in zip(models, self._contents, strict=True)
+        ]
         if self._lora:
             found[0] += f", LoRA {self._lora}"
         return found
@@ -201,6 +213,9 @@ def _load(
     """Loads the models, with what is known of the target's call widths."""
     # A short context is not tested on a long cache, so its verdict does not hold for a longer one.
     tested = loading | {"n_ctx": others["n_ctx"]}
+    if loading["lora_path"]:
+        with contextlib.suppress(OSError):  # the core says that there is no such file
+            tested["lora_path"] = fingerprint(Path(loading["lora_path"]))
     verdict = WidthVerdict(model_path, _device_names(), tested)
     core = _core.Generator(
         os.fspath(model_path),
@@ -213,14 +228,27 @@ def _load(
     return core
 
 
+def _contents(
+    model_path: _Path, draft_model_path: _Path | None, lora_path: _Path | None, lora_scale: float
+) -> list[str]:
+    """Returns a hash for each model that tells whether two Generators have the same one.
+
+    The target's counts its adapter, too.
+    """
+    found = [fingerprint(Path(path)) for path in (model_path, draft_model_path) if path is not None]
+    if lora_path is not None:
+        adapted = f"{found[0]} {fingerprint(Path(lora_path))} {lora_scale}"
+        found[0] = hashlib.sha256(adapted.encode()).hexdigest()
+    return found
+
+
 def _pair_key(
-    model_path: _Path, draft_model_path: _Path | None, loading: dict[str, Any], n_threads: int
+    model_path: _Path, draft_model_path: _Path | None, contents: list[str], loading: dict[str, Any]
 ) -> PairKey | None:
     """Identifies the pair; None if there is no draft."""
     if draft_model_path is None:
         return None
-    loading = loading | {"n_threads": n_threads}
-    return PairKey(model_path, draft_model_path, _device_names(), loading)
+    return PairKey((model_path, draft_model_path), contents, _device_names(), loading)
 
 
 def _device_names() -> list[str]:
