@@ -57,6 +57,8 @@
 
 #include "ersd/llama/backend.h"            // llama.cpp: devices and log
 #include "ersd/llama/cores.h"              // how many threads this process may keep busy
+#include "ersd/llama/gguf_metadata.h"      // the metadata of a file and its ranges
+#include "ersd/llama/gguf_check.h"         // whether llama.cpp can load a file
 #include "ersd/llama/model.h"              // weights and vocabulary
 #include "ersd/llama/context.h"            // decoding and cache
 #include "ersd/llama/samplers.h"           // bias, penalties and DRY

@@ -19,14 +19,25 @@ _BLOCK, _N_BLOCKS = 4096, 4096  # bytes of a sample of the rest, and how many th
 
 
 def cache_folder() -> Path:
-    """Returns the folder for generated files: ERSD_CACHE, else a folder in the system's cache."""
+    """Returns the folder for generated files: ERSD_CACHE, else a folder in the system's cache.
+
+    Raises:
+        FileNotFoundError: the process has no home folder.
+    """
     if folder := os.environ.get("ERSD_CACHE"):
         return Path(folder)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ersd"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ersd"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ersd"
+    if sys.platform == "win32" and (folder := os.environ.get("LOCALAPPDATA")):
+        return Path(folder) / "ersd"
+    if sys.platform != "darwin" and (folder := os.environ.get("XDG_CACHE_HOME")):
+        return Path(folder) / "ersd"
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            "there is no home folder, so there is no cache folder: set ERSD_CACHE"
+        ) from error
+    inside = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    return home / inside / "ersd"
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from ersd.files import cache_folder, replacing
 __all__ = ["PairKey", "Profile", "load", "machine", "processor", "save"]
 
 _FORMAT = 2  # of the file; it changes when a field of Profile changes
+_MOST_BYTES = 1 << 28  # of all arrays together
 _Made = TypeVar("_Made")
 _Floats = npt.NDArray[np.float32]
 _Tokens = npt.NDArray[np.int32]
@@ -71,7 +72,6 @@ class PairKey:
     Attributes:
         pair: hashes of what is in both model files, and in the target's adapter.
         machine: the processor, the devices, llama.cpp's version and the options of loading.
-        path: the profile's file in the cache folder.
     """
 
     def __init__(
@@ -93,7 +93,12 @@ class PairKey:
         self.pair = " ".join(contents)
         self.machine = machine(devices, loading)
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
-        self.path = cache_folder() / f"{target.stem}+{draft.stem}.{key}.profile.npz"
+        self._name = f"{target.stem}+{draft.stem}.{key}.profile.npz"
+
+    @property
+    def path(self) -> Path:
+        """The profile's file in the cache folder. Raises OSError if there is no such folder."""
+        return cache_folder() / self._name
 
 
 def machine(devices: Sequence[str], loading: Mapping[str, Any]) -> str:
@@ -122,13 +127,12 @@ def load(path: str | os.PathLike[str], key: PairKey, make: Callable[[Profile], _
             numbers that it cannot use.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it cannot be read.
         ValueError: the file is not a profile, is of another format or another pair, or holds
             numbers that `make` refuses.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = _arrays(path)
         if int(arrays["format"]) != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}, got {int(arrays['format'])}")
         if str(arrays["pair"]) != key.pair:
@@ -140,8 +144,20 @@ def load(path: str | os.PathLike[str], key: PairKey, make: Callable[[Profile], _
         raise ValueError(
             f"profile '{os.fspath(path)}' cannot be used: it has no {error}"
         ) from error
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"profile '{os.fspath(path)}' cannot be used: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many kinds of errors for damaged files
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"profile '{os.fspath(path)}' cannot be used: {reason}") from error
+
+
+def _arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the arrays of a file, which must not be larger than any profile is."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "ersd/llama/gguf_check.h"
 #include "ersd/token.h"
 
 struct llama_adapter_lora;
@@ -16,10 +16,6 @@ struct llama_model;
 struct llama_vocab;
 
 namespace ersd::llama {
-
-struct FileNotFound : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 // The names are those of llama.cpp.
 struct ModelOptions {
