@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-import tiny  # noqa: E402
-import tiny_kinds  # noqa: E402
-import tiny_window  # noqa: E402
-
-from ersd import Generator  # noqa: E402
+import tiny
+import tiny_kinds
+import tiny_window
+from ersd import Generator
 
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes, by GGUF type
 STRING, ARRAY = 8, 9

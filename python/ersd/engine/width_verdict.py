@@ -43,7 +43,7 @@ class WidthVerdict:
         self._known: dict[str, int | None] = dict.fromkeys(self._NAMES)
 
     def read(self) -> dict[str, int | None]:
-        """Returns what is known. A damaged file is as if missing, and one line on stderr says so."""
+        """Returns what is known. A damaged file counts as missing, and a line on stderr says so."""
         if self._path is not None:
             try:
                 self._known = self._parsed(self._path.read_text(encoding="utf-8"))
