@@ -33,6 +33,7 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
 
 std::shared_ptr<Request> Generator::submit(const std::vector<Token>& prompt,
                                            const GenerationOptions& options, bool wants_ranks) {
+  process_.check();
   llama::init_backend();  // another user of llama.cpp may have taken its log
   options.validate();
   check_prompt(prompt);
@@ -64,6 +65,7 @@ Request::Options Generator::request_options(const std::vector<Token>& prompt,
 }
 
 std::optional<GenerationStep> Generator::next(Request& request) {
+  process_.check();
   try {
     Lock lock(mutex_);
     for (;;) {
@@ -78,6 +80,7 @@ std::optional<GenerationStep> Generator::next(Request& request) {
 }
 
 void Generator::cancel(Request& request) {
+  if (!process_.is_current()) return;
   request.cancel();
   Lock lock(mutex_);
   if (is_led()) {
@@ -88,6 +91,7 @@ void Generator::cancel(Request& request) {
 }
 
 bool Generator::step_all(int32_t timeout_ms) {
+  process_.check();
   const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
   Lock lock(mutex_);
   const int64_t n_before = n_changes_;
@@ -159,6 +163,7 @@ bool Generator::lead(Lock& lock, const std::function<bool()>& work) {
 
 // Does some work that no step may disturb.
 void Generator::lead_alone(const std::function<void()>& work) {
+  process_.check();
   Lock lock(mutex_);
   while (is_led()) wait(lock, Clock::time_point::max());
   lead(lock, [&] {

@@ -13,13 +13,15 @@
 #include <vector>
 
 #include "ersd/model_pair.h"
+#include "ersd/process.h"
 #include "ersd/request.h"
 #include "ersd/scheduler.h"
 #include "ersd/worker.h"
 
 namespace ersd {
 
-// Any thread may call any function. Among the threads that wait for their requests, one leads and
+// Any thread may call any function. In a forked child, those that need a model throw
+// std::runtime_error. Among the threads that wait for their requests, one leads and
 // makes a step for all requests, while the others wait for it. The thread that made the Generator
 // makes steps itself while there is one request; else the worker makes them for whoever leads, so
 // that llama.cpp is not called by many threads in turn (see llama::release_team()).
@@ -110,6 +112,7 @@ class Generator {
   Request::Options request_options(const std::vector<Token>& prompt, bool wants_ranks) const;
   void require_draft(const char* what) const;
 
+  Process process_;
   ModelPair models_;
   std::function<bool()> interrupted_;
   Engine engine_;

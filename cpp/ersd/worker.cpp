@@ -7,6 +7,10 @@ namespace ersd {
 
 Worker::~Worker() {
   if (!thread_.joinable()) return;
+  if (!process_.is_current()) {
+    thread_.detach();  // it does not run in a forked child
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
     ends_ = true;

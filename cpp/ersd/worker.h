@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include "ersd/process.h"
+
 namespace ersd {
 
 class Worker {
@@ -32,6 +34,7 @@ class Worker {
   const std::function<void()>* work_ = nullptr;  // null: nothing is to be run
   std::exception_ptr error_;                     // of the last function
   bool ends_ = false;
+  Process process_;
   std::thread thread_;
 };
 

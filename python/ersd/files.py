@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 __all__ = ["cache_folder", "fingerprint", "replacing"]
 
 _HEAD = 16 << 20  # bytes of a large file that are always hashed
+_DAY = 24 * 3600  # seconds
 _BLOCK, _N_BLOCKS = 4096, 4096  # bytes of a sample of the rest, and how many there are
 
 
@@ -45,15 +47,26 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and moves that file to `path` if no error is raised.
 
     The folder of `path` is created. Another process sees the old file or the complete new file,
-    never a part of it. Each writer has its own temporary file; the last one to finish wins.
+    never a part of it. Each writer has its own temporary file; the last one to finish wins. What a
+    writer left that was killed is removed a day later.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         yield unfinished
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes old temporary files of a file."""
+    suffix = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}")
+    with contextlib.suppress(OSError):
+        for found in path.parent.iterdir():
+            if suffix.fullmatch(found.name) and found.stat().st_mtime < time.time() - _DAY:
+                found.unlink()
 
 
 def fingerprint(path: Path) -> str:

@@ -66,7 +66,8 @@ class Stats:
         draft_calls: calls of the draft after the prompt.
         drafted: drafted tokens, which are tree nodes without the roots.
         accepted: drafted tokens that are tokens of the answer.
-        tokens_per_call: generated / target_calls; 1 without a draft.
+        tokens_per_call: tokens of the answer, and its end token if there is one, for each target
+            call; 1 without a draft.
         acceptance_rate: accepted / drafted.
         acceptance_histogram: ``[n]`` counts target calls that accepted n drafted tokens.
         rank_histogram: ``[r]`` counts verified positions whose token was the (r+1)-th in the

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "ersd/llama/gguf_metadata.h"
+#include "ersd/llama/gguf_tensors.h"
 
 namespace ersd::llama {
 namespace {
@@ -22,10 +23,8 @@ constexpr size_t kAlignment = 32;  // of tensors in memory, which a mapped file 
 
 struct Free {
   void operator()(gguf_context* header) const { gguf_free(header); }
-  void operator()(ggml_context* context) const { ggml_free(context); }
 };
 using Header = std::unique_ptr<gguf_context, Free>;
-using Shapes = std::unique_ptr<ggml_context, Free>;
 
 void check_readable(const std::string& path) {
   if (!fs::exists(path)) throw FileNotFound("no such model file: '" + path + "'");
@@ -47,23 +46,30 @@ bool is_weight(ggml_type type) {
   return ggml_is_quantized(type) && type != GGML_TYPE_Q8_1 && type != GGML_TYPE_Q8_K;
 }
 
-void check_tensor(const ggml_tensor& tensor, const GgufMetadata& metadata) {
-  const std::string name = ggml_get_name(&tensor);
-  for (const int64_t size : tensor.ne)
+void check_tensor(const GgufTensor& tensor, const GgufMetadata& metadata, GgufKind kind) {
+  const std::string& name = tensor.name;
+  if (tensor.n_dims == 0) metadata.refuse("tensor '" + name + "' has no dimensions");
+  for (const int64_t size : tensor.size)
     if (size < 1) metadata.refuse("tensor '" + name + "' has no elements");
+  if (kind == GgufKind::kAdapter) return;
   if (!name.ends_with(".weight") && !name.ends_with(".bias")) return;
-  const std::string type = ggml_type_name(tensor.type);
-  if (ggml_n_dims(&tensor) == 1 && tensor.type != GGML_TYPE_F32)
-    metadata.refuse("vector '" + name + "' must be of type f32, got " + type);
-  if (!is_weight(tensor.type) && !name.ends_with("tid2eid.weight"))
-    metadata.refuse("tensor '" + name + "' has the type " + type + ", which is none of weights");
+  const auto type = static_cast<ggml_type>(tensor.type);
+  const std::string type_name = ggml_type_name(type);
+  const bool is_vector = std::all_of(tensor.size.begin() + 1, tensor.size.end(),
+                                     [](int64_t size) { return size == 1; });
+  if (is_vector && type != GGML_TYPE_F32)
+    metadata.refuse("vector '" + name + "' must be of type f32, got " + type_name);
+  if (!is_weight(type) && !name.ends_with("tid2eid.weight"))
+    metadata.refuse("tensor '" + name + "' has the type " + type_name +
+                    ", which is none of weights");
 }
 
-void check_tensors(const gguf_context& header, const ggml_context& shapes,
-                   const GgufMetadata& metadata, const std::string& path, GgufKind kind) {
+void check_tensors(const gguf_context& header, const GgufMetadata& metadata,
+                   const std::string& path, GgufKind kind) {
   const uint64_t begin = gguf_get_data_offset(&header);
+  const int64_t n = gguf_get_n_tensors(&header);
   uint64_t needed = begin;
-  for (int64_t i = 0; i < gguf_get_n_tensors(&header); ++i)
+  for (int64_t i = 0; i < n; ++i)
     needed = std::max<uint64_t>(
         needed, begin + gguf_get_tensor_offset(&header, i) + gguf_get_tensor_size(&header, i));
   if (const uint64_t size = fs::file_size(path); size < needed)
@@ -72,22 +78,23 @@ void check_tensors(const gguf_context& header, const ggml_context& shapes,
   if (gguf_get_alignment(&header) % kAlignment != 0)
     metadata.refuse("general.alignment must be a multiple of " + std::to_string(kAlignment) +
                     ", got " + std::to_string(gguf_get_alignment(&header)));
-  if (kind == GgufKind::kAdapter) return;
-  for (const ggml_tensor* tensor = ggml_get_first_tensor(&shapes); tensor != nullptr;
-       tensor = ggml_get_next_tensor(&shapes, const_cast<ggml_tensor*>(tensor)))
-    check_tensor(*tensor, metadata);
+  std::string bytes(begin, '\0');
+  std::ifstream(path, std::ios::binary).read(bytes.data(), static_cast<std::streamsize>(begin));
+  const std::vector<GgufTensor> tensors = read_gguf_tensors(bytes);
+  if (tensors.size() != static_cast<size_t>(n))
+    metadata.refuse("it has " + std::to_string(tensors.size()) + " of " + std::to_string(n) +
+                    " descriptions of tensors");
+  for (const GgufTensor& tensor : tensors) check_tensor(tensor, metadata, kind);
 }
 
 // Checks one file and returns its header.
 Header check_one(const std::string& path, GgufKind kind) {
   check_readable(path);
-  ggml_context* made = nullptr;
-  Header header(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = &made}));
+  Header header(gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = nullptr}));
   if (!header)
     throw std::invalid_argument("'" + path +
                                 "' is a truncated or damaged GGUF file: its header cannot be read");
-  const Shapes shapes(made);
-  check_tensors(*header, *shapes, GgufMetadata(*header, path), path, kind);
+  check_tensors(*header, GgufMetadata(*header, path), path, kind);
   return header;
 }
 

@@ -36,10 +36,16 @@ def tools_and_choice(
     The choice "none" leaves no tools.
     """
     if functions is not None:
+        _check_functions(functions)
         tools = [{"type": "function", "function": function} for function in functions]
     if function_call is not None:
         tool_choice = function_call
         if not isinstance(function_call, str):
+            if not isinstance(function_call, Mapping) or "name" not in function_call:
+                raise TypeError(
+                    "function_call must be 'none', 'auto' or a mapping with a 'name', "
+                    f"got {function_call!r}"
+                )
             tool_choice = {"type": "function", "function": {"name": function_call["name"]}}
     return (None if tool_choice == "none" else tools), tool_choice
 
@@ -58,8 +64,15 @@ def chosen_function(
                 f"tool_choice must be 'none', 'auto' or a function by its name, got {tool_choice!r}"
             )
         return None
-    name = tool_choice["function"]["name"]
+    chosen = tool_choice.get("function") if isinstance(tool_choice, Mapping) else None
+    if not isinstance(chosen, Mapping) or "name" not in chosen:
+        raise TypeError(
+            "tool_choice must be 'none', 'auto' or a mapping whose 'function' has a 'name', "
+            f"got {tool_choice!r}"
+        )
+    name = chosen["name"]
     functions: list[Mapping[str, Any]] = [tool["function"] for tool in tools or ()]
+    _check_functions(functions)
     for function in functions:
         if function["name"] == name:
             return function
@@ -67,6 +80,13 @@ def chosen_function(
         "tool_choice must name one of the tools "
         f"{[function['name'] for function in functions]}, got {name!r}"
     )
+
+
+def _check_functions(functions: Any) -> None:
+    """Raises TypeError unless each function is a mapping with a name."""
+    is_list = isinstance(functions, Sequence) and not isinstance(functions, str | bytes)
+    if not is_list or not all(isinstance(each, Mapping) and "name" in each for each in functions):
+        raise TypeError(f"functions must be mappings with a 'name', got {functions!r}")
 
 
 def function_source(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ersd import _core
+import numpy as np
+
+from ersd import _core, arguments
 from ersd.engine.async_driver import AsyncDriver
 from ersd.engine.core_profile import CostFile, restore_file
 from ersd.engine.shared_core import SharedCore
@@ -67,31 +70,47 @@ class LoadedModels:
         verbose: bool = False,
     ) -> None:
         """Loads the models. The class `ersd.Generator` describes the arguments."""
-        _core.set_verbose(verbose)
+        _core.set_verbose(arguments.flag("verbose", verbose))
+        target = arguments.file_path("model_path", model_path)
+        draft = _path_or_none("draft_model_path", draft_model_path)
+        lora = _path_or_none("lora_path", lora_path)
         loading: dict[str, Any] = {  # the options that the costs of calls depend on
             "n_gpu_layers": n_gpu_layers,
             "draft_n_gpu_layers": draft_n_gpu_layers,
             "main_gpu": main_gpu,
             "split_mode": split_mode,
-            "tensor_split": list(tensor_split or []),
-            "flash_attn": -1 if flash_attn is None else int(flash_attn),
+            "tensor_split": _shares(tensor_split),
+            "flash_attn": -1
+            if flash_attn is None
+            else int(arguments.flag("flash_attn", flash_attn)),
             "offload_kqv": offload_kqv,
             "type_k": type_k,
             "type_v": type_v,
-            "lora_path": "" if lora_path is None else os.fspath(lora_path),
+            "lora_path": lora or "",
             "lora_scale": lora_scale,
         }
         others: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads or 0}
         others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total, "n_keep": n_keep}
         others |= {"prompt_share": prompt_share, "context_shift": context_shift, "exact": exact}
         others |= {"use_mmap": use_mmap, "use_mlock": use_mlock}
-        self._core = _load(model_path, draft_model_path, loading, others)
-        self.chat_template = chat_template
+        is_named = not isinstance(profile, bool)
+        known = arguments.file_path("profile", profile) if is_named else bool(profile)
+        self.chat_template = (
+            None if chat_template is None else arguments.text("chat_template", chat_template)
+        )
+        self._core = _load(target, draft, loading, others)
+        self._begin(target, draft, loading, known)
+
+    def _begin(
+        self, target: str, draft: str | None, loading: dict[str, Any], profile: str | bool
+    ) -> None:
+        """Prepares what works on the loaded models. The arguments are those of the constructor."""
+        lora, scale = loading["lora_path"], loading["lora_scale"]
         self._grammars = Compiler(self._core.target)
-        self._lora = "" if lora_path is None else f"{os.path.basename(lora_path)} by {lora_scale}"
-        self._contents = _contents(model_path, draft_model_path, lora_path, lora_scale)
-        loading |= {"n_threads": self._core.n_threads}
-        self._pair = _pair_key(model_path, draft_model_path, self._contents, loading)
+        self._lora = f"{os.path.basename(lora)} by {scale}" if lora else ""
+        self._contents = _contents(target, draft, lora, scale)
+        loading = loading | {"n_threads": self._core.n_threads}
+        self._pair = _pair_key(target, draft, self._contents, loading)
         restore_file(self._core, self._pair, profile)
         costs = CostFile(self._core, self._pair if profile is True else None)
         self._shared = SharedCore(self._core, costs)
@@ -141,7 +160,11 @@ class LoadedModels:
                 beginning of sequence.
             parse_special: whether special tokens like ``<|im_end|>`` in the text are parsed.
         """
-        return self._core.target.tokenize(text, add_special, parse_special)
+        return self._core.target.tokenize(
+            arguments.text("text", text),
+            arguments.flag("add_special", add_special),
+            arguments.flag("parse_special", parse_special),
+        )
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Converts token ids to text. Bytes that are not UTF-8 become U+FFFD.
@@ -153,7 +176,8 @@ class LoadedModels:
         Raises:
             ValueError: a token is not in the vocabulary.
         """
-        pieces = (self._core.target.piece(token, special) for token in tokens)
+        found = arguments.token_ids("tokens", tokens, "a list of token ids")
+        pieces = (self._core.target.piece(token, bool(special)) for token in found)
         return b"".join(pieces).decode("utf-8", "replace")
 
     def reset(self) -> None:
@@ -204,9 +228,26 @@ class LoadedModels:
         return found
 
 
+def _path_or_none(who: str, path: _Path | None) -> str | None:
+    return None if path is None else arguments.file_path(who, path)
+
+
+def _shares(tensor_split: Sequence[float] | None) -> list[float]:
+    """Returns the shares of GPUs; none for llama.cpp's choice."""
+    if tensor_split is None:
+        return []
+    shares = list(tensor_split) if isinstance(tensor_split, Iterable) else [None]
+    numbers = all(isinstance(each, int | float | np.number) for each in shares)
+    if not numbers or not all(0 <= each < math.inf for each in shares):
+        raise ValueError(
+            f"tensor_split must be shares of at least 0, one for each GPU, got {tensor_split!r}"
+        )
+    return [float(each) for each in shares]
+
+
 def _load(
-    model_path: _Path,
-    draft_model_path: _Path | None,
+    model_path: str,
+    draft_model_path: str | None,
     loading: dict[str, Any],
     others: dict[str, Any],
 ) -> _core.Generator:
@@ -218,8 +259,8 @@ def _load(
             tested["lora_path"] = fingerprint(Path(loading["lora_path"]))
     verdict = WidthVerdict(model_path, _device_names(), tested)
     core = _core.Generator(
-        os.fspath(model_path),
-        "" if draft_model_path is None else os.fspath(draft_model_path),
+        model_path,
+        draft_model_path or "",
         **verdict.read(),
         **loading,
         **others,
@@ -229,21 +270,21 @@ def _load(
 
 
 def _contents(
-    model_path: _Path, draft_model_path: _Path | None, lora_path: _Path | None, lora_scale: float
+    model_path: str, draft_model_path: str | None, lora_path: str, lora_scale: float
 ) -> list[str]:
     """Returns a hash for each model that tells whether two Generators have the same one.
 
     The target's counts its adapter, too.
     """
     found = [fingerprint(Path(path)) for path in (model_path, draft_model_path) if path is not None]
-    if lora_path is not None:
+    if lora_path:
         adapted = f"{found[0]} {fingerprint(Path(lora_path))} {lora_scale}"
         found[0] = hashlib.sha256(adapted.encode()).hexdigest()
     return found
 
 
 def _pair_key(
-    model_path: _Path, draft_model_path: _Path | None, contents: list[str], loading: dict[str, Any]
+    model_path: str, draft_model_path: str | None, contents: list[str], loading: dict[str, Any]
 ) -> PairKey | None:
     """Identifies the pair; None if there is no draft."""
     if draft_model_path is None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ersd import _core
+from ersd.arguments import text, texts, whole
 from ersd.grammars import Compiler, Source, answer_source
 
 if TYPE_CHECKING:
@@ -120,19 +122,15 @@ class _Form(NamedTuple):
 
 def check_max_tokens(max_tokens: int | None) -> int:
     """Returns max_tokens, or -1 if it is None. Raises TypeError for anything but an int."""
-    if not isinstance(max_tokens, int | None) or isinstance(max_tokens, bool):
-        raise TypeError(f"max_tokens must be an int or None, got {max_tokens!r}")
-    return -1 if max_tokens is None else max_tokens
+    return -1 if max_tokens is None else whole("max_tokens", max_tokens, "an int or None")
 
 
 def _check_logprobs(logprobs: int | None) -> int | None:
-    if not isinstance(logprobs, int | None) or isinstance(logprobs, bool):
-        raise TypeError(f"logprobs must be an int or None, got {logprobs!r}")
-    return logprobs
+    return None if logprobs is None else whole("logprobs", logprobs, "an int or None")
 
 
-def _check_mirostat(mirostat_mode: int) -> None:
-    if mirostat_mode != 0:
+def _check_mirostat(mirostat_mode: int | None) -> None:
+    if mirostat_mode not in (0, None):
         raise ValueError(
             "mirostat_mode must be 0: mirostat truncates by a state that it carries from token to "
             "token, and here every token is a function of the tokens before it, its position and "
@@ -140,12 +138,21 @@ def _check_mirostat(mirostat_mode: int) -> None:
         )
 
 
-def _strings(stop: str | Sequence[str] | None) -> list[str]:
-    return [stop] if isinstance(stop, str) else list(stop or ())
-
-
 def _pairs(logit_bias: Mapping[int, float] | None) -> list[tuple[int, float]]:
-    return [(int(token), float(bias)) for token, bias in (logit_bias or {}).items()]
+    """Returns tokens and biases. JSON writes the tokens as text."""
+    expected = "a mapping from token ids to numbers"
+    if logit_bias is not None and not isinstance(logit_bias, Mapping):
+        raise TypeError(f"logit_bias must be {expected}, got {logit_bias!r}")
+    pairs = []
+    for token, bias in (logit_bias or {}).items():
+        written = isinstance(token, str) and token.isascii() and token.isdecimal()
+        number = int(token) if written else whole("logit_bias", token, expected)
+        if isinstance(bias, bool) or not isinstance(bias, int | float | np.number):
+            raise TypeError(f"logit_bias must be {expected}, got {bias!r} for token {number}")
+        if not 0 <= number < 1 << 31:
+            raise ValueError(f"logit_bias must be of tokens of the vocabulary, got {number}")
+        pairs.append((number, float(bias)))
+    return pairs
 
 
 def _processor(
@@ -154,7 +161,7 @@ def _processor(
     """Returns one callable that applies all in turn. Raises TypeError if one is not callable."""
     if processors is None or callable(processors):
         return processors
-    chain = tuple(processors)
+    chain = tuple(processors) if isinstance(processors, Iterable) else (None,)
     if not all(callable(each) for each in chain):
         raise TypeError(
             f"logits_processor must be callables (input_ids, scores) -> scores, got {processors!r}"
@@ -173,7 +180,7 @@ def _processor(
 _FORMS: Mapping[str, _Form] = {
     "max_tokens": _Form("None is the same as -1.", check_max_tokens),
     "penalty_last_n": _Form("llama-cpp-python's constructor calls it last_n_tokens_size."),
-    "dry_sequence_breakers": _Form(to_core=list),
+    "dry_sequence_breakers": _Form(to_core=partial(texts, "dry_sequence_breakers")),
     "logit_bias": _Form("It is a mapping from tokens to biases.", _pairs, default=None),
     "grammar": _Form("A llama_cpp.LlamaGrammar may stand for the text.", default=None),
     "logits_processor": _Form(
@@ -182,8 +189,8 @@ _FORMS: Mapping[str, _Form] = {
         _processor,
     ),
     "logprobs": _Form("None gives no log-probabilities.", _check_logprobs),
-    "seed": _Form("None draws a fresh seed, which is in the result.", default=None),
-    "stop": _Form("A single string need not be in a sequence.", _strings),
+    "seed": _Form("None or -1 draws a fresh seed, which is in the result.", default=None),
+    "stop": _Form("A single string need not be in a sequence.", partial(texts, "stop")),
     "strategy": _Form(
         "None chooses 'adaptive' if the method allows it, else 'tree'.", default=None
     ),
@@ -276,6 +283,18 @@ def _check_names(options: Options) -> None:
             raise TypeError(f"there is no option {name!r}{hint}")
 
 
+def _check_grammars(given: Mapping[str, Any]) -> None:
+    """Raises an error for text that is none, before the libraries of grammars see it."""
+    for name in ("grammar", "regex", "lark"):
+        if isinstance(given[name], str):
+            text(name, given[name])
+    if isinstance(given["response_format"], str):
+        raise TypeError(
+            "response_format must be a mapping or a type that pydantic knows, "
+            f"got {given['response_format']!r}"
+        )
+
+
 def core_options(options: Options, seed: int, grammars: Compiler) -> _core.GenerationOptions:
     """Returns the options in the form of the core, with this seed.
 
@@ -291,6 +310,7 @@ def core_options(options: Options, seed: int, grammars: Compiler) -> _core.Gener
     _check_names(options)
     given: dict[str, Any] = {**DEFAULTS, **options, "seed": seed}
     _check_mirostat(given.pop("mirostat_mode"))
+    _check_grammars(given)
     source = answer_source(*(given.pop(name) for name in _GRAMMARS))
     given["grammar"] = None if source is None else grammars.compile(source)
     for name, form in _FORMS.items():
