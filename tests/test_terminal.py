@@ -103,7 +103,7 @@ def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generato
         told = answers.chat([{"role": "system", "content": "short"}, *talk], **SAMPLING).text
         assert told in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
         screen.type("/what\n")
-        assert "no command /what; there are" in screen.until(r"answer\..*\n.*> ")
+        assert "no command /what; there are" in screen.until(r"typed\..*\n.*> ")
         screen.type("/exit\n")
         assert screen.ends() == 0
 
@@ -125,7 +125,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(pair: tuple[Path, Path]) ->
         screen.type("\x03")
         screen.until(r"\(Ctrl-C again, Ctrl-D or /exit to leave\).*\n.*> ")
         screen.type("/help\n")
-        screen.until(r"/reset .*\n(.*\n)*.*answer\..*\n.*> ")
+        screen.until(r"/reset .*\n(.*\n)*.*typed\..*\n.*> ")
         screen.type("\x03")  # the first Ctrl-C since a command
         screen.until(r"to leave\).*\n.*> ")
         screen.type("\x03")

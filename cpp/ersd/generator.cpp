@@ -52,7 +52,7 @@ std::shared_ptr<Request> Generator::submit(const std::vector<Token>& prompt,
                                            request_options(prompt, wants_ranks));
   const Lock lock(mutex_);
   arrivals_.push_back(request);
-  changed_.notify_all();
+  changed_->notify_all();
   return request;
 }
 
@@ -156,7 +156,7 @@ bool Generator::lead(Lock& lock, const std::function<bool()>& work) {
   } while (true);
   leader_ = {};
   n_changes_ += changed;
-  if (changed) changed_.notify_all();
+  if (changed) changed_->notify_all();
   if (error) std::rethrow_exception(error);
   return changed;
 }
@@ -178,7 +178,7 @@ bool Generator::wait(Lock& lock, Clock::time_point deadline) {
     throw std::runtime_error("a logits processor must not use the Generator that calls it");
   const auto now = Clock::now();
   if (now >= deadline) return false;
-  changed_.wait_until(lock, std::min(deadline, now + kPoll));
+  changed_->wait_until(lock, std::min(deadline, now + kPoll));
   lock.unlock();  // a signal handler may use the Generator
   if (interrupted_ && interrupted_()) throw Interrupted();
   lock.lock();

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -121,9 +120,9 @@ class Generator {
   bool context_shift_;
   int32_t n_keep_;
 
-  std::mutex mutex_;                 // of the members below; not locked while a model runs
-  std::condition_variable changed_;  // a step was made, or there is something to do
-  std::thread::id leader_;           // no thread leads if it is no thread
+  std::mutex mutex_;        // of the members below; not locked while a model runs
+  Condition changed_;       // a step was made, or there is something to do
+  std::thread::id leader_;  // no thread leads if it is no thread
   std::vector<std::shared_ptr<Request>> arrivals_;  // those that the scheduler does not know yet
   bool has_cancelled_ = false;  // whether requests were cancelled while a thread led
   std::thread::id owner_ = std::this_thread::get_id();  // made the Generator

@@ -2,6 +2,7 @@
 // threads.
 #pragma once
 
+#include <condition_variable>
 #include <stdexcept>
 
 #ifndef _WIN32
@@ -31,6 +32,24 @@ class Process {
 #endif
 
   int id_ = current();
+};
+
+// A condition variable that is left alone in a forked child: to destroy it would wait for threads
+// of the parent.
+class Condition {
+ public:
+  Condition() = default;
+  ~Condition() {
+    if (process_.is_current()) delete condition_;
+  }
+  Condition(const Condition&) = delete;
+  Condition& operator=(const Condition&) = delete;
+
+  std::condition_variable* operator->() { return condition_; }
+
+ private:
+  Process process_;
+  std::condition_variable* condition_ = new std::condition_variable;
 };
 
 }  // namespace ersd

@@ -90,14 +90,11 @@ class LoadedModels:
             "lora_scale": lora_scale,
         }
         others: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads or 0}
-        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total, "n_keep": n_keep}
-        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "exact": exact}
+        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total, "exact": exact}
+        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "n_keep": n_keep}
         others |= {"use_mmap": use_mmap, "use_mlock": use_mlock}
-        is_named = not isinstance(profile, bool)
-        known = arguments.file_path("profile", profile) if is_named else bool(profile)
-        self.chat_template = (
-            None if chat_template is None else arguments.text("chat_template", chat_template)
-        )
+        known = profile if isinstance(profile, bool) else arguments.file_path("profile", profile)
+        self.chat_template = chat_template and arguments.text("chat_template", chat_template)
         self._core = _load(target, draft, loading, others)
         self._begin(target, draft, loading, known)
 

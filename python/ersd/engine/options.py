@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd import _core
-from ersd.arguments import text, texts, whole
+from ersd.arguments import texts, whole
+from ersd.engine.option_values import bias_pairs, check_grammars
 from ersd.grammars import Compiler, Source, answer_source
 
 if TYPE_CHECKING:
@@ -138,23 +139,6 @@ def _check_mirostat(mirostat_mode: int | None) -> None:
         )
 
 
-def _pairs(logit_bias: Mapping[int, float] | None) -> list[tuple[int, float]]:
-    """Returns tokens and biases. JSON writes the tokens as text."""
-    expected = "a mapping from token ids to numbers"
-    if logit_bias is not None and not isinstance(logit_bias, Mapping):
-        raise TypeError(f"logit_bias must be {expected}, got {logit_bias!r}")
-    pairs = []
-    for token, bias in (logit_bias or {}).items():
-        written = isinstance(token, str) and token.isascii() and token.isdecimal()
-        number = int(token) if written else whole("logit_bias", token, expected)
-        if isinstance(bias, bool) or not isinstance(bias, int | float | np.number):
-            raise TypeError(f"logit_bias must be {expected}, got {bias!r} for token {number}")
-        if not 0 <= number < 1 << 31:
-            raise ValueError(f"logit_bias must be of tokens of the vocabulary, got {number}")
-        pairs.append((number, float(bias)))
-    return pairs
-
-
 def _processor(
     processors: LogitsProcessor | Sequence[LogitsProcessor] | None,
 ) -> LogitsProcessor | None:
@@ -181,7 +165,7 @@ _FORMS: Mapping[str, _Form] = {
     "max_tokens": _Form("None is the same as -1.", check_max_tokens),
     "penalty_last_n": _Form("llama-cpp-python's constructor calls it last_n_tokens_size."),
     "dry_sequence_breakers": _Form(to_core=partial(texts, "dry_sequence_breakers")),
-    "logit_bias": _Form("It is a mapping from tokens to biases.", _pairs, default=None),
+    "logit_bias": _Form("It is a mapping from tokens to biases.", bias_pairs, default=None),
     "grammar": _Form("A llama_cpp.LlamaGrammar may stand for the text.", default=None),
     "logits_processor": _Form(
         "Several callables are applied in turn. They get i32[n] and f32[n_vocab], only at verified "
@@ -283,18 +267,6 @@ def _check_names(options: Options) -> None:
             raise TypeError(f"there is no option {name!r}{hint}")
 
 
-def _check_grammars(given: Mapping[str, Any]) -> None:
-    """Raises an error for text that is none, before the libraries of grammars see it."""
-    for name in ("grammar", "regex", "lark"):
-        if isinstance(given[name], str):
-            text(name, given[name])
-    if isinstance(given["response_format"], str):
-        raise TypeError(
-            "response_format must be a mapping or a type that pydantic knows, "
-            f"got {given['response_format']!r}"
-        )
-
-
 def core_options(options: Options, seed: int, grammars: Compiler) -> _core.GenerationOptions:
     """Returns the options in the form of the core, with this seed.
 
@@ -310,7 +282,7 @@ def core_options(options: Options, seed: int, grammars: Compiler) -> _core.Gener
     _check_names(options)
     given: dict[str, Any] = {**DEFAULTS, **options, "seed": seed}
     _check_mirostat(given.pop("mirostat_mode"))
-    _check_grammars(given)
+    check_grammars(given)
     source = answer_source(*(given.pop(name) for name in _GRAMMARS))
     given["grammar"] = None if source is None else grammars.compile(source)
     for name, form in _FORMS.items():
