@@ -4,8 +4,8 @@ python bench/faults.py soak     10,000 generations of mixed kinds, and 50 Genera
 python bench/faults.py signals  SIGINT, SIGTERM and SIGKILL at random moments of the commands
 python bench/faults.py places   a full disk, a read-only home, no home, two processes, lost models
 
-It makes small random models. Each part prints what was tried and what was survived, and ends with
-status 1 if anything was not. Options: --count (generations, or moments of each signal), --seed.
+It makes small random models, and ends with status 1 if anything was not survived.
+Options: --count (generations, or moments of each signal), --seed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def one_of_many(generator: Generator, rng: random.Random) -> None:
     """Generates in a way that is chosen at random."""
     options: dict[str, Any] = {"max_tokens": rng.choice([1, 4, 16]), "seed": rng.randrange(99)}
     options |= {"temperature": rng.choice([0.0, 1.0]), "draft_nodes": rng.choice([1, 8, "auto"])}
-    kind = rng.randrange(8)
+    kind = rng.randrange(7)
     if kind == 0:
         generator.generate_batch(["the", "a of", "in"], **options)
     elif kind == 1:
@@ -66,10 +66,9 @@ def one_of_many(generator: Generator, rng: random.Random) -> None:
         generator.create_completion("the of", max_tokens=4, logprobs=2, seed=1, stop=["a"])
     elif kind == 5:
         generator.generate("the", regex="[a-h ]{2,8}", **options)
-    elif kind == 6:
-        generator.generate("the of the of", repeat_penalty=1.2, dry_multiplier=1.0, **options)
     else:
-        generator.generate("the " * rng.randrange(1, 40), strategy="tree", logprobs=1, **options)
+        options |= {"strategy": "tree", "logprobs": 1, "dry_multiplier": 1.0}
+        generator.generate("the " * rng.randrange(1, 40), **options)
 
 
 def soak(args: argparse.Namespace, folder: Path) -> int:
@@ -90,8 +89,7 @@ def soak(args: argparse.Namespace, folder: Path) -> int:
         gc.collect()
         made.append(resident_mb())
     print(f"after 10 and 50 Generators: {made[9]:.1f} and {made[-1]:.1f} MB")
-    first, *_, last = seen.values()
-    return int(last > first + 10 or made[-1] > made[9] + 10)
+    return int(seen[args.count] > min(seen.values()) + 10 or made[-1] > made[9] + 10)
 
 
 def start(words: list[str], folder: Path, text: str = "") -> int:
@@ -252,13 +250,11 @@ def places(_: argparse.Namespace, folder: Path) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))  # bytes of a file
 
     cache = str(folder / "cache")
-    found["full disk"] = outcome(
-        child(target, draft, env=environment(ERSD_CACHE=cache), preexec_fn=full)
-    )
+    usual = environment(ERSD_CACHE=cache)
+    found["full disk"] = outcome(child(target, draft, env=usual, preexec_fn=full))
     found["left on the full disk"] = str([path.name for path in Path(cache).glob("*")])
-    found["cache folder is a file"] = outcome(
-        child(target, draft, env=environment(ERSD_CACHE=str(target)))
-    )
+    wrong = environment(ERSD_CACHE=str(target))
+    found["cache folder is a file"] = outcome(child(target, draft, env=wrong))
     nowhere = environment(HOME="/proc", XDG_CACHE_HOME=None)  # where nobody can write
     found["read-only home"] = outcome(child(target, draft, env=nowhere))
     found["no home"] = outcome(child(target, draft, env=nowhere, more=["homeless"]))
@@ -272,7 +268,7 @@ def places(_: argparse.Namespace, folder: Path) -> int:
     ):
         for more in (["map"], []):
             copy = Path(shutil.copy(target, folder / "copy.gguf"))
-            process = child(copy, draft, env=environment(ERSD_CACHE=cache), more=more)
+            process = child(copy, draft, env=usual, more=more)
             which = f"model {how} while {'mapped' if more else 'in use, read without mmap'}"
             found[which] = outcome(process, lambda act=act, copy=copy: act(copy))
     expected = {"left on the full disk": "[]", "their files": "whole"}
@@ -288,9 +284,8 @@ def places(_: argparse.Namespace, folder: Path) -> int:
 
 def main() -> int:
     """Runs one part."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("part", choices=["soak", "signals", "places"])
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
