@@ -4,8 +4,7 @@ python bench/faults.py soak     10,000 generations of mixed kinds, and 50 Genera
 python bench/faults.py signals  SIGINT, SIGTERM and SIGKILL at random moments of the commands
 python bench/faults.py places   a full disk, a read-only home, no home, two processes, lost models
 
-It makes small random models, and ends with status 1 if anything was not survived.
-Options: --count (generations, or moments of each signal), --seed.
+Small random models are used. Status 1: something was not survived. --count: generations, or moments of each signal.
 """
 
 from __future__ import annotations
