@@ -77,7 +77,7 @@ class PairKey:
     def __init__(
         self,
         model_path: str | os.PathLike[str],
-        draft_model_path: str | os.PathLike[str],
+        draft_model_path: str | os.PathLike[str] | None,
         devices: Sequence[str],
         loading: Mapping[str, Any],
     ) -> None:
@@ -85,15 +85,16 @@ class PairKey:
 
         Args:
             model_path: the target's file.
-            draft_model_path: the draft's file.
+            draft_model_path: the draft's file; None for a target alone.
             devices: names of llama.cpp's devices.
             loading: the options of loading that costs depend on.
         """
-        target, draft = Path(model_path), Path(draft_model_path)
-        self.pair = f"{fingerprint(target)} {fingerprint(draft)}"
+        models = [Path(path) for path in (model_path, draft_model_path) if path is not None]
+        self.pair = " ".join(map(fingerprint, models))
         self.machine = machine(devices, loading)
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
-        self.path = cache_folder() / f"{target.stem}+{draft.stem}.{key}.profile.npz"
+        stem = "+".join(path.stem for path in models)
+        self.path = cache_folder() / f"{stem}.{key}.profile.npz"
 
 
 def machine(devices: Sequence[str], loading: Mapping[str, Any]) -> str:
@@ -156,8 +157,8 @@ def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:
             target_ms=np.zeros_like(profile.target_ms).tolist(),
             draft_ms=np.zeros_like(profile.draft_ms).tolist(),
         )
-    if np.any(profile.target_ms) != np.any(profile.draft_ms):
-        raise ValueError("costs must be those of target and draft, or of neither")
+    if np.any(profile.draft_ms) and not np.any(profile.target_ms):
+        raise ValueError("costs must be those of the target too, if they are those of the draft")
     return profile
 
 

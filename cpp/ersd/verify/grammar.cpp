@@ -2,6 +2,7 @@
 #include "ersd/verify/grammar.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <stdexcept>
 
@@ -27,6 +28,16 @@ ERSD_VECTORISED float mask_words(const float* logits, const uint32_t* mask, size
 }
 
 }  // namespace
+
+std::optional<Token> only_token(TokenMask mask) {
+  std::optional<Token> only;
+  for (size_t word = 0; word < mask.size(); ++word) {
+    if (mask[word] == 0) continue;
+    if (only || !std::has_single_bit(mask[word])) return std::nullopt;
+    only = static_cast<Token>(word * kMaskBits) + std::countr_zero(mask[word]);
+  }
+  return only;
+}
 
 TokenMask GrammarMasks::after(std::span<const Token> history) {
   const auto path = history.subspan(n_committed_);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -17,6 +18,16 @@ namespace ersd {
 using TokenMask = std::span<const uint32_t>;
 
 constexpr size_t kMaskBits = 32;  // tokens of one word
+
+// Whether a token is in the set. Tokens that the mask does not cover are not.
+inline bool is_in(TokenMask mask, Token token) {
+  const auto word = static_cast<size_t>(token) / kMaskBits;
+  return token >= 0 && word < mask.size() &&
+         (mask[word] >> (static_cast<size_t>(token) % kMaskBits) & 1U) != 0;
+}
+
+// Returns the token of a set that has no other; empty for any other set.
+std::optional<Token> only_token(TokenMask mask);
 
 // Follows one answer through a grammar. One thread at a time.
 class GrammarMatcher {

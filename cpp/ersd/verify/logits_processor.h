@@ -40,6 +40,14 @@ class LogitsProcessorList {
   // Excludes all tokens that a grammar does not allow.
   void restrict_to(GrammarMasks masks) { masks_ = std::move(masks); }
 
+  bool has_grammar() const { return masks_.has_value(); }
+
+  // The tokens that the grammar allows after a node. Valid until the next commit(). There must be a
+  // grammar.
+  TokenMask mask(std::span<const Token> committed, const DraftTree& tree, int32_t node) {
+    return masks_->after(write_history(committed, tree, node));
+  }
+
   bool processes_drafts() const { return !processors_.empty() || masks_; }
 
   // Returns the target's processed logits at a node; f32[n_vocab]. Without processors and grammar

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ersd import _core
 from ersd.engine.async_driver import AsyncDriver
 from ersd.engine.core_profile import CostFile, restore_file
+from ersd.engine.draft_texts import DraftTexts
 from ersd.engine.shared_core import SharedCore
 from ersd.engine.width_verdict import WidthVerdict
 from ersd.grammars import Compiler
@@ -58,6 +60,8 @@ class LoadedModels:
         n_parallel: int = 4,
         n_ctx_total: int = 0,
         prompt_share: float = 0.6,
+        draft_sources: Sequence[str] | None = None,
+        n_history: int = 32768,
         chat_template: str | None = None,
         profile: _Path | bool = True,
         verbose: bool = False,
@@ -81,6 +85,9 @@ class LoadedModels:
         others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total}
         others |= {"prompt_share": prompt_share, "context_shift": context_shift, "n_keep": n_keep}
         others |= {"use_mmap": use_mmap, "use_mlock": use_mlock, "exact": exact}
+        self._texts = DraftTexts(partial(self.tokenize, add_special=False), draft_sources)
+        others |= {"n_history": n_history if self._texts.keeps_history else 0}
+        others |= {"drafts": self._texts.drafts_without_model}
         self._core = _load(model_path, draft_model_path, loading, others)
         self.chat_template = chat_template
         self._grammars = Compiler(self._core.target)
@@ -215,10 +222,8 @@ def _load(
 
 def _pair_key(
     model_path: _Path, draft_model_path: _Path | None, loading: dict[str, Any], n_threads: int
-) -> PairKey | None:
-    """Identifies the pair; None if there is no draft."""
-    if draft_model_path is None:
-        return None
+) -> PairKey:
+    """Identifies the models and what their costs depend on."""
     loading = loading | {"n_threads": n_threads}
     return PairKey(model_path, draft_model_path, _device_names(), loading)
 

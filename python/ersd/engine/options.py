@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd import _core
+from ersd.engine.draft_texts import DraftTexts
 from ersd.grammars import Compiler, Source, answer_source
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ class Options(TypedDict, total=False):
     draft_depth: int
     adapt_draft: bool
     draft_trees: bool
+    draft_sources: Sequence[str] | None
+    prediction: str | Sequence[int] | Mapping[str, Any] | None
+    references: Sequence[str | Sequence[int]]
 
 
 class Option(NamedTuple):
@@ -184,6 +188,11 @@ _FORMS: Mapping[str, _Form] = {
     "logprobs": _Form("None gives no log-probabilities.", _check_logprobs),
     "seed": _Form("None draws a fresh seed, which is in the result.", default=None),
     "stop": _Form("A single string need not be in a sequence.", _strings),
+    "draft_sources": _Form("None stands for those of the Generator.", default=None),
+    "prediction": _Form(
+        'It is a text, tokens, or OpenAI\'s {"type": "content", "content": ...}.', default=None
+    ),
+    "references": _Form("Each is a text or tokens.", default=()),
     "strategy": _Form(
         "None chooses 'adaptive' if the method allows it, else 'tree'.", default=None
     ),
@@ -276,13 +285,16 @@ def _check_names(options: Options) -> None:
             raise TypeError(f"there is no option {name!r}{hint}")
 
 
-def core_options(options: Options, seed: int, grammars: Compiler) -> _core.GenerationOptions:
+def core_options(
+    options: Options, seed: int, grammars: Compiler, texts: DraftTexts
+) -> _core.GenerationOptions:
     """Returns the options in the form of the core, with this seed.
 
     Args:
         options: the options.
         seed: the seed.
         grammars: compiles the grammar of the answer.
+        texts: reads the texts to draft from.
 
     Raises:
         TypeError: an option is unknown, or a value has a wrong type.
@@ -293,6 +305,9 @@ def core_options(options: Options, seed: int, grammars: Compiler) -> _core.Gener
     _check_mirostat(given.pop("mirostat_mode"))
     source = answer_source(*(given.pop(name) for name in _GRAMMARS))
     given["grammar"] = None if source is None else grammars.compile(source)
+    for name in ("prediction", "references"):
+        given[name] = getattr(texts, name)(given[name])
+    given["draft_sources"] = texts.sources(given["draft_sources"])
     for name, form in _FORMS.items():
         if form.to_core is not None:
             given[name] = form.to_core(given[name])
