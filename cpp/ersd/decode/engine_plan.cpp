@@ -78,7 +78,7 @@ void Engine::prepare_tree(Sequence& s) {
   if (s.uses_model())
     tree.max_branches = std::min(tree.max_branches, drafter_.model()->max_branches());
   tree.max_branches /= load_.n_sequences;
-  tree.texts = s.uses_texts() ? &s.texts_ : nullptr;
+  tree.texts = s.uses_texts() || s.follows_grammar() ? &s.texts_ : nullptr;
   tree.rates = &hit_rates_;
   tree.follows_grammar = s.follows_grammar();
   tree.k = plan_nodes(s);
@@ -100,7 +100,7 @@ Growth Engine::choose_growth(Sequence& s, int32_t k) {
   const bool waits = s.chooses_nodes() && (!plans(s) || !may_draft_);
   if (!may_grow || waits) return Growth::kNone;
   if (!tree.runs_model)
-    return tree.texts || tree.follows_grammar ? grow_without_model(s) : Growth::kNone;
+    return tree.texts ? grow_without_model(s) : Growth::kNone;
   if (s.options_.strategy == Strategy::kAdaptive)
     return s.chooses_nodes() ? Growth::kWorth : Growth::kMargins;
   tree.shape = &s.make_shape(k, tree.max_depth);

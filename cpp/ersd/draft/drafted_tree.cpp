@@ -2,8 +2,14 @@
 #include "ersd/draft/drafted_tree.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace ersd {
+namespace {
+
+constexpr size_t kFewTokens = 8;  // a grammar that allows more tokens proposes none
+
+}  // namespace
 
 void DraftedTree::reset(Token root) {
   tree.reset(root);
@@ -53,15 +59,25 @@ void DraftedTree::propose(int32_t node) {
   candidates_.insert(candidates_.end(), proposed_.begin(), proposed_.end());
 }
 
-// Drops what the grammar does not allow. A token that it leaves no choice about is certain. If the
-// grammar fails, nothing is drafted here; verification meets the same error if it comes here.
+// Drops what the grammar does not allow, and proposes what it allows where it allows little. A token
+// that it leaves no choice about is certain. Otherwise longer tokens are likelier: a model writes a
+// name in few tokens. If the grammar fails, nothing is drafted here; verification meets the same
+// error if it comes here.
 void DraftedTree::apply_grammar(int32_t node) {
   try {
     const TokenMask mask = processors->mask(history, tree, node);
     std::erase_if(proposed_, [mask](const Candidate& c) { return !is_in(mask, c.token); });
     if (!follows_grammar) return;
-    const auto only = only_token(mask);
-    if (only) proposed_.assign(1, {*only, 1.0, bit(Source::kGrammar)});
+    list_tokens(mask, kFewTokens, allowed_);
+    if (allowed_.size() == 1) {
+      proposed_.assign(1, {allowed_[0], 1.0, bit(Source::kGrammar)});
+      return;
+    }
+    std::ranges::stable_sort(allowed_, std::greater(),
+                             [this](Token token) { return processors->length(token); });
+    for (size_t n = 0; n < std::min(allowed_.size(), HitRates::kShares); ++n)
+      texts->propose_by_grammar(node, tree.token(node), allowed_[n],
+                                static_cast<int32_t>(allowed_.size()), n, *rates, proposed_);
   } catch (...) {
     proposed_.clear();
   }

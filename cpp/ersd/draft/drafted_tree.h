@@ -84,7 +84,7 @@ class DraftedTree {
   Stats* stats = nullptr;  // calls, nodes and times are added to it
   Growth growth = Growth::kNone;
   bool runs_model = true;            // whether the draft model takes part
-  TextDrafts* texts = nullptr;       // texts that take part where the tree grows; null for none
+  TextDrafts* texts = nullptr;       // what takes part where the tree grows; null for none
   const HitRates* rates = nullptr;   // of what the texts propose
   bool follows_grammar = false;      // whether the grammar takes part
   const TreeShape* shape = nullptr;  // for kShape
@@ -109,6 +109,7 @@ class DraftedTree {
   // By node: its candidates of texts and grammar in candidates_.
   std::vector<size_t> first_candidate_, n_candidates_;
   std::vector<Candidate> candidates_, proposed_;
+  std::vector<Token> allowed_;  // by the grammar at one node
   // By node of the shape: its tree node, and its first child in the shape; -1 for none.
   std::vector<int32_t> node_of_, first_child_;
 };

@@ -10,6 +10,7 @@ namespace {
 constexpr double kLuckRate = 1.0 / 8;
 constexpr size_t kMostContext = 256;  // tokens of a prompt that are looked for in other texts
 constexpr double kMostTotal = 0.99;  // what candidates may sum to
+constexpr int32_t kGrammar = -1;     // stands for a text
 
 uint8_t luck_class(double luck) {
   return static_cast<uint8_t>(luck < 0.3 ? 0 : luck < 0.6 ? 1 : luck < 0.85 ? 2 : 3);
@@ -82,20 +83,33 @@ void TextDrafts::propose(int32_t node, const Clock* clock, const HitRates& rates
       HitRates::Proposal& proposal = proposals_[n];
       proposal.cell.luck = luck_class(text.luck);
       made_.push_back({node, static_cast<int32_t>(i), n == 0, proposal});
-      const double hit = rates(proposal);
-      const auto same = std::ranges::find(out, proposal.token, &Candidate::token);
-      if (same == out.end()) {
-        out.push_back({proposal.token, hit, bit(text.source->source())});
-      } else {
-        same->hit = std::max(same->hit, hit);
-        same->sources |= bit(text.source->source());
-      }
+      merge(out, proposal.token, rates(proposal), text.source->source());
     }
   }
   double total = 0;
   for (const Candidate& candidate : out) total += candidate.hit;
   if (total > kMostTotal)
     for (Candidate& candidate : out) candidate.hit *= kMostTotal / total;
+}
+
+void TextDrafts::merge(std::vector<Candidate>& out, Token token, double hit, Source source) {
+  const auto same = std::ranges::find(out, token, &Candidate::token);
+  if (same == out.end()) {
+    out.push_back({token, hit, bit(source)});
+  } else {
+    same->hit = std::max(same->hit, hit);
+    same->sources |= bit(source);
+  }
+}
+
+void TextDrafts::propose_by_grammar(int32_t node, Token before, Token token, int32_t n_allowed,
+                                    size_t place, const HitRates& rates,
+                                    std::vector<Candidate>& out) {
+  const HitRates::Cell cell{static_cast<uint8_t>(Source::kGrammar), 0,
+                            HitRates::length_class(n_allowed), static_cast<uint8_t>(place)};
+  const HitRates::Proposal proposal{cell, before, token};
+  made_.push_back({node, kGrammar, false, proposal});
+  merge(out, token, rates(proposal), Source::kGrammar);
 }
 
 void TextDrafts::learn(std::span<const int32_t> path, std::span<const Token> emitted,
@@ -105,8 +119,9 @@ void TextDrafts::learn(std::span<const int32_t> path, std::span<const Token> emi
       if (made.node != path[i]) continue;
       const bool is_hit = made.proposal.token == emitted[i];
       rates.learn(made.proposal, is_hit);
+      if (!made.is_first) continue;
       double& luck = texts_[static_cast<size_t>(made.text)].luck;
-      if (made.is_first) luck += kLuckRate * (is_hit - luck);
+      luck += kLuckRate * (is_hit - luck);
     }
 }
 

@@ -37,6 +37,11 @@ class TextDrafts {
   void propose(int32_t node, const Clock* clock, const HitRates& rates,
                std::vector<Candidate>& out);
 
+  // Adds a candidate that a grammar proposes after a node and its token.
+  // n_allowed: how many tokens the grammar allows; place: of the token among them.
+  void propose_by_grammar(int32_t node, Token before, Token token, int32_t n_allowed, size_t place,
+                          const HitRates& rates, std::vector<Candidate>& out);
+
   // Learns from verified positions, at which candidates were proposed: which tokens came after the
   // accepted nodes.
   void learn(std::span<const int32_t> path, std::span<const Token> emitted, HitRates& rates);
@@ -49,12 +54,13 @@ class TextDrafts {
   };
   // A proposal that was made for the tree.
   struct Made {
-    int32_t node, text;
+    int32_t node, text;  // text -1: the grammar
     bool is_first;
     HitRates::Proposal proposal;
   };
 
   void append_own(Token token);
+  static void merge(std::vector<Candidate>& out, Token token, double hit, Source source);
 
   std::shared_ptr<TextSource> own_;  // the tokens of the sequence; null if they are not looked up
   std::vector<Text> texts_;

@@ -33,6 +33,7 @@ void HitRates::Count::add(bool is_hit) {
 }
 
 double HitRates::guess(const Cell& cell) {
+  if (cell.source == kSources - 1) return 0.8 / (1 + cell.share);
   const double length = kLeastLengths[cell.length] + (cell.form == 1 ? 4.0 : 0.0);
   return (1 - std::pow(0.72, length)) / (1 + cell.share + 0.5 * cell.form);
 }

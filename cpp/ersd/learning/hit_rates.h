@@ -15,7 +15,7 @@ namespace ersd {
 // rather at the beginning of a line than within a word. These biases learn by AdaGrad.
 class HitRates {
  public:
-  static constexpr size_t kSources = 4;  // kinds of texts
+  static constexpr size_t kSources = 4;  // kinds of texts; the last one is the grammar
   static constexpr size_t kForms = 6;    // why the token was proposed
   static constexpr size_t kLengths = 12, kShares = 4, kLucks = 4;
 

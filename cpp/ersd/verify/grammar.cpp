@@ -29,14 +29,13 @@ ERSD_VECTORISED float mask_words(const float* logits, const uint32_t* mask, size
 
 }  // namespace
 
-std::optional<Token> only_token(TokenMask mask) {
-  std::optional<Token> only;
-  for (size_t word = 0; word < mask.size(); ++word) {
-    if (mask[word] == 0) continue;
-    if (only || !std::has_single_bit(mask[word])) return std::nullopt;
-    only = static_cast<Token>(word * kMaskBits) + std::countr_zero(mask[word]);
-  }
-  return only;
+void list_tokens(TokenMask mask, size_t most, std::vector<Token>& out) {
+  out.clear();
+  for (size_t word = 0; word < mask.size(); ++word)
+    for (uint32_t bits = mask[word]; bits != 0; bits &= bits - 1) {
+      if (out.size() == most) return out.clear();
+      out.push_back(static_cast<Token>(word * kMaskBits) + std::countr_zero(bits));
+    }
 }
 
 TokenMask GrammarMasks::after(std::span<const Token> history) {

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -26,8 +25,8 @@ inline bool is_in(TokenMask mask, Token token) {
          (mask[word] >> (static_cast<size_t>(token) % kMaskBits) & 1U) != 0;
 }
 
-// Returns the token of a set that has no other; empty for any other set.
-std::optional<Token> only_token(TokenMask mask);
+// Writes the tokens of a set that has at most `most`; nothing for a larger set.
+void list_tokens(TokenMask mask, size_t most, std::vector<Token>& out);
 
 // Follows one answer through a grammar. One thread at a time.
 class GrammarMatcher {
@@ -56,14 +55,24 @@ class Grammar {
 class GrammarMasks {
  public:
   // n_prompt is the number of tokens before the answer.
-  GrammarMasks(std::unique_ptr<GrammarMatcher> matcher, size_t n_prompt, int32_t n_vocab)
+  // lengths: how many bytes each token has, u8[n_vocab]; empty if it is not known. It must outlive
+  //   the masks.
+  GrammarMasks(std::unique_ptr<GrammarMatcher> matcher, size_t n_prompt, int32_t n_vocab,
+               std::span<const uint8_t> lengths = {})
       : matcher_(std::move(matcher)),
+        lengths_(lengths),
         n_committed_(n_prompt),
         n_words_((static_cast<size_t>(n_vocab) + kMaskBits - 1) / kMaskBits) {}
 
   // Returns the tokens that may follow a history, which begins with all committed tokens. Valid
   // until commit().
   TokenMask after(std::span<const Token> history);
+
+  // The number of bytes of a token; 0 if it is not known.
+  int32_t length(Token token) const {
+    const auto i = static_cast<size_t>(token);
+    return i < lengths_.size() ? lengths_[i] : 0;
+  }
 
   // Says that every later history begins with this one.
   void commit(std::span<const Token> history);
@@ -73,6 +82,7 @@ class GrammarMasks {
 
  private:
   std::unique_ptr<GrammarMatcher> matcher_;
+  std::span<const uint8_t> lengths_;
   size_t n_committed_, n_words_;
   std::map<std::vector<Token>, std::vector<uint32_t>> masks_;  // by the tokens after the committed
 };

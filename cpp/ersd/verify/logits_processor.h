@@ -47,6 +47,7 @@ class LogitsProcessorList {
   TokenMask mask(std::span<const Token> committed, const DraftTree& tree, int32_t node) {
     return masks_->after(write_history(committed, tree, node));
   }
+  int32_t length(Token token) const { return masks_->length(token); }
 
   bool processes_drafts() const { return !processors_.empty() || masks_; }
 
