@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import jsonschema
+import numpy as np
 import pydantic
 import pytest
 
 from ersd import Generator
-from ersd.grammars import Compiler, Source, lark_source, schema_source
+from ersd.grammars import answer_source, lark_source, schema_source
+from masks import BYTE, Allowed
 
 FULL: Any = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
@@ -148,14 +150,11 @@ def test_a_schema_cannot_be_made_lenient(generator: Generator) -> None:
 def test_a_listed_name_has_one_spelling(generator: Generator) -> None:
     """A name with an escape does not get around the schema of its property."""
     schema = {"type": "object", "properties": {"a": {"const": 1}}, "additionalProperties": True}
-    matcher = Compiler(generator.target).compile(schema_source(schema, "s")).start()
-    matcher.commit([3 + byte for byte in b'{"'])
-    allowed = matcher.mask([])
-    backslash, letter = 3 + ord("\\"), 3 + ord("b")
-    assert allowed[letter // 8] >> letter % 8 & 1
-    matcher.commit([backslash])
-    u = 3 + ord("u")
-    assert not matcher.mask([])[u // 8] >> u % 8 & 1
+    answer = Allowed(generator, schema_source(schema, "s"))
+    assert answer.reads('{"')
+    assert answer.after()[BYTE + ord("b")]
+    assert answer.reads("\\")
+    assert not answer.after()[BYTE + ord("u")]
 
 
 @pytest.mark.no_sanitizer
@@ -277,11 +276,24 @@ def test_nothing_left_is_an_error(generator: Generator) -> None:
 
 def test_a_failure_is_of_its_own_path(generator: Generator) -> None:
     """After a path that the grammar does not allow, a matcher follows other paths as before."""
-    letters = {letter: 3 + ord(letter) for letter in "abc"}
-    grammar = Compiler(generator.target).compile(Source(lark_source("start: /abc/").text, "g"))
-    matcher, fresh = grammar.start(), grammar.start()
-    matcher.commit([letters["a"]])
-    with pytest.raises(RuntimeError, match="the grammar cannot go on"):
-        matcher.mask([letters["b"], letters["a"]])
-    fresh.commit([letters["a"]])
-    assert matcher.mask([letters["b"]]) == fresh.mask([letters["b"]]) != fresh.mask([])
+    a, b = BYTE + ord("a"), BYTE + ord("b")
+    answer, fresh = (Allowed(generator, lark_source("start: /abc/")) for _ in range(2))
+    for each in (answer, fresh):
+        each.append([a])
+    with pytest.raises(RuntimeError, match="the grammar cannot go on: .*allow"):
+        answer.after([b, a])
+    np.testing.assert_array_equal(answer.after([b]), fresh.after([b]))
+    assert not np.array_equal(answer.after([b]), answer.after())
+
+
+def test_a_text_that_can_be_read_in_many_ways(generator: Generator) -> None:
+    """A run of one set has one reading, however it is written; too many readings are an error."""
+    run = Allowed(generator, answer_source("root ::= " + '"b"* ' * 2500, None, None, None))
+    assert run.reads("b" * 3000)
+    assert run.may_end()
+    nested = Allowed(generator, answer_source('root ::= "b" root | "a"', None, None, None))
+    assert nested.reads("b" * 2000 + "a")
+    assert nested.may_end()
+    many = Allowed(generator, answer_source("root ::= " + '"b"* [bc]* ' * 1500, None, None, None))
+    with pytest.raises(RuntimeError, match="cannot go on: it can be read in too many ways"):
+        many.reads("bb")

@@ -9,6 +9,7 @@ import pytest
 from ersd import Generator
 from ersd.api.tools import calls_source, function_source, text_with_calls_source
 from ersd.grammars import Compiler, Source
+from masks import Allowed
 
 CITY: Any = {
     "name": "weather",
@@ -30,19 +31,12 @@ TREE: Any = {
 TOOLS = [CITY, TREE]
 ROME = '{"name": "weather", "arguments": {"city": "Rom"}}'
 DEEP = '{"name":"é\\"","arguments":{"of":{"of":null}}}'
-BYTE = 3  # the token of the byte 0
 
 
 def accepts(generator: Generator, source: Source, text: str) -> bool:
     """Returns whether a grammar allows each byte of a text and its end."""
-    matcher = Compiler(generator.target).compile(source).start()
-    for byte in text.encode():
-        mask, token = matcher.mask([]), BYTE + byte
-        if not mask[token // 8] >> token % 8 & 1:
-            return False
-        matcher.commit([token])
-    end = generator.target.eos
-    return bool(matcher.mask([])[end // 8] >> end % 8 & 1)
+    answer = Allowed(generator, source)
+    return answer.reads(text) and answer.may_end()
 
 
 @pytest.mark.parametrize("several", [False, True])

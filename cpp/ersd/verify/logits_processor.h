@@ -80,6 +80,7 @@ class LogitsProcessorList {
   std::vector<Token> history_;  // the committed tokens and the path to the last node
   size_t n_committed_ = 0;      // how many of history_ are committed and need no new copy
   std::vector<float> row_;      // f32[n_vocab], the target's processed logits
+  MaskedRow masked_row_;        // the same under the grammar's mask
 };
 
 }  // namespace ersd
