@@ -280,7 +280,7 @@ def test_a_failure_is_of_its_own_path(generator: Generator) -> None:
     answer, fresh = (Allowed(generator, lark_source("start: /abc/")) for _ in range(2))
     for each in (answer, fresh):
         each.append([a])
-    with pytest.raises(RuntimeError, match="the grammar cannot go on: .*allow"):
+    with pytest.raises(RuntimeError, match=r"the grammar cannot go on: .*allow"):
         answer.after([b, a])
     np.testing.assert_array_equal(answer.after([b]), fresh.after([b]))
     assert not np.array_equal(answer.after([b]), answer.after())

@@ -22,6 +22,7 @@ __all__ = [
     "render_chat",
     "stream_chat",
     "tokenize_chat",
+    "with_joined_parts",
 ]
 
 Message = Mapping[str, Any]
@@ -107,7 +108,7 @@ def render_chat(
 ) -> str:
     """Returns the text of a conversation's prompt. See `apply_chat_template`."""
     template = chat_template_of(engine, bool(tools))
-    plain: Any = [_with_joined_parts(message) for message in messages]
+    plain: Any = [with_joined_parts(message) for message in messages]
     offered: Any = tools
     try:
         bos, eos = (_text(engine, token) for token in (engine.target.bos, engine.target.eos))
@@ -166,7 +167,7 @@ def _text(engine: Engine, token: int) -> str:
     return engine.detokenize([token], special=True) if token >= 0 else ""
 
 
-def _with_joined_parts(message: Message) -> dict[str, Any]:
+def with_joined_parts(message: Message) -> dict[str, Any]:
     """Returns the message with its text parts joined, because most templates expect one text."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise ValueError(f"expected mappings with a 'role', got {message!r}")
