@@ -93,8 +93,7 @@ std::span<const float> MaskedRow::mask(std::span<const float> logits, TokenMask 
   const bool is_same_size = row_.size() == logits.size();
   row_.resize(logits.size());
   mask_.resize(mask.size());
-  const float greatest =
-      mask_row(logits, mask, is_same_size ? mask_.data() : nullptr, row_.data());
+  const float greatest = mask_row(logits, mask, is_same_size ? mask_.data() : nullptr, row_.data());
   mask_.assign(mask.begin(), mask.end());
   check_some_left(greatest);
   return row_;
