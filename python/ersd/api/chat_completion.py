@@ -10,7 +10,7 @@ from ersd.api.chat import Message, apply_chat_template, chat_template_of
 from ersd.api.parameters import Parameters, engine_options
 from ersd.api.responses import Chat, Response, answer
 from ersd.api.tool_offers import with_tools_as_text
-from ersd.api.tools import Tool, ToolUse, tool_use, tools_and_choice
+from ersd.api.tools import Tool, ToolChoice, ToolUse, tool_use, tools_and_choice
 from ersd.engine import Engine
 from ersd.engine.options import LogitsProcessor
 
@@ -59,10 +59,8 @@ def create_chat_completion(
     Args:
         messages: see `Generator.chat`, also for tools.
         functions, function_call: the older names of tools and tool_choice.
-        tool_choice: "auto" if the model may call tools, "required" if it must call one, a mapping
-            that names the one that it must call, or "none".
-        parallel_tool_calls: whether it may call several at once; by default it may where it need
-            not call one.
+        tool_choice: "auto", "required", "none", or a mapping that names the tool to be called.
+        parallel_tool_calls: whether there may be several calls; by default only with "auto".
         logprobs: whether tokens have logprobs, each with top_logprobs alternatives.
         options: options of `Generator.stream`. For the others see `create_completion`.
 
@@ -70,28 +68,24 @@ def create_chat_completion(
         ValueError, TypeError: as `Generator.chat`; or a parameter cannot be honoured.
     """
     tools, tool_choice = tools_and_choice(functions, function_call, tools, tool_choice)
-    use = tool_use([tool["function"] for tool in tools or ()], tool_choice, parallel_tool_calls)
+    use = tool_use([each["function"] for each in tools or ()], tool_choice, parallel_tool_calls)
     given: Parameters = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     given |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     given |= {"typical_p": typical_p, "tfs_z": tfs_z, "mirostat_mode": mirostat_mode}
     given |= {"repeat_penalty": repeat_penalty, "frequency_penalty": frequency_penalty}
     given |= {"presence_penalty": presence_penalty, "logit_bias": logit_bias, "grammar": grammar}
     given |= {"response_format": response_format, "logits_processor": logits_processor}
-    given |= {"logprobs": (top_logprobs or 0) if logprobs else None}
-    all_options = engine_options(given, options)
-    forms = {
-        name: all_options.get(name) for name in ("grammar", "regex", "lark", "response_format")
-    }
-    all_options |= use.answer_options(self, forms)
+    given["logprobs"] = (top_logprobs or 0) if logprobs else None
+    options = use.answer_options(self, engine_options(given, options))
     prompt = _prompt(self, messages, tools, tool_choice, use)
-    return answer(self, prompt, all_options, _choice(self, model, use), stream)
+    return answer(self, prompt, options, _choice(self, model, use), stream)
 
 
 def _prompt(
     engine: Engine,
     messages: Sequence[Message],
     tools: Sequence[Tool] | None,
-    tool_choice: Any,
+    tool_choice: ToolChoice | None,
     use: ToolUse,
 ) -> list[int]:
     """Returns the prompt of a conversation.
