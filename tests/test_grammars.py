@@ -140,6 +140,27 @@ def test_what_cannot_be_held_is_refused_by_name(
     assert capfd.readouterr() == ("", "")
 
 
+WRONG: dict[str, dict[str, Any]] = {
+    "GBNF": {"grammar": "root ::= ("},
+    "GBNF without an end": {"grammar": "root ::= root"},
+    "regex": {"regex": "("},
+    "Lark": {"lark": "start: ("},
+    "a rule that is missing": {"lark": "start: other"},
+    "a reference": {"response_format": {"type": "json_object", "schema": {"$ref": "#/$defs/x"}}},
+}
+
+
+@pytest.mark.parametrize("options", WRONG.values(), ids=WRONG.keys())
+def test_no_parser_writes_to_stderr(
+    generator: Generator, options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong grammar is one sentence of an exception, and nothing else."""
+    with pytest.raises(ValueError, match=r"^[^\n]* must [^\n]*$"):
+        generator.stream("the", **options)
+    generator.generate("the", regex="[a-c]{3}", max_tokens=9)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_schema_cannot_be_made_lenient(generator: Generator) -> None:
     """A keyword of llguidance for that has no effect."""
     schema = {"x-guidance": {"lenient": True}, "type": "array", "uniqueItems": True}
