@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import jsonschema
-import numpy as np
 import pydantic
 import pytest
 
 from ersd import Generator
-from ersd.grammars import answer_source, lark_source, schema_source
-from masks import BYTE, Allowed
+from ersd.grammars import lark_source
 
 FULL: Any = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
@@ -168,16 +166,6 @@ def test_a_schema_cannot_be_made_lenient(generator: Generator) -> None:
         generator.stream("the", response_format={"type": "json_object", "schema": schema})
 
 
-def test_a_listed_name_has_one_spelling(generator: Generator) -> None:
-    """A name with an escape does not get around the schema of its property."""
-    schema = {"type": "object", "properties": {"a": {"const": 1}}, "additionalProperties": True}
-    answer = Allowed(generator, schema_source(schema, "s"))
-    assert answer.reads('{"')
-    assert answer.after()[BYTE + ord("b")]
-    assert answer.reads("\\")
-    assert not answer.after()[BYTE + ord("u")]
-
-
 @pytest.mark.no_sanitizer
 def test_json_strings_hold_no_control_characters(generator: Generator) -> None:
     """A model that prefers control characters still writes JSON."""
@@ -293,28 +281,3 @@ def test_nothing_left_is_an_error(generator: Generator) -> None:
             "the", grammar='root ::= "é"', logit_bias=dict.fromkeys(range(3, 515), -math.inf)
         )
     assert len(generator.generate("the", max_tokens=3).tokens) == 3
-
-
-def test_a_failure_is_of_its_own_path(generator: Generator) -> None:
-    """After a path that the grammar does not allow, a matcher follows other paths as before."""
-    a, b = BYTE + ord("a"), BYTE + ord("b")
-    answer, fresh = (Allowed(generator, lark_source("start: /abc/")) for _ in range(2))
-    for each in (answer, fresh):
-        each.append([a])
-    with pytest.raises(RuntimeError, match=r"the grammar cannot go on: .*allow"):
-        answer.after([b, a])
-    np.testing.assert_array_equal(answer.after([b]), fresh.after([b]))
-    assert not np.array_equal(answer.after([b]), answer.after())
-
-
-def test_a_text_that_can_be_read_in_many_ways(generator: Generator) -> None:
-    """A run of one set has one reading, however it is written; too many readings are an error."""
-    run = Allowed(generator, answer_source("root ::= " + '"b"* ' * 2500, None, None, None))
-    assert run.reads("b" * 3000)
-    assert run.may_end()
-    nested = Allowed(generator, answer_source('root ::= "b" root | "a"', None, None, None))
-    assert nested.reads("b" * 2000 + "a")
-    assert nested.may_end()
-    many = Allowed(generator, answer_source("root ::= " + '"b"* [bc]* ' * 1500, None, None, None))
-    with pytest.raises(RuntimeError, match="cannot go on: it can be read in too many ways"):
-        many.reads("bb")
