@@ -4,7 +4,7 @@ python bench/faults.py soak     10,000 generations of mixed kinds, and 50 Genera
 python bench/faults.py signals  SIGINT, SIGTERM and SIGKILL at random moments of the commands
 python bench/faults.py places   a full disk, a read-only home, no home, two processes, lost models
 
-Small random models are used. Status 1: something was not survived. --count: generations, or moments of each signal.
+It uses small random models. --count says how many generations, or moments of each signal.
 """
 
 from __future__ import annotations

@@ -1,17 +1,21 @@
-"""What a grammar costs: time per token of plain decoding with a JSON schema and without.
+"""What a grammar costs: plain decoding with a JSON schema and without.
 
-python bench/grammar.py [-m MODEL] [--count 5] [-n 150] [-t THREADS]
+python bench/grammar.py [-m MODEL ...] [--count 3] [--repeats 5] [-n 100] [-t THREADS]
+
+Each answer is generated several times, and of each of its tokens the fastest time counts, so that a
+busy machine does not show. With and without the schema take turns.
 """
 
 from __future__ import annotations
 
 import argparse
-from statistics import median
-from typing import Any
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from ersd import Generator, models
 
-PROMPT = "Describe a person as JSON with name, age and hobbies."
+PROMPT = "A person as JSON with name, age and hobbies:\n"
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -21,52 +25,85 @@ SCHEMA = {
     },
     "required": ["name", "age", "hobbies"],
 }
+FORMS: dict[str, dict[str, Any]] = {
+    "without": {"ignore_eos": True},
+    "with": {"response_format": {"type": "json_object", "schema": SCHEMA}},
+}
+FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "temperature 1": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0},
+    "temperature 1": FULL,
     "defaults": {},
-    "typical_p": {"typical_p": 0.9},
-    "XTC": {"xtc_probability": 0.5, "xtc_threshold": 0.1},
+    "typical_p": {**FULL, "typical_p": 0.9},
+    "XTC": {**FULL, "xtc_probability": 0.5, "xtc_threshold": 0.1},
 }
 
 
-def measure(generator: Generator, seed: int, n: int, **options: Any) -> tuple[float, float]:
-    """Return the milliseconds per token of an answer, and those of the races and the grammar."""
-    result = generator.chat(
-        [{"role": "user", "content": PROMPT}], seed=seed, max_tokens=n, method="ar", **options
-    )
-    stats = result.stats
-    return (stats.total_ms - stats.prefill_ms) / stats.generated, stats.race_ms / stats.generated
+class Times(NamedTuple):
+    """Milliseconds of a token: of its step, and of its race, with the mask of a grammar."""
+
+    step: float
+    race: float
+
+
+def times(generator: Generator, n: int, **options: Any) -> Iterator[Times]:
+    """Yield the times of the tokens of an answer, without the first, which reads the prompt."""
+    generator.reset()  # a prompt that is in the cache could give another text
+    stream = generator.stream(PROMPT, max_tokens=n, method="ar", **options)
+    before = None
+    for _ in stream:
+        stats = stream.stats
+        if before is not None:
+            step, race = stats.total_ms - before.total_ms, stats.race_ms - before.race_ms
+            yield Times(step, race)
+        before = stats
+
+
+def measure(args: argparse.Namespace, generator: Generator, options: Any) -> dict[str, Times]:
+    """Return the mean times with the schema and without."""
+    found: dict[str, list[Times]] = {form: [] for form in FORMS}
+    for seed in range(args.count):
+        runs: dict[str, list[list[Times]]] = {form: [] for form in FORMS}
+        for _ in range(args.repeats):
+            for form, more in FORMS.items():
+                given = {**options, **more, "seed": seed}
+                runs[form].append(list(times(generator, args.max_tokens, **given)))
+        for form, same in runs.items():
+            found[form] += [fastest(each) for each in zip(*same, strict=True)]
+    return {form: mean(each) for form, each in found.items()}
+
+
+def fastest(same: Sequence[Times]) -> Times:
+    """Return the least times of the same token."""
+    return Times(min(each.step for each in same), min(each.race for each in same))
+
+
+def mean(tokens: Sequence[Times]) -> Times:
+    """Return the mean times of tokens."""
+    return Times(fmean(each.step for each in tokens), fmean(each.race for each in tokens))
 
 
 def main() -> None:
-    """Print a table with one line for each kind of sampling."""
+    """Print a table with one line for each model and kind of sampling."""
     parser = argparse.ArgumentParser(description="the time that a grammar takes per token")
     add = parser.add_argument
-    add("-m", "--model", help="a GGUF file; without it, the default target")
-    add("--count", type=int, default=5, help="answers of each kind")
-    add("-n", "--max-tokens", type=int, default=150, help="tokens of an answer at most")
+    add("-m", "--models", nargs="+", help="GGUF files; without them, the default target")
+    add("--count", type=int, default=3, help="answers of each kind, with seeds from 0 on")
+    add("--repeats", type=int, default=5, help="how often each answer is generated")
+    add("-n", "--max-tokens", type=int, default=100, help="tokens of an answer at most")
     add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
     args = parser.parse_args()
-    path = args.model or models.default_target()
-    generator = Generator(path, n_ctx=1024, n_threads=args.threads)
-    print(f"{generator.target.n_vocab} tokens; medians of {args.count} answers, in ms per token")
-    form = {"response_format": {"type": "json_object", "schema": SCHEMA}}
-    for name, options in OPTIONS.items():
-        found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-        for seed in range(args.count):  # in turn, so that a busy moment meets both
-            for with_schema in found:
-                more = form if with_schema else {}
-                found[with_schema].append(
-                    measure(generator, seed, args.max_tokens, **options, **more)
-                )
-        plain, held = (
-            [median(each[i] for each in found[with_schema]) for i in range(2)]
-            for with_schema in (False, True)
-        )
-        print(
-            f"{name}: {plain[0]:.2f} without, {held[0]:.2f} with the schema; "
-            f"races and grammar {plain[1]:.3f} and {held[1]:.3f}, so {held[1] - plain[1]:.3f} more"
-        )
+    print("| tokens | sampling | race, us | with a schema | grammar, us | speed with a schema |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: |")
+    for path in args.models or [models.default_target()]:
+        generator = Generator(path, n_ctx=1024, n_threads=args.threads)
+        for name, options in OPTIONS.items():
+            plain, held = measure(args, generator, options).values()
+            races = [1000 * each.race for each in (plain, held)]
+            print(
+                f"| {generator.target.n_vocab:,} | {name} | {races[0]:.0f} | {races[1]:.0f} "
+                f"| {races[1] - races[0]:.0f} | {plain.step / held.step:.3f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 
@@ -12,7 +13,10 @@ __all__ = ["Decoder", "HistoryGrammar"]
 
 
 class HistoryGrammar:
-    """A grammar for tests: a function says which tokens may follow all tokens so far."""
+    """A grammar for tests: a function says which tokens may follow all tokens so far.
+
+    It is its own matcher, of the only answer. See `ersd.grammars.Grammar` for the methods.
+    """
 
     def __init__(
         self,
@@ -22,24 +26,36 @@ class HistoryGrammar:
     ) -> None:
         """allows(history, tokens) says which of the tokens may follow a history."""
         self._history, self._n_vocab, self._allows = list(prompt), n_vocab, allows
-        self.paths: list[list[int]] = []  # of all masks since the last commit
+        self.ends: list[int] = []
+        self.asked: set[tuple[int, ...]] = set()  # the histories of all masks
 
     def start(self) -> HistoryGrammar:
-        """Begins an answer, the only one."""
+        """Begins the answer."""
         return self
 
-    def mask(self, path: list[int]) -> bytes:
-        """Returns a bit for each token that may follow a path. None is asked for twice."""
-        assert path not in self.paths
-        self.paths.append(path)
+    def unsafe_compute_mask_ptr(self, address: int, n_bytes: int) -> None:
+        """Writes a bit for each token that may follow. No position is asked for twice."""
+        history = tuple(self._history)
+        assert history not in self.asked
+        self.asked.add(history)
         bits = np.zeros(-(-self._n_vocab // 32) * 32, bool)
-        bits[: self._n_vocab] = self._allows([*self._history, *path], range(self._n_vocab))
-        return np.packbits(bits, bitorder="little").tobytes()
+        bits[: self._n_vocab] = self._allows(self._history, range(self._n_vocab))
+        mask = np.packbits(bits, bitorder="little")
+        assert mask.nbytes == n_bytes
+        ctypes.memmove(address, mask.ctypes.data, n_bytes)
 
-    def commit(self, tokens: list[int]) -> None:
+    def try_consume_tokens(self, tokens: list[int]) -> int:
         """Appends tokens to the history."""
         self._history += tokens
-        self.paths = []
+        return len(tokens)
+
+    def rollback(self, n: int) -> None:
+        """Takes back the last tokens."""
+        del self._history[-n:]
+
+    def is_error(self) -> bool:
+        """It does not fail."""
+        return False
 
 
 class Decoder:

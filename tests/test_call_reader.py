@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("sse_starlette")
-from ersd.serve.openai.call_reader import CallReader
-from ersd.serve.openai.parts import Message
+from ersd.api.call_reader import CallReader
+from ersd.api.message_parts import Message
 
 pytestmark = pytest.mark.no_sanitizer
 

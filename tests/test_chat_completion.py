@@ -165,14 +165,15 @@ def test_a_chosen_tool_is_called(ours: Generator, theirs: Any, older: bool) -> N
     ("options", "message"),
     [
         (
-            {"tool_choice": "required"},
-            "tool_choice must be 'none', 'auto' or a function by its name, got 'required'",
+            {"tool_choice": "any"},
+            "tool_choice must be 'none', 'auto', 'required' or a function by its name, got 'any'",
         ),
+        ({"tool_choice": "required", "tools": []}, "tool_choice needs tools to be 'required'"),
         (
             {"tool_choice": {"type": "function", "function": {"name": "x"}}},
             r"tool_choice must name one of the tools \['UserDetail'\], got 'x'",
         ),
-        ({"grammar": "root ::= [a]"}, "a chosen tool excludes grammar and response_format"),
+        ({"grammar": "root ::= [a]"}, "grammar must not be given where a tool must be called"),
         (
             {"tools": [{"type": "function", "function": {"name": "UserDetail", "parameters": 3}}]},
             "the tool 'UserDetail' must have a JSON schema .* expected an object, got int",

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from ersd import Generator
-from ersd.grammars import Compiler, Source, lark_source, schema_source
+from ersd.grammars import lark_source
 
 FULL: Any = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 STRATEGIES = ["simple", "sequence", "batch", "tree", "adaptive"]
@@ -138,24 +138,32 @@ def test_what_cannot_be_held_is_refused_by_name(
     assert capfd.readouterr() == ("", "")
 
 
+WRONG: dict[str, dict[str, Any]] = {
+    "GBNF": {"grammar": "root ::= ("},
+    "GBNF without an end": {"grammar": "root ::= root"},
+    "regex": {"regex": "("},
+    "Lark": {"lark": "start: ("},
+    "a rule that is missing": {"lark": "start: other"},
+    "a reference": {"response_format": {"type": "json_object", "schema": {"$ref": "#/$defs/x"}}},
+}
+
+
+@pytest.mark.parametrize("options", WRONG.values(), ids=WRONG.keys())
+def test_no_parser_writes_to_stderr(
+    generator: Generator, options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong grammar is one sentence of an exception, and nothing else."""
+    with pytest.raises(ValueError, match=r"^[^\n]* must [^\n]*$"):
+        generator.stream("the", **options)
+    generator.generate("the", regex="[a-c]{3}", max_tokens=9)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_schema_cannot_be_made_lenient(generator: Generator) -> None:
     """A keyword of llguidance for that has no effect."""
     schema = {"x-guidance": {"lenient": True}, "type": "array", "uniqueItems": True}
     with pytest.raises(ValueError, match="uniqueItems"):
         generator.stream("the", response_format={"type": "json_object", "schema": schema})
-
-
-def test_a_listed_name_has_one_spelling(generator: Generator) -> None:
-    """A name with an escape does not get around the schema of its property."""
-    schema = {"type": "object", "properties": {"a": {"const": 1}}, "additionalProperties": True}
-    matcher = Compiler(generator.target).compile(schema_source(schema, "s")).start()
-    matcher.commit([3 + byte for byte in b'{"'])
-    allowed = matcher.mask([])
-    backslash, letter = 3 + ord("\\"), 3 + ord("b")
-    assert allowed[letter // 8] >> letter % 8 & 1
-    matcher.commit([backslash])
-    u = 3 + ord("u")
-    assert not matcher.mask([])[u // 8] >> u % 8 & 1
 
 
 @pytest.mark.no_sanitizer
@@ -273,15 +281,3 @@ def test_nothing_left_is_an_error(generator: Generator) -> None:
             "the", grammar='root ::= "é"', logit_bias=dict.fromkeys(range(3, 515), -math.inf)
         )
     assert len(generator.generate("the", max_tokens=3).tokens) == 3
-
-
-def test_a_failure_is_of_its_own_path(generator: Generator) -> None:
-    """After a path that the grammar does not allow, a matcher follows other paths as before."""
-    letters = {letter: 3 + ord(letter) for letter in "abc"}
-    grammar = Compiler(generator.target).compile(Source(lark_source("start: /abc/").text, "g"))
-    matcher, fresh = grammar.start(), grammar.start()
-    matcher.commit([letters["a"]])
-    with pytest.raises(RuntimeError, match="the grammar cannot go on"):
-        matcher.mask([letters["b"], letters["a"]])
-    fresh.commit([letters["a"]])
-    assert matcher.mask([letters["b"]]) == fresh.mask([letters["b"]]) != fresh.mask([])

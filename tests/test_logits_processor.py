@@ -33,16 +33,24 @@ def allowed(history, tokens):
     ]
 
 
+def narrow(history, tokens):
+    """Returns which tokens may come: a third of those in one word of a mask."""
+    return [
+        is_allowed and int(token) // 32 == int(history[-1]) % 3
+        for token, is_allowed in zip(tokens, allowed(history, tokens), strict=True)
+    ]
+
+
 @cache
-def truth(sampling, with_processor, with_grammar, n):
+def truth(sampling, with_processor, grammar, n):
     """Returns the tokens of plain decoding by the oracle, with processed rows."""
     tokens = list(PROMPT)
     for position in range(len(PROMPT), len(PROMPT) + n):
         row = oracles.table_row(TABLE, oracles.table_hash(tokens))
         row = processed(tokens, row) if with_processor else row
         row = (
-            np.where(allowed(tokens, range(N_VOCAB)), row, -np.inf).astype(np.float32)
-            if with_grammar
+            np.where(grammar(tokens, range(N_VOCAB)), row, -np.inf).astype(np.float32)
+            if grammar
             else row
         )
         tokens.append(
@@ -55,14 +63,16 @@ def truth(sampling, with_processor, with_grammar, n):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("sampling", [PLAIN, CUT, GREEDY], ids=["plain", "cut", "greedy"])
 @pytest.mark.parametrize(
-    "what", [(True, False), (False, True), (True, True)], ids=["processor", "grammar", "both"]
+    "what",
+    [(True, None), (False, allowed), (False, narrow), (True, narrow)],
+    ids=["processor", "grammar", "narrow grammar", "both"],
 )
 def test_text_is_that_of_plain_decoding(kind, strategy, sampling, what):
     """The text is that of plain decoding for every draft and strategy."""
     decoder = Decoder(TableModel(TABLE), TableModel(draft_table(kind)))
     processor = {"logits_processor": processed} if what[0] else {}
     for method, k in (("ersd", 5), ("ersd", 24), ("match", 8)):
-        grammar = {"grammar": HistoryGrammar(PROMPT, N_VOCAB, allowed)} if what[1] else {}
+        grammar = {"grammar": HistoryGrammar(PROMPT, N_VOCAB, what[1])} if what[1] else {}
         given = GenerationOptions(
             **sampling,
             seed=SEED,
@@ -96,7 +106,7 @@ def test_a_position_without_tokens_fails_late(strategy):
         tokens += decoder.step(100)
     with pytest.raises(RuntimeError, match="leave no token"):
         decoder.step(100)
-    assert tokens == truth(tuple(PLAIN.items()), False, False, 23)
+    assert tokens == truth(tuple(PLAIN.items()), False, None, 23)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -118,6 +128,21 @@ def test_a_processed_draft_is_right(strategy):
         tokens += decoder.step(100 - len(tokens))
     ranks = decoder.stats.to_dict()["rank_histogram"]
     assert ranks[0] == sum(ranks)
+
+
+@pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
+def test_rejection_sampling_keeps_the_distribution(method):
+    """Under a grammar, the tokens of rejection sampling have the target's probabilities."""
+    row = oracles.table_row(TABLE, oracles.table_hash(PROMPT)).astype(np.float64)
+    kept = np.where(allowed(PROMPT, range(N_VOCAB)), np.exp(row), 0)
+    decoder = Decoder(TableModel(TABLE), TableModel(draft_table("noisy")))
+    counts = np.zeros(N_VOCAB, int)
+    for seed in range(4000):
+        grammar = HistoryGrammar(PROMPT, N_VOCAB, allowed)
+        given = {"method": method, "strategy": "batch", "draft_nodes": 4, "grammar": grammar}
+        decoder.start(PROMPT, GenerationOptions(**PLAIN, seed=seed, adapt_draft=False, **given))
+        counts[decoder.step(9)[0]] += 1
+    assert oracles.goodness(counts, kept / kept.sum()) > 1e-4
 
 
 def test_logprobs_are_of_the_raw_row():

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "ersd/check.h"
 #include "ersd/llama/backend.h"
 #include "ersd/llama/cores.h"
 #include "ersd/llama/samplers.h"
@@ -21,7 +22,7 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
                      const Options& options, std::function<bool()> interrupted)
     : models_(target_path, draft_path, options, interrupted),
       interrupted_(std::move(interrupted)),
-      engine_(models_.target_context(), models_.draft_context(), options.prompt_share),
+      engine_(models_.target_context(), models_.draft_context(), options.prompt_share, options.n_history),
       scheduler_(engine_, models_.target_context(), models_.draft_context(), options.n_parallel,
                  models_.place_options()),
       n_parallel_(options.n_parallel),
@@ -37,6 +38,8 @@ std::shared_ptr<Request> Generator::submit(const std::vector<Token>& prompt,
   llama::init_backend();  // another user of llama.cpp may have taken its log
   options.validate();
   check_prompt(prompt);
+  check_tokens("prediction", options.prediction);
+  for (const auto& reference : options.references) check_tokens("references", reference);
   const llama::Model& target = models_.target();
   if (wants_ranks && (!models_.draft() || options.method == Method::kAr))
     throw std::invalid_argument(
@@ -185,6 +188,21 @@ bool Generator::wait(Lock& lock, Clock::time_point deadline) {
   return true;
 }
 
+void Generator::check_tokens(const char* what, const std::vector<Token>& tokens) const {
+  for (const Token token : tokens) check_between(what, token, 0, models_.target().n_vocab() - 1);
+}
+
+std::vector<Token> Generator::history() {
+  std::vector<Token> tokens;
+  lead_alone([&] { tokens = engine_.history().tokens(); });
+  return tokens;
+}
+
+void Generator::add_history(const std::vector<Token>& tokens) {
+  check_tokens("history", tokens);
+  lead_alone([&] { engine_.history().append(tokens); });
+}
+
 void Generator::require_draft(const char* what) const {
   if (!models_.draft())
     throw std::invalid_argument(std::string(what) +
@@ -196,14 +214,12 @@ void Generator::forget() {
 }
 
 Profile Generator::profile() {
-  require_draft("a profile");
   std::optional<Profile> profile;
   lead_alone([&] { profile = engine_.profile(); });
   return *std::move(profile);
 }
 
 void Generator::restore(const Profile& profile) {
-  require_draft("a profile");
   lead_alone([&] { engine_.restore(profile); });
 }
 

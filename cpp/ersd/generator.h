@@ -60,10 +60,14 @@ class Generator {
   // Forgets what earlier generations taught about the draft.
   void forget();
 
-  // profile() returns what is known about the pair of models, and restore() continues from that.
-  // Both throw std::invalid_argument without a draft.
+  // profile() returns what is known about the models, and restore() continues from that.
   Profile profile();
   void restore(const Profile& profile);
+
+  // The tokens of earlier requests that are kept to draft from; texts are separated by -1.
+  // add_history() adds a text. It throws std::invalid_argument for tokens outside the vocabulary.
+  std::vector<Token> history();
+  void add_history(const std::vector<Token>& tokens);
 
   // Returns Engine::forecast(). Measures the costs of calls if that is due and no request runs.
   // Throws std::invalid_argument without a draft, and std::runtime_error if the costs are not known
@@ -110,6 +114,7 @@ class Generator {
   Snapshot look() const;
   Request::Options request_options(const std::vector<Token>& prompt, bool wants_ranks) const;
   void require_draft(const char* what) const;
+  void check_tokens(const char* what, const std::vector<Token>& tokens) const;
 
   Process process_;
   ModelPair models_;

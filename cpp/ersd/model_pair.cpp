@@ -32,6 +32,7 @@ void GeneratorOptions::validate() const {
   check_between("n_parallel", n_parallel, 1, kMaxParallel);
   if (!(prompt_share >= 0 && prompt_share < 1))
     refuse("prompt_share", "at least 0 and less than 1", prompt_share);
+  if (n_history < 0) refuse("n_history", "at least 0", n_history);
 }
 
 ModelPair::ModelPair(const std::string& target_path, const std::string& draft_path,
@@ -73,9 +74,9 @@ llama::ContextOptions ModelPair::context_options(const GeneratorOptions& options
 // it. An exact context that fails the test of widths is given up, since its cache is slower.
 void ModelPair::make_target_context(const GeneratorOptions& options, llama::ContextOptions context,
                                     const std::function<bool()>& interrupted) {
-  context.exact = options.exact.value_or(draft_.has_value());
+  context.exact = options.exact.value_or(draft_ || options.drafts);
   context.ordered_cells = options.exact.value_or(true);
-  context.max_nodes = draft_ || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
+  context.max_nodes = draft_ || options.drafts || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
   if (context.exact && !options.exact && !target_.can_branch()) context.exact = false;
   target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
   if (!context.exact) {

@@ -31,8 +31,10 @@ struct GeneratorOptions {
   int32_t n_parallel = 4;     // requests that are answered at once; others wait
   int32_t n_ctx_total = 0;    // tokens that all requests may cache together; 0: n_ctx
   float prompt_share = 0.6F;  // see Engine
+  int32_t n_history = 0;      // see Engine
+  bool drafts = false;        // whether requests may draft without a draft model
   // Whether the text must be the same to the bit whatever is drafted, and whatever other requests
-  // there are; empty: if there is a draft. Only the target's context is made exact.
+  // there are; empty: if anything drafts. Only the target's context is made exact.
   std::optional<bool> exact;
   // What the tests of call widths said of this target before, as far as it is known.
   WidthVerdict widths;

@@ -135,10 +135,14 @@ void Request::fill_text(Untaken& untaken) {
       const auto nodes = sequence_->tree().tokens();
       const auto parents = sequence_->tree().parents();
       const auto accepted = sequence_->accepted();
+      const auto sources = sequence_->tree().sources();
       step.tree = {{nodes.begin(), nodes.end()},
                    {parents.begin(), parents.end()},
-                   {accepted.begin(), accepted.end()}};
+                   {accepted.begin(), accepted.end()},
+                   {sources.begin(), sources.end()}};
     }
+    for (const int32_t node : sequence_->accepted().subspan(1).first(static_cast<size_t>(step.n_accepted)))
+      step.sources.push_back(sequence_->tree().sources(node));
     uncount(tokens.size(), n_kept);
   }
   n_remain_ -= static_cast<int32_t>(n_kept);
@@ -168,6 +172,9 @@ void Request::fill_rank(Untaken& untaken) {
 void Request::uncount(size_t n_decoded, size_t n_kept) {
   const size_t n_accepted = n_decoded - 1, n_accepted_kept = std::min(n_kept, n_accepted);
   Stats& stats = sequence_->stats();
+  for (const int32_t node : sequence_->accepted().subspan(1).subspan(n_accepted_kept))
+    for (size_t source = 0; source < kSourceCount; ++source)
+      stats.accepted_by[source] -= sequence_->tree().sources(node) >> source & 1;
   stats.generated -= static_cast<int64_t>(n_decoded - n_kept);
   stats.accepted -= static_cast<int64_t>(n_accepted - n_accepted_kept);
   --stats.acceptance_histogram[n_accepted];

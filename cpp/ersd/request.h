@@ -32,6 +32,7 @@ struct StepTree {
   std::vector<Token> tokens;      // i32[n], in topological order; the root is the token before
   std::vector<int32_t> parents;   // i32[n]; -1 for the root
   std::vector<int32_t> accepted;  // the accepted nodes, from the root on
+  std::vector<uint8_t> sources;   // u8[n]: a bit for each source that proposed a node
 };
 
 struct GenerationStep {
@@ -39,6 +40,7 @@ struct GenerationStep {
   std::vector<Token> tokens;           // new tokens of the answer
   std::vector<TokenLogprob> logprobs;  // one for each of these tokens, if the options ask for them
   int32_t n_accepted = 0;              // how many of these tokens were drafted
+  std::vector<uint8_t> sources;        // u8[n_accepted]: a bit for each source of a drafted token
   std::optional<StepTree> tree;        // if the options ask for it
   FinishReason finish_reason = FinishReason::kNone;
 };

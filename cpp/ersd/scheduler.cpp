@@ -28,7 +28,6 @@ Scheduler::Scheduler(Engine& engine, LanguageModel& target, LanguageModel* draft
                      int32_t n_parallel, const Places::Options& options)
     : engine_(engine),
       places_(target, draft, options),
-      has_draft_(draft != nullptr),
       n_parallel_(std::min(n_parallel, target.n_sequences())) {}
 
 void Scheduler::add(RequestPtr request) {
@@ -122,8 +121,7 @@ void Scheduler::admit_waiting() {
 bool Scheduler::admit(Request& request) {
   Sequence& sequence = request.sequence();
   request.begin();
-  if (has_draft_ && sequence.options().draft_nodes == kAuto && is_race(sequence.options().method) &&
-      sequence.options().method != Method::kAr) {
+  if (sequence.needs_costs()) {
     const Stopwatch watch(sequence.stats().prefill_ms);
     measure();
   }

@@ -67,7 +67,6 @@ class Scheduler {
 
   Engine& engine_;
   Places places_;
-  bool has_draft_;
   int32_t n_parallel_;
   Queue waiting_, running_;
   std::vector<Sequence*> sequences_;  // of a step

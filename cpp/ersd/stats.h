@@ -8,6 +8,8 @@
 
 namespace ersd {
 
+constexpr size_t kSourceCount = 5;  // of drafts
+
 // A rank histogram has one count for each of this many ranks, and one count for all later ranks.
 constexpr size_t kHistogramRanks = 64;
 
@@ -19,6 +21,8 @@ struct Stats {
   int64_t draft_calls = 0;   // calls after the prompt
   int64_t drafted = 0;       // tree nodes without the roots
   int64_t accepted = 0;      // drafted tokens that became tokens of the answer
+  // The same by source (draft/source.h). A token that several sources proposed counts for each.
+  std::array<int64_t, kSourceCount> drafted_by{}, accepted_by{};
 
   // [n]: target calls that accepted n drafted tokens
   std::vector<int64_t> acceptance_histogram;

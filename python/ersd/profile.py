@@ -76,7 +76,7 @@ class PairKey:
 
     def __init__(
         self,
-        paths: tuple[str | os.PathLike[str], str | os.PathLike[str]],
+        paths: Sequence[str | os.PathLike[str]],
         contents: Sequence[str],
         devices: Sequence[str],
         loading: Mapping[str, Any],
@@ -84,16 +84,16 @@ class PairKey:
         """Identifies the pair.
 
         Args:
-            paths: the target's file and the draft's.
+            paths: the target's file and, if there is a draft, the draft's.
             contents: a hash of what is in each of them.
             devices: names of llama.cpp's devices.
             loading: the options of loading that costs depend on.
         """
-        target, draft = map(Path, paths)
         self.pair = " ".join(contents)
         self.machine = machine(devices, loading)
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
-        self._name = f"{target.stem}+{draft.stem}.{key}.profile.npz"
+        stem = "+".join(Path(path).stem for path in paths)
+        self._name = f"{stem}.{key}.profile.npz"
 
     @property
     def path(self) -> Path:
@@ -172,8 +172,8 @@ def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:
             target_ms=np.zeros_like(profile.target_ms).tolist(),
             draft_ms=np.zeros_like(profile.draft_ms).tolist(),
         )
-    if np.any(profile.target_ms) != np.any(profile.draft_ms):
-        raise ValueError("costs must be those of target and draft, or of neither")
+    if np.any(profile.draft_ms) and not np.any(profile.target_ms):
+        raise ValueError("costs must be those of the target too, if they are those of the draft")
     return profile
 
 

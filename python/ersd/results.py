@@ -66,8 +66,11 @@ class Stats:
         draft_calls: calls of the draft after the prompt.
         drafted: drafted tokens, which are tree nodes without the roots.
         accepted: drafted tokens that are tokens of the answer.
+        drafted_by: drafted tokens by source, like ``{"lookup": 12}``. A token that several sources
+            proposed counts for each.
+        accepted_by: accepted tokens by source.
         tokens_per_call: tokens of the answer, and its end token if there is one, for each target
-            call; 1 without a draft.
+            call; 1 where nothing is drafted.
         acceptance_rate: accepted / drafted.
         acceptance_histogram: ``[n]`` counts target calls that accepted n drafted tokens.
         rank_histogram: ``[r]`` counts verified positions whose token was the (r+1)-th in the
@@ -95,6 +98,8 @@ class Stats:
     draft_calls: int
     drafted: int
     accepted: int
+    drafted_by: dict[str, int]
+    accepted_by: dict[str, int]
     tokens_per_call: float
     acceptance_rate: float
     acceptance_histogram: list[int]
@@ -129,11 +134,13 @@ class StepTree:
             step; the others were drafted.
         parents: the parent of each node; -1 for the root.
         accepted: the nodes on the path that the target took, from the root on.
+        sources: which sources proposed each node; empty for the root.
     """
 
     tokens: list[int]
     parents: list[int]
     accepted: list[int]
+    sources: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,7 @@ class Step:
         text: the text that became certain. The texts of all steps, joined, are the answer.
         tokens: the tokens of this step that belong to the answer.
         n_accepted: how many of these tokens were drafted.
+        sources: which sources proposed each of the first n_accepted tokens.
         logprobs: one entry per token; None unless the option `logprobs` is given.
         tree: what was drafted; None unless the option `draft_trees` is given.
     """
@@ -153,6 +161,7 @@ class Step:
     n_accepted: int
     logprobs: list[TokenLogprob] | None = None
     tree: StepTree | None = None
+    sources: list[tuple[str, ...]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

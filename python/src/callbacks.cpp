@@ -6,7 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <cstring>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -17,29 +17,73 @@ using namespace ersd;
 
 namespace {
 
-std::vector<Token> listed(std::span<const Token> tokens) { return {tokens.begin(), tokens.end()}; }
-
+// Follows an answer by an LLMatcher. Few Python objects are touched for a mask: they are cold after
+// a call of a model, and each costs a microsecond then.
 class PythonMatcher : public GrammarMatcher {
  public:
-  explicit PythonMatcher(nb::object matcher) : matcher_(std::move(matcher)) {}
+  explicit PythonMatcher(std::shared_ptr<PythonObject> grammar)
+      : grammar_(std::move(grammar)),
+        ends_(nb::cast<std::vector<Token>>(grammar_->get().attr("ends"))) {
+    restart();
+  }
 
   void write_mask(std::span<const Token> path, std::span<uint32_t> mask) override {
+    if (ended_ || has_end(path)) {
+      std::ranges::fill(mask, ~0u);
+      return;
+    }
     const nb::gil_scoped_acquire gil;
-    const auto bytes = nb::cast<nb::bytes>(matcher_.get().attr("mask")(listed(path)));
-    if (bytes.size() < mask.size_bytes())
-      throw nb::type_error(("a grammar must give masks of " + std::to_string(mask.size_bytes()) +
-                            " bytes, got " + std::to_string(bytes.size()))
-                               .c_str());
-    std::memcpy(mask.data(), bytes.data(), mask.size_bytes());
+    go_to(path);
+    compute_mask_.get()(reinterpret_cast<uintptr_t>(mask.data()), mask.size_bytes());
+    if (nb::cast<bool>(is_error_.get()())) fail();
   }
 
   void commit(std::span<const Token> tokens) override {
+    ended_ = ended_ || has_end(tokens);
+    if (ended_) return;
     const nb::gil_scoped_acquire gil;
-    matcher_.get().attr("commit")(listed(tokens));
+    go_to(tokens);
+    committed_.insert(committed_.end(), tokens.begin(), tokens.end());
+    path_.clear();
   }
 
  private:
-  PythonObject matcher_;
+  bool has_end(std::span<const Token> tokens) const {
+    return std::ranges::find_first_of(tokens, ends_) != tokens.end();
+  }
+
+  // Makes the matcher of an answer without tokens.
+  void restart() {
+    matcher_.reset(grammar_->get().attr("start")());
+    compute_mask_.reset(matcher_.get().attr("unsafe_compute_mask_ptr"));
+    consume_.reset(matcher_.get().attr("try_consume_tokens"));
+    rollback_.reset(matcher_.get().attr("rollback"));
+    is_error_.reset(matcher_.get().attr("is_error"));
+    path_.clear();
+  }
+
+  // Takes back what the path does not begin with, and consumes the rest of it.
+  void go_to(std::span<const Token> path) {
+    const auto [ours, wanted] = std::ranges::mismatch(path_, path);
+    if (const auto n_back = path_.end() - ours; n_back > 0) rollback_.get()(n_back);
+    const std::vector<Token> rest(wanted, path.end());
+    path_.assign(path.begin(), path.end());
+    if (!rest.empty() && nb::cast<size_t>(consume_.get()(rest)) != rest.size()) fail();
+  }
+
+  // Throws. A new matcher follows other paths, since one that failed stays wrong.
+  [[noreturn]] void fail() {
+    const auto reason = nb::cast<std::string>(grammar_->get().attr("reason")(matcher_.get()));
+    restart();
+    consume_.get()(committed_);
+    throw std::runtime_error("the grammar cannot go on: " + reason);
+  }
+
+  std::shared_ptr<PythonObject> grammar_;
+  std::vector<Token> ends_;
+  PythonObject matcher_, compute_mask_, consume_, rollback_, is_error_;  // and its methods
+  std::vector<Token> committed_, path_;  // what the matcher has consumed
+  bool ended_ = false;
 };
 
 }  // namespace
@@ -59,5 +103,5 @@ void PythonLogitsProcessor::process(std::span<const Token> history, std::span<fl
 
 std::unique_ptr<GrammarMatcher> PythonGrammar::start() const {
   const nb::gil_scoped_acquire gil;
-  return std::make_unique<PythonMatcher>(grammar_.get().attr("start")());
+  return std::make_unique<PythonMatcher>(grammar_);
 }

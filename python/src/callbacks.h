@@ -14,7 +14,7 @@
 // A Python object that may be released in any thread.
 class PythonObject {
  public:
-  explicit PythonObject(nanobind::object object) : object_(std::move(object)) {}
+  explicit PythonObject(nanobind::object object = {}) : object_(std::move(object)) {}
   PythonObject(const PythonObject&) = delete;
   PythonObject& operator=(const PythonObject&) = delete;
   ~PythonObject() {
@@ -23,6 +23,9 @@ class PythonObject {
   }
 
   const nanobind::object& get() const { return object_; }
+
+  // Holds another object from now on. The thread has the GIL.
+  void reset(nanobind::object object) { object_ = std::move(object); }
 
  private:
   nanobind::object object_;
@@ -39,14 +42,16 @@ class PythonLogitsProcessor : public ersd::LogitsProcessor {
   PythonObject function_;
 };
 
-// A grammar with a method start(), which returns an object with the methods mask(path) -> bytes and
-// commit(tokens). The bytes are the words of a TokenMask; path and tokens are lists of int.
+// A grammar in Python. Its method start() returns an object with those methods of llguidance's
+// LLMatcher that callbacks.cpp calls, and reason(matcher) says why one failed. `ends` lists the end
+// tokens.
 class PythonGrammar : public ersd::Grammar {
  public:
-  explicit PythonGrammar(nanobind::object grammar) : grammar_(std::move(grammar)) {}
+  explicit PythonGrammar(nanobind::object grammar)
+      : grammar_(std::make_shared<PythonObject>(std::move(grammar))) {}
 
   std::unique_ptr<ersd::GrammarMatcher> start() const override;
 
  private:
-  PythonObject grammar_;
+  std::shared_ptr<PythonObject> grammar_;
 };

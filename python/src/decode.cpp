@@ -32,6 +32,8 @@ constexpr const char* kind(int32_t) { return "an int of 32 bits"; }
 constexpr const char* kind(uint64_t) { return "an int between 0 and 2**64 - 1"; }
 const char* kind(const std::string&) { return "a str"; }
 const char* kind(const std::vector<std::string>&) { return "a sequence of str"; }
+const char* kind(const std::vector<Token>&) { return "a sequence of tokens"; }
+const char* kind(const std::vector<std::vector<Token>>&) { return "sequences of tokens"; }
 const char* kind(const std::vector<std::pair<Token, float>>&) {
   return "pairs of a token and a number";
 }
@@ -53,6 +55,9 @@ void read(const char* name, nb::handle value, Method& out) {
 }
 void read(const char* name, nb::handle value, Strategy& out) {
   out = strategy_from(cast<std::string>(name, value));
+}
+void read(const char* name, nb::handle value, DraftSources& out) {
+  out = sources_from(cast<std::vector<std::string>>(name, value));
 }
 void read(const char* name, nb::handle value, std::shared_ptr<LogitsProcessor>& out) {
   if (!PyCallable_Check(value.ptr()))
@@ -116,6 +121,13 @@ nb::object to_python(float value) {
 }
 nb::object to_python(Method value) { return nb::cast(to_string(value)); }
 nb::object to_python(Strategy value) { return nb::cast(to_string(value)); }
+nb::object to_python(DraftSources value) {
+  nb::list names;
+  for (size_t i = 0; i < kSourceCount; ++i)
+    if (const auto source = static_cast<Source>(i); value.has(source))
+      names.append(to_string(source));
+  return nb::tuple(names);
+}
 nb::object to_python(const std::vector<std::string>& value) { return nb::tuple(nb::cast(value)); }
 nb::object to_python(const std::shared_ptr<LogitsProcessor>&) { return nb::none(); }
 nb::object to_python(const std::shared_ptr<const Grammar>&) { return nb::none(); }
@@ -129,6 +141,7 @@ template <class Option, class Value>
 std::string range_words(const Option& option, const Value&) {
   if constexpr (std::is_same_v<Value, Method>) return "one of " + method_names();
   if constexpr (std::is_same_v<Value, Strategy>) return "one of " + strategy_names();
+  if constexpr (std::is_same_v<Value, DraftSources>) return "of " + source_names();
   return option.range.words;
 }
 
@@ -229,8 +242,9 @@ void bind_sequence(nb::module_& m) {
 
 void bind_engine(nb::module_& m) {
   nb::class_<Engine>(m, "Engine", "The decoding step of many sequences over two language models.")
-      .def(nb::init<LanguageModel&, LanguageModel*, double>(), "target"_a, "draft"_a.none(),
-           "prompt_share"_a = 0.6, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
+      .def(nb::init<LanguageModel&, LanguageModel*, double, int32_t>(), "target"_a,
+           "draft"_a.none(), "prompt_share"_a = 0.6, "n_history"_a = 0, nb::keep_alive<1, 2>(),
+           nb::keep_alive<1, 3>())
       .def("begin", &Engine::begin, "sequence"_a)
       .def(
           "step",

@@ -65,6 +65,8 @@ Generator::Options read_options(const nb::kwargs& given) {
   keywords.read("n_parallel", o.n_parallel);
   keywords.read("n_ctx_total", o.n_ctx_total);
   keywords.read("prompt_share", o.prompt_share);
+  keywords.read("n_history", o.n_history);
+  keywords.read("drafts", o.drafts);
   keywords.read("exact", o.exact);
   keywords.read("width_that_differs", o.widths.differs);
   keywords.read("padding", o.widths.padding);
@@ -181,6 +183,9 @@ void bind_generator_class(nb::module_& m) {
       .def("restore", &Generator::restore, "profile"_a, NoGil())
       .def("forecast", &Generator::forecast, NoGil())
       .def("reset", &Generator::reset, NoGil())
+      .def("history", &Generator::history, NoGil(),
+           "The tokens of earlier requests that are kept to draft from, with -1 between texts.")
+      .def("add_history", &Generator::add_history, "tokens"_a, NoGil())
       .def("save_state", &save_state,
            "Returns the tokens and the bytes of the target's cache, then those of the draft's "
            "cache.")

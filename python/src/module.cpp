@@ -8,6 +8,7 @@ NB_MODULE(_core, m) {
   bind_model(m);
   bind_verify(m);
   bind_learning(m);
+  bind_draft(m);
   bind_decode(m);
   bind_llama(m);
   bind_scheduler(m);

@@ -17,6 +17,25 @@ using namespace ersd;
 
 namespace {
 
+nb::dict by_source(const std::array<int64_t, kSourceCount>& counts) {
+  nb::dict d;
+  for (size_t i = 0; i < kSourceCount; ++i)
+    if (counts[i] > 0) d[to_string(static_cast<Source>(i))] = counts[i];
+  return d;
+}
+
+// The names of the sources of each token.
+nb::list source_names_of(const std::vector<uint8_t>& sources) {
+  nb::list names;
+  for (const uint8_t bits : sources) {
+    nb::list of_token;
+    for (size_t i = 0; i < kSourceCount; ++i)
+      if ((bits >> i & 1) != 0) of_token.append(to_string(static_cast<Source>(i)));
+    names.append(nb::tuple(of_token));
+  }
+  return names;
+}
+
 nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   nb::typed<nb::dict, nb::str, nb::any> d;
   d["generated"] = s.generated;
@@ -24,6 +43,8 @@ nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   d["draft_calls"] = s.draft_calls;
   d["drafted"] = s.drafted;
   d["accepted"] = s.accepted;
+  d["drafted_by"] = by_source(s.drafted_by);
+  d["accepted_by"] = by_source(s.accepted_by);
   d["tokens_per_call"] = s.tokens_per_call();
   d["acceptance_rate"] = s.acceptance_rate();
   d["acceptance_histogram"] = s.acceptance_histogram;
@@ -50,7 +71,10 @@ void bind_steps(nb::module_& m) {
   nb::class_<StepTree>(m, "StepTree", "The tree of a step; see ersd.StepTree.")
       .def_ro("tokens", &StepTree::tokens)
       .def_ro("parents", &StepTree::parents)
-      .def_ro("accepted", &StepTree::accepted);
+      .def_ro("accepted", &StepTree::accepted)
+      .def_prop_ro(
+          "sources", [](const StepTree& t) { return source_names_of(t.sources); },
+          nb::sig("def sources(self) -> list[tuple[str, ...]]"));
 
   nb::class_<GenerationStep>(m, "GenerationStep")
       .def_ro("text", &GenerationStep::text)
@@ -58,6 +82,9 @@ void bind_steps(nb::module_& m) {
       .def_ro("logprobs", &GenerationStep::logprobs)
       .def_ro("n_accepted", &GenerationStep::n_accepted)
       .def_ro("tree", &GenerationStep::tree)
+      .def_prop_ro(
+          "sources", [](const GenerationStep& s) { return source_names_of(s.sources); },
+          nb::sig("def sources(self) -> list[tuple[str, ...]]"))
       .def_prop_ro("finish_reason",
                    [](const GenerationStep& s) { return to_string(s.finish_reason); });
 }

@@ -55,10 +55,13 @@ void bind_draft_tree(nb::module_& m) {
       "A tree of tokens as flat arrays in topological order. Node 0, the root, is the "
       "last committed token.")
       .def(nb::init<Token>(), "root"_a)
-      .def("add", &DraftTree::add, "parent"_a, "token"_a, "Appends a child and returns its index.")
+      .def("add", &DraftTree::add, "parent"_a, "token"_a, "sources"_a = 0,
+           "Appends a child and returns its index.")
+      .def("truncate", &DraftTree::truncate, "n"_a, "Drops the nodes from n on.")
       .def("child", &DraftTree::child, "node"_a, "token"_a,
            "The first child of a node with this token, or -1.")
       .def("__len__", &DraftTree::size)
+      .def_prop_ro("n_branches", &DraftTree::n_branches)
       .def_prop_ro("tokens",
                    [](const DraftTree& t) {
                      return std::vector<Token>(t.tokens().begin(), t.tokens().end());

@@ -3,9 +3,11 @@
 
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include "bind.h"
+#include "callbacks.h"
 #include "ersd/decode/options.h"
 #include "ersd/model/table_model.h"
 
@@ -67,9 +69,31 @@ void bind_verification(nb::module_& m) {
       "history, i32[n].");
 }
 
+void bind_grammar(nb::module_& m) {
+  nb::class_<GrammarMatcher>(m, "GrammarMatcher", "Follows one answer through a grammar.")
+      .def(
+          "mask",
+          [](GrammarMatcher& matcher, const std::vector<Token>& path, size_t n_vocab) {
+            std::vector<uint32_t> mask((n_vocab + kMaskBits - 1) / kMaskBits);
+            matcher.write_mask(path, mask);
+            return array(std::move(mask));
+          },
+          "path"_a, "n_vocab"_a,
+          "Returns which tokens may follow the committed tokens and then these, a bit for each; "
+          "u32[ceil(n_vocab / 32)].")
+      .def(
+          "commit", [](GrammarMatcher& matcher, const std::vector<Token>& t) { matcher.commit(t); },
+          "tokens"_a, "Appends tokens to the committed ones.");
+
+  m.def(
+      "start_grammar", [](nb::object grammar) { return PythonGrammar(std::move(grammar)).start(); },
+      "grammar"_a, "Begins an answer. grammar: see ersd.grammars.Grammar.");
+}
+
 }  // namespace
 
 void bind_verify(nb::module_& m) {
   bind_coupling(m);
   bind_verification(m);
+  bind_grammar(m);
 }

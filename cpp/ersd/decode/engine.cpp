@@ -16,17 +16,35 @@ std::span<const Token> first_tokens(std::span<const Token> history, int32_t n) {
 
 }  // namespace
 
-Engine::Engine(LanguageModel& target, LanguageModel* draft, double prompt_share)
-    : target_(target), pacer_(prompt_share) {
-  if (draft) drafter_ = std::make_unique<Drafter>(*draft, target.n_vocab());
-}
+Engine::Engine(LanguageModel& target, LanguageModel* draft, double prompt_share, int32_t n_history)
+    : target_(target), drafter_(draft, target.n_vocab()), history_(n_history), pacer_(prompt_share) {}
 
 void Engine::begin(Sequence& sequence) {
   keep_prefix(target_, sequence);
-  if (drafter_) keep_prefix(drafter_->model(), sequence);
+  if (drafter_.model()) keep_prefix(*drafter_.model(), sequence);
   if (sequence.stats_.target_calls == 0)
     sequence.stats_.cached_tokens = target_.n_cached(sequence.place_);
   sequence.plan_.calls_left = 0;
+  if (!std::exchange(sequence.has_begun_, true)) begin_texts(sequence);
+}
+
+// Gives a new sequence its texts to draft from.
+void Engine::begin_texts(Sequence& s) {
+  s.n_known_ = static_cast<size_t>(target_.n_cached(s.place_));
+  if (!s.races()) return;
+  const GenerationOptions& options = s.options_;
+  TextDrafts::Texts others;
+  const auto add = [&](Source source, std::span<const Token> tokens) {
+    others.push_back(std::make_shared<TextSource>(source));
+    for (const Token token : tokens) others.back()->append(token);
+  };
+  if (options.draft_sources.has(Source::kHistory)) {
+    others = history_.texts();
+    for (const auto& reference : options.references) add(Source::kHistory, reference);
+  }
+  if (options.draft_sources.has(Source::kPrediction) && !options.prediction.empty())
+    add(Source::kPrediction, options.prediction);
+  s.texts_.begin(s.tokens_, options.draft_sources.has(Source::kLookup), std::move(others));
 }
 
 // Cuts a cache to what it has in common with the history. The model says what its cache holds,
@@ -85,7 +103,7 @@ void Engine::choose_readers(std::span<Sequence* const> sequences) {
     s->n_read_ = std::min(n_missing, budget);
     budget -= s->n_read_;
     n_prompt_rows_ += s->n_read_;
-    if (n_missing > 0 && s->n_read_ == n_missing && !s->drafts()) s->generates_ = true;
+    if (n_missing > 0 && s->n_read_ == n_missing && !s->uses_model()) s->generates_ = true;
     if (s->generates_ || s->n_read_ > 0) step_.push_back(s);
   }
   load_ = {0, n_prompt_rows_};
@@ -97,7 +115,7 @@ void Engine::choose_readers(std::span<Sequence* const> sequences) {
   load_.n_sequences = std::max(load_.n_sequences, 1);
   const auto mean = n_cached / static_cast<int64_t>(std::max<size_t>(step_.size(), 1));
   cost_.set_n_cached(static_cast<int32_t>(mean));
-  if (drafter_) drafter_->cost().set_n_cached(static_cast<int32_t>(mean));
+  drafter_.cost().set_n_cached(static_cast<int32_t>(mean));
   may_draft_ = load_.n_sequences == 1 || trials_.drafts(load_.n_sequences);
 }
 
@@ -107,7 +125,7 @@ void Engine::draft() {
     prepare_tree(*sequence);
     if (sequence->drafted_.growth != Growth::kNone) trees_.push_back(&sequence->drafted_);
   }
-  if (!trees_.empty()) drafter_->draft(trees_, price());
+  if (!trees_.empty()) drafter_.draft(trees_, price());
 }
 
 void Engine::call_target() {
@@ -175,6 +193,7 @@ void Engine::learn(Sequence& s) {
     ++s.stats_.rank_histogram[std::min<size_t>(rank, RankHistogram::kRanks)];
     known.ranks.learn(static_cast<size_t>(rank));
     if (s.options_.strategy == Strategy::kAdaptive) {
+      drafter_.learn_agreement(s.drafted_, node, s.verified_.emitted[i]);
       const DraftRow draft = drafted.at(node);
       known.margins.learn(draft.order, draft.logits, s.coupling_.temperature(), rank);
     }
@@ -182,6 +201,8 @@ void Engine::learn(Sequence& s) {
       known.correction.learn(drafted.tree.token(node), target_.logits(node, s.place_),
                              drafted.rows.raw(node), s.coupling_.temperature());
   }
+  if (drafted.texts && drafted.grows())
+    s.texts_.learn(s.verified_.path, s.verified_.emitted, hit_rates_);
 }
 
 void Engine::commit() {
@@ -191,11 +212,12 @@ void Engine::commit() {
       accepted_.push_back({s->place_, &s->drafted_.tree,
                            s->verified_.path.empty() ? -1 : s->verified_.path.back()});
   target_.commit(accepted_);
-  if (drafter_) drafter_->model().commit(accepted_);
+  if (drafter_.model()) drafter_.model()->commit(accepted_);
   for (Sequence* s : step_) {
     if (!s->generates_ || s->verified_.path.empty()) continue;
     s->tokens_.insert(s->tokens_.end(), s->verified_.emitted.begin(), s->verified_.emitted.end());
     s->processors_.commit(s->tokens_);
+    s->texts_.append(s->verified_.emitted);
     count(*s);
   }
 }
@@ -211,6 +233,14 @@ void Engine::count(Sequence& s) {
   ++s.stats_.target_calls;
   s.stats_.generated += static_cast<int64_t>(n_accepted) + 1;
   s.stats_.accepted += static_cast<int64_t>(n_accepted);
+  const auto count_sources = [&](std::array<int64_t, kSourceCount>& counts, int32_t node) {
+    for (size_t source = 0; source < kSourceCount; ++source)
+      counts[source] += s.drafted_.tree.sources(node) >> source & 1;
+  };
+  for (int32_t node = 1; node < s.drafted_.tree.size(); ++node)
+    count_sources(s.stats_.drafted_by, node);
+  for (const int32_t node : std::span(s.verified_.path).subspan(1))
+    count_sources(s.stats_.accepted_by, node);
 }
 
 // After an error of a model: no sequence of the step has changed.
@@ -218,9 +248,8 @@ void Engine::abandon() {
   for (Sequence* s : step_) {
     s->verified_.path.clear(), s->verified_.emitted.clear(), s->logprobs_.clear();
     target_.rollback(target_.n_cached(s->place_), s->place_);
-    if (!drafter_) continue;
-    LanguageModel& draft = drafter_->model();
-    draft.rollback(draft.n_cached(s->place_), s->place_);
+    if (LanguageModel* draft = drafter_.model())
+      draft->rollback(draft->n_cached(s->place_), s->place_);
   }
 }
 
@@ -236,6 +265,9 @@ void Engine::shift(Sequence& s, int32_t keep) {
 }
 
 void Engine::end(Sequence& s) {
+  if (s.races() && s.has_begun_ && s.options_.draft_sources.has(Source::kHistory))
+    history_.append(std::span(s.tokens_).subspan(std::min(s.n_known_, s.tokens_.size())));
+  s.texts_ = {};
   s.processors_ = {}, s.options_.processors = {};
   s.failure_ = s.verified_.failure = nullptr;
 }

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <array>
-#include <memory>
 #include <span>
 #include <vector>
 
 #include "ersd/decode/sequence.h"
 #include "ersd/draft/drafter.h"
+#include "ersd/draft/history.h"
 #include "ersd/learning/draft_controller.h"
 #include "ersd/learning/draft_trials.h"
 #include "ersd/learning/profile.h"
@@ -20,11 +20,13 @@ namespace ersd {
 // One thread at a time.
 class Engine {
  public:
-  // draft: may be null; then every method is plain decoding by the same races. It must have as many
-  // places as the target. Both models must outlive the engine.
+  // draft: may be null; else it must have as many places as the target. Both models must outlive
+  // the engine.
   // prompt_share: the share of a step's time that reading prompts may take while other sequences
   //   generate, at least 0 and less than 1. At least one token is read.
-  explicit Engine(LanguageModel& target, LanguageModel* draft, double prompt_share = 0.6);
+  // n_history: tokens of earlier sequences that are kept to draft from.
+  explicit Engine(LanguageModel& target, LanguageModel* draft, double prompt_share = 0.6,
+                  int32_t n_history = 0);
 
   // Begins a sequence at its place, or goes on with one that had to leave its place: keeps what
   // the caches have there in common with its tokens and drops the rest. Rejection sampling keeps
@@ -43,19 +45,23 @@ class Engine {
   // Ends a sequence: releases its logits processors. Its place keeps its tokens cached.
   void end(Sequence& sequence);
 
-  // Forgets what sequences taught about the draft.
+  // What earlier sequences said and read, as far as it is kept.
+  History& history() { return history_; }
+
+  // Forgets what sequences taught about drafts, and the history.
   void forget();
 
-  // The profile is what is known about the pair; restore() replaces it. All three need a draft.
+  // The profile is what is known about the pair, or about a target without a draft model; restore()
+  // replaces it.
   bool measured() const { return cost_.measured(); }  // whether the costs of calls are known
   Profile profile() const {
-    return {cost_, drafter_->cost(), knowledge_[static_cast<size_t>(Method::kErsd)]};
+    return {cost_, drafter_.cost(), knowledge_[static_cast<size_t>(Method::kErsd)]};
   }
   void restore(const Profile& profile);
   int64_t n_measurements() const { return n_measurements_; }  // of the costs of calls
 
   // Whether measure() is due: the costs are not known, or calls of late disagreed with them, as
-  // those do that were measured in a busy moment. Needs a draft.
+  // those do that were measured in a busy moment.
   bool must_measure() const;
 
   // Measures the costs of calls, and empties all places. No sequence may be under way.
@@ -81,7 +87,7 @@ class Engine {
   bool plans(const Sequence& sequence) const {
     return sequence.drafts() && is_race(sequence.options_.method) && cost_.measured();
   }
-  DraftController::Costs costs() { return {cost_, drafter_->cost()}; }
+  DraftController::Costs costs() { return {cost_, drafter_.cost()}; }
   DraftController::Plan plain_plan() const {
     return {0, 1, cost_(load_.n_rows) / load_.n_sequences};
   }
@@ -92,6 +98,8 @@ class Engine {
   int32_t plan_nodes(Sequence& sequence);
   void prepare_tree(Sequence& sequence);
   Growth choose_growth(Sequence& sequence, int32_t k);
+  Growth choose_reading(Sequence& sequence);
+  static Growth grow_without_model(Sequence& sequence);
   void draft();
   Price price() const;
   void call_target();
@@ -99,16 +107,19 @@ class Engine {
   void learn(Sequence& sequence);
   void commit();
   static void count(Sequence& sequence);
+  void begin_texts(Sequence& sequence);
   void abandon();
   void learn_from_step(double ms);
 
   LanguageModel& target_;
-  std::unique_ptr<Drafter> drafter_;
+  Drafter drafter_;
   std::array<DraftKnowledge, kMethodCount> knowledge_;  // by method
   CostCurve cost_;                                      // what the target's calls cost
   int64_t n_calls_ = 0;           // target calls that taught something of their cost
   int64_t measured_at_call_ = 0;  // n_calls_ at the last measurement
   int64_t n_measurements_ = 0;
+  HitRates hit_rates_;  // of texts
+  History history_;
   DraftController controller_;
   DraftTrials trials_;
   PromptPacer pacer_;

@@ -16,6 +16,15 @@ constexpr int64_t kTrustedCalls = 1000;
 // Beside other sequences, a draft that has missed more tokens than this reads them in pieces.
 constexpr int32_t kCatchUp = 64;
 
+// A step counts half as much as one that is 11 steps later.
+constexpr double kRecentFade = 1 - 1.0 / 16;
+
+// How many of some nodes the draft model proposed.
+int32_t n_of_model(const DraftTree& tree, std::span<const int32_t> nodes) {
+  return static_cast<int32_t>(std::ranges::count_if(
+      nodes, [&](int32_t node) { return (tree.sources(node) & bit(Source::kModel)) != 0; }));
+}
+
 std::span<const double> ranks_of(const RankHistogram::Weights& weights) {
   return std::span(weights).first(RankHistogram::kRanks);
 }
@@ -29,13 +38,13 @@ int32_t Engine::plan_nodes(Sequence& s) {
   s.ranks_ = knowledge(s).ranks.probabilities();
   if (!s.chooses_nodes()) {
     const int32_t fixed = options.draft_nodes == kAuto ? kRejectionNodes : options.draft_nodes;
-    if (plans(s))
+    if (plans(s) && s.uses_model())
       controller_.plan_fixed(s.plan_, s.make_shape(fixed, options.draft_depth), ranks_of(s.ranks_),
                              costs(), load_);
     return fixed;
   }
   if (!plans(s)) return 0;  // the costs of calls are not known yet
-  if (!may_draft_) {
+  if (!may_draft_ || !s.uses_model()) {
     s.plan_.calls_left = 0;
     s.plan_.plan = plain_plan();
     return 0;
@@ -44,7 +53,7 @@ int32_t Engine::plan_nodes(Sequence& s) {
     return s.make_shape(k, options.draft_depth);
   };
   return controller_
-      .plan(s.plan_, shapes, ranks_of(s.ranks_), costs(), load_, n_missing(drafter_->model(), s))
+      .plan(s.plan_, shapes, ranks_of(s.ranks_), costs(), load_, n_missing(*drafter_.model(), s))
       .nodes;
 }
 
@@ -65,37 +74,73 @@ void Engine::prepare_tree(Sequence& s) {
   tree.max_depth = std::min(s.limit_ - 1, s.options_.draft_depth);
   const int32_t n_roots = load_.n_sequences;
   tree.max_nodes = std::min(kMaxDraftNodes, target_.max_nodes() - n_roots) / n_roots;
-  tree.max_branches =
-      std::min(target_.max_branches(), drafter_->model().max_branches()) / load_.n_sequences;
+  tree.max_branches = target_.max_branches();
+  if (s.uses_model())
+    tree.max_branches = std::min(tree.max_branches, drafter_.model()->max_branches());
+  tree.max_branches /= load_.n_sequences;
+  tree.texts = s.uses_texts() || s.follows_grammar() ? &s.texts_ : nullptr;
+  tree.rates = &hit_rates_;
+  tree.follows_grammar = s.follows_grammar();
   tree.k = plan_nodes(s);
   tree.growth = choose_growth(s, tree.k);
 }
 
 Growth Engine::choose_growth(Sequence& s, int32_t k) {
   DraftedTree& tree = s.drafted_;
-  const LanguageModel& draft = drafter_->model();
+  tree.runs_model = s.uses_model() && k > 0;
   if (s.wants_ranks_ && s.generates_) {
     tree.correction = nullptr;
     return Growth::kRoot;
   }
-  if (k == 0 && !s.wants_ranks_) return Growth::kNone;
-  const bool lags = load_.n_sequences > 1 && n_missing(draft, s) > kCatchUp;
-  if (!s.generates_ || lags) {
-    // While the target reads the prompt, the draft reads as much.
-    const int32_t end =
-        s.generates_ ? draft.n_cached(s.place_) + kCatchUp : target_.n_cached(s.place_) + s.n_read_;
-    tree.history = tree.history.first(std::min(tree.history.size(), static_cast<size_t>(end)));
-    return n_missing(draft, s) > 0 ? Growth::kRead : Growth::kNone;
+  if (s.uses_model() && (k > 0 || s.wants_ranks_)) {
+    const bool lags = load_.n_sequences > 1 && n_missing(*drafter_.model(), s) > kCatchUp;
+    if (!s.generates_ || lags) return choose_reading(s);
   }
-  if (tree.max_depth < 1) return Growth::kNone;
+  const bool may_grow = s.generates_ && s.n_read_ == 0 && tree.max_depth > 0;
+  const bool waits = s.chooses_nodes() && (!plans(s) || !may_draft_);
+  if (!may_grow || waits) return Growth::kNone;
+  if (!tree.runs_model)
+    return tree.texts ? grow_without_model(s) : Growth::kNone;
   if (s.options_.strategy == Strategy::kAdaptive)
     return s.chooses_nodes() ? Growth::kWorth : Growth::kMargins;
   tree.shape = &s.make_shape(k, tree.max_depth);
   return Growth::kShape;
 }
 
-// What the time of this step is worth: the speed of decoding by the plans or by plain calls,
-// whichever is greater.
+// While the target reads the prompt, the draft reads as much.
+Growth Engine::choose_reading(Sequence& s) {
+  DraftedTree& tree = s.drafted_;
+  const LanguageModel& draft = *drafter_.model();
+  const int32_t end = s.generates_ ? draft.n_cached(s.place_) + kCatchUp
+                                   : target_.n_cached(s.place_) + s.n_read_;
+  tree.history = tree.history.first(std::min(tree.history.size(), static_cast<size_t>(end)));
+  return n_missing(draft, s) > 0 ? Growth::kRead : Growth::kNone;
+}
+
+// A strategy says which nodes a tree may have. Without a draft model there are no ranks, so its
+// nodes are the most probable ones.
+Growth Engine::grow_without_model(Sequence& s) {
+  DraftedTree& tree = s.drafted_;
+  switch (s.options_.strategy) {
+    case Strategy::kSimple:
+      tree.max_nodes = std::min(tree.max_nodes, 1);
+      break;
+    case Strategy::kSequence:
+      tree.max_branches = 0;
+      break;
+    case Strategy::kBatch:
+      tree.max_depth = 1;
+      break;
+    case Strategy::kTree:
+    case Strategy::kAdaptive:
+      break;
+  }
+  if (s.chooses_nodes()) return Growth::kWorth;
+  return s.options_.strategy == Strategy::kAdaptive ? Growth::kMargins : Growth::kBest;
+}
+
+// What the time of this step is worth: the speed of decoding by the plans, by plain calls or of
+// late, whichever is greatest.
 Price Engine::price() const {
   Price price{0, &cost_, n_prompt_rows_};
   double tokens = 0, ms = 0;
@@ -107,6 +152,10 @@ Price Engine::price() const {
       price.n_other_rows += s->drafted_.k + 1;
   }
   if (ms > 0) price.tokens_per_ms = std::max(tokens / ms, load_.n_sequences / cost_(load_.n_rows));
+  double recent = 0;
+  for (const Sequence* s : step_)
+    if (s->recent_ms_ > 0) recent += s->recent_tokens_ / s->recent_ms_;
+  price.tokens_per_ms = std::max(price.tokens_per_ms, recent);
   return price;
 }
 
@@ -125,13 +174,20 @@ void Engine::learn_from_step(double ms) {
   for (Sequence* s : step_) {
     if (s->n_read_ > 0) s->stats_.prefill_ms += ms;
     if (!s->generates_ || s->verified_.path.empty() || !plans(*s)) continue;
+    if (s->n_read_ == 0 && n_prompt_rows_ == 0) {
+      s->recent_tokens_ =
+          kRecentFade * s->recent_tokens_ + static_cast<double>(s->verified_.emitted.size());
+      s->recent_ms_ = kRecentFade * s->recent_ms_ + ms;
+    }
     const auto& plan = s->plan_.plan;
     s->stats_.expected_tokens += plan.tokens;
     s->stats_.expected_ms += plan.ms;
-    if (n_prompt_rows_ == 0 && s->limit_ > plan.nodes)
-      controller_.learn(s->plan_, s->drafted_.tree.n_drafted(),
-                        static_cast<int32_t>(s->verified_.path.size()) - 1,
-                        ms * plan.ms / expected_ms);
+    if (n_prompt_rows_ > 0 || s->limit_ <= plan.nodes || !s->uses_model()) continue;
+    // What texts brought is not the draft model's, nor is a step in which they made it needless.
+    if (plan.nodes > 0 && s->drafted_.rows.raw(0).empty()) continue;
+    controller_.learn(s->plan_, n_of_model(s->drafted_.tree, std::span(nodes_).first(static_cast<size_t>(s->drafted_.tree.size()))),
+                      n_of_model(s->drafted_.tree, s->verified_.path),
+                      ms * plan.ms / expected_ms);
   }
   if (n_beside > 0) pacer_.learn(n_beside, n_prompt_rows_, ms);
   if (n_generating > 1 && n_prompt_rows_ == 0) {
@@ -144,28 +200,31 @@ void Engine::forget() {
   knowledge_.fill({});
   controller_ = {};
   trials_ = {};
-  if (drafter_) drafter_->reset_thresholds();
+  hit_rates_ = {};
+  history_.clear();
+  drafter_.forget();
 }
 
 bool Engine::must_measure() const {
   if (!cost_.measured()) return true;
-  const bool is_wrong = cost_.distrusted() || drafter_->cost().distrusted();
+  const bool is_wrong = cost_.distrusted() || drafter_.cost().distrusted();
   return is_wrong && n_calls_ - measured_at_call_ >= kTrustedCalls;
 }
 
 void Engine::measure() {
   measured_at_call_ = n_calls_;
   ++n_measurements_;
-  for (LanguageModel* model : {&drafter_->model(), &target_})
-    for (int32_t place = 0; place < model->n_sequences(); ++place) model->rollback(0, place);
-  drafter_->cost().measure(drafter_->model(), kMeasureMs);
+  for (LanguageModel* model : {drafter_.model(), &target_})
+    for (int32_t place = 0; model && place < model->n_sequences(); ++place)
+      model->rollback(0, place);
+  if (drafter_.model()) drafter_.cost().measure(*drafter_.model(), kMeasureMs);
   cost_.measure(target_, kMeasureMs);
 }
 
 void Engine::restore(const Profile& profile) {
   cost_ = profile.target;
   measured_at_call_ = n_calls_ - kTrustedCalls;  // a profile may be wrong from the first call on
-  drafter_->cost() = profile.draft;
+  drafter_.cost() = profile.draft;
   knowledge_[static_cast<size_t>(Method::kErsd)] = profile.knowledge;
 }
 

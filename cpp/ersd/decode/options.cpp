@@ -41,7 +41,22 @@ const char* name_of(const Names& names, Value wanted) {
   return "unknown";
 }
 
+constexpr std::array kSourceNames{
+    std::pair{"lookup", Source::kLookup}, std::pair{"history", Source::kHistory},
+    std::pair{"prediction", Source::kPrediction}, std::pair{"grammar", Source::kGrammar},
+    std::pair{"model", Source::kModel}};
+static_assert(kSourceNames.size() == kSourceCount);
+
 }  // namespace
+
+DraftSources sources_from(const std::vector<std::string>& names) {
+  DraftSources sources{0};
+  for (const std::string& name : names)
+    sources.set |= bit(value_of("draft_sources", kSourceNames, name));
+  return sources;
+}
+const char* to_string(Source source) { return name_of(kSourceNames, source); }
+std::string source_names() { return list_of(kSourceNames); }
 
 Method method_from(std::string_view name) { return value_of("method", kMethodNames, name); }
 Strategy strategy_from(std::string_view name) { return value_of("strategy", kStrategyNames, name); }

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ersd/draft/source.h"
 #include "ersd/race/sampling_options.h"
 #include "ersd/tree/draft_tree.h"
 #include "ersd/verify/coupling.h"
@@ -62,6 +63,17 @@ struct LogitsProcessorOptions {
   std::shared_ptr<const Grammar> grammar;  // null: any text
 };
 
+// Where drafts come from, for an option that is a set of names.
+struct DraftSources {
+  Sources set = bit(Source::kModel);
+  bool has(Source source) const { return (set & bit(source)) != 0; }
+};
+
+// One source of each name. Throws std::invalid_argument for an unknown name.
+DraftSources sources_from(const std::vector<std::string>& names);
+const char* to_string(Source source);
+std::string source_names();
+
 struct GenerationOptions {
   int32_t max_tokens = 128;
   SamplingOptions sampling;
@@ -75,6 +87,9 @@ struct GenerationOptions {
   int32_t draft_depth = 64;
   bool adapt_draft = true;
   bool draft_trees = false;
+  DraftSources draft_sources;
+  std::vector<Token> prediction;               // the expected answer; empty for none
+  std::vector<std::vector<Token>> references;  // texts of which the answer may have parts
 
   // Throws std::invalid_argument for an option that is out of its range, or if the strategy does
   // not fit the method.

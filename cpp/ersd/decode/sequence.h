@@ -21,6 +21,7 @@ class Sequence {
  public:
   // prompt: i32[n], at least one token, and less than the context has.
   // processors: those that options.processors asks for.
+  // draft: null without a draft model.
   Sequence(std::span<const Token> prompt, const GenerationOptions& options,
            LogitsProcessorList processors, const LanguageModel& target, const LanguageModel* draft);
 
@@ -55,6 +56,13 @@ class Sequence {
   // sequences are not concerned. The tokens so far are right.
   std::exception_ptr failure() const { return failure_; }
 
+  // Whether it matters to the sequence what calls cost: whether it may draft as much as pays.
+  bool needs_costs() const {
+    constexpr Sources kWithoutModel = kTexts | bit(Source::kGrammar);
+    return chooses_nodes() && races() &&
+           (uses_model() || (options_.draft_sources.set & kWithoutModel) != 0);
+  }
+
   std::span<const Token> tokens() const { return tokens_; }  // prompt and answer
   const GenerationOptions& options() const { return options_; }
   int32_t room() const { return n_ctx_ - static_cast<int32_t>(tokens_.size()); }
@@ -64,7 +72,19 @@ class Sequence {
  private:
   friend class Engine;
 
-  bool drafts() const { return has_draft_ && options_.method != Method::kAr; }
+  // Whether the draft model takes part, and whether texts and the grammar do. Rejection sampling
+  // uses the draft model alone.
+  bool uses_model() const {
+    return has_draft_ && options_.method != Method::kAr &&
+           options_.draft_sources.has(Source::kModel);
+  }
+  bool uses_texts() const { return races() && !texts_.empty() && !wants_ranks_; }
+  bool follows_grammar() const {
+    return races() && processors_.has_grammar() && options_.draft_sources.has(Source::kGrammar) &&
+           !wants_ranks_;
+  }
+  bool drafts() const { return uses_model() || uses_texts() || follows_grammar(); }
+  bool races() const { return is_race(options_.method) && options_.method != Method::kAr; }
   bool corrects_draft() const { return options_.adapt_draft && options_.method == Method::kErsd; }
 
   // Whether the controller chooses k. The text of rejection sampling depends on the tree, so there
@@ -79,8 +99,11 @@ class Sequence {
   Coupling coupling_;
   Stats stats_;
   int32_t n_ctx_, place_ = 0, limit_ = 1;
-  bool has_draft_, wants_ranks_ = false;
+  bool has_draft_, has_begun_ = false, wants_ranks_ = false;
+  double recent_tokens_ = 0, recent_ms_ = 0;  // fading sums over its steps
   std::vector<Token> tokens_;  // the last one is the next root
+  TextDrafts texts_;
+  size_t n_known_ = 0;  // tokens of the prompt that an earlier sequence had, too
   DraftedTree drafted_;
   DraftController::Text plan_;                 // what the controller knows of this text
   std::unique_ptr<DraftKnowledge> knowledge_;  // of rejection sampling; races share the engine's

@@ -4,28 +4,32 @@
 #include "ersd/stopwatch.h"
 
 namespace ersd {
-namespace {
-
-constexpr int32_t kMostTimesNodes = 4;  // a tree by margins has at most this many times k nodes
-
-}  // namespace
-
 void Drafter::draft(std::span<DraftedTree* const> trees, const Price& price) {
   spare_.clear();
-  for (DraftedTree* tree : trees) {
-    if (tree->growth == Growth::kShape) begin_shape(*tree);
-    if (tree->growth == Growth::kMargins) begin_margins(*tree);
-  }
+  for (DraftedTree* tree : trees) begin(*tree, price);
   for (bool is_first = true; run_level(trees, is_first); is_first = false) {
     const size_t first = spare_.size();
     for (DraftedTree* tree : trees)
       if (!tree->level_.empty()) extend(*tree);
     choose_level(first, price);
   }
-  choose_nodes(trees, price);
+  grow(trees, price);
   for (DraftedTree* tree : trees) {
-    if (tree->growth == Growth::kMargins) thresholds_[tree->k].learn(tree->tree.n_drafted());
-    tree->stats->drafted += tree->tree.n_drafted();
+    const int32_t n = tree->tree.n_drafted();
+    if (tree->growth == Growth::kMargins && (n > 0 || tree->runs_model)) threshold(*tree).learn(n);
+    tree->stats->drafted += n;
+  }
+}
+
+// The model does not run at all where texts are sure enough of the next token.
+void Drafter::begin(DraftedTree& tree, const Price& price) {
+  if (tree.growth == Growth::kShape) begin_shape(tree);
+  if (tree.growth == Growth::kMargins) threshold(tree).set_nodes(tree.k);
+  if (tree.grows()) {
+    if (tree.texts) tree.texts->reset();
+    tree.propose(0);
+    tree.level_.clear();
+    if (tree.runs_model) run_next(tree, 0, price);
   }
 }
 
@@ -40,7 +44,7 @@ bool Drafter::run_level(std::span<DraftedTree* const> trees, bool is_first) {
     if (tree->level_.empty() && !reads) continue;
     parts_.push_back({tree->place, tree->history, &tree->tree, tree->level_});
     const auto n_tokens = static_cast<int32_t>(tree->history.size() + tree->level_.size()) -
-                          model_.n_cached(tree->place);
+                          model_->n_cached(tree->place);
     tree->stats->draft_tokens += n_tokens;
     width += n_tokens;
   }
@@ -48,7 +52,7 @@ bool Drafter::run_level(std::span<DraftedTree* const> trees, bool is_first) {
   double ms = 0;
   {
     const Stopwatch watch(ms);
-    model_.decode(parts_);
+    model_->decode(parts_);
   }
   cost_.learn(width, ms);
   for (DraftedTree* tree : trees) {
@@ -65,7 +69,7 @@ bool Drafter::run_level(std::span<DraftedTree* const> trees, bool is_first) {
 void Drafter::keep_rows(DraftedTree& tree) {
   const Stopwatch watch(tree.stats->race_ms);
   std::erase_if(tree.level_, [&](int32_t node) {
-    const auto logits = tree.rows.add(node, model_.logits(node, tree.place));
+    const auto logits = tree.rows.add(node, model_->logits(node, tree.place));
     if (tree.correction) tree.correction->apply(tree.tree.token(node), logits);
     if (!tree.has_processors()) return false;
     try {
@@ -78,25 +82,14 @@ void Drafter::keep_rows(DraftedTree& tree) {
   });
 }
 
-// Adds the children of the level that the model was run at, and makes the next level.
+// Finds the children of the level that the model was run at. Those of a shape are added, and are
+// the next level.
 void Drafter::extend(DraftedTree& tree) {
   const Stopwatch watch(tree.stats->race_ms);
   tree.next_level_.clear();
-  switch (tree.growth) {
-    case Growth::kShape:
-      extend_shape(tree);
-      break;
-    case Growth::kMargins:
-      extend_by_margins(tree);
-      break;
-    case Growth::kWorth:
-      add_spare_children(tree);  // choose_level() makes the next level
-      break;
-    case Growth::kNone:
-    case Growth::kRead:
-    case Growth::kRoot:
-      break;
-  }
+  if (tree.growth == Growth::kShape) extend_shape(tree);
+  if (tree.grows())
+    for (const int32_t node : tree.level_) add_spares(tree, node);
   std::swap(tree.level_, tree.next_level_);
 }
 
@@ -136,37 +129,6 @@ void Drafter::add_shape_children(DraftedTree& tree, int32_t shape_node) {
     if (tree.node_of_[child] >= 0 && tree.first_child_[child] >= 0)
       tree.next_level_.push_back(tree.node_of_[child]);
   }
-}
-
-void Drafter::begin_margins(DraftedTree& tree) {
-  const auto most_rows = static_cast<size_t>(kMostTimesNodes * tree.k) + 1;
-  thresholds_[tree.k].set_nodes(tree.k);
-  tree.rows.reserve(most_rows, most_rows * MarginModel::kArrivals);
-}
-
-// Every tree has at least one drafted node, the root's first arrival.
-void Drafter::extend_by_margins(DraftedTree& tree) {
-  const int32_t most = kMostTimesNodes * tree.k;
-  const double least = thresholds_[tree.k].value();
-  const bool is_last = tree.tree.depth(tree.level_.front()) + 1 >= tree.max_depth;
-  for (const int32_t node : tree.level_) {
-    std::span<const Arrival> arrivals;
-    predict_hits(tree, node, arrivals);
-    for (size_t r = 0; r < hits_.size() && tree.tree.n_drafted() < most; ++r) {
-      const double path = tree.path_[node] * hits_[r];
-      if (path < least && tree.tree.n_drafted() > 0) continue;
-      const int32_t child = tree.add(node, arrivals[r].token);
-      if (child < 0) break;
-      tree.path_.push_back(path);
-      if (kFirstHit * path >= least && !is_last) tree.next_level_.push_back(child);
-    }
-  }
-}
-
-// Finds the draft's first arrivals at a node, and in hits_ the probability that each one wins.
-void Drafter::predict_hits(DraftedTree& tree, int32_t node, std::span<const Arrival>& arrivals) {
-  arrivals = keep_order(tree, node, MarginModel::kArrivals);
-  tree.margins->predict(arrivals, tree.at(node).logits, tree.coupling->temperature(), hits_);
 }
 
 // The first m tokens of the draft's order at a node. They are kept for verification and learning.

@@ -1,33 +1,90 @@
-// Trees that grow while that pays: which nodes of all trees are worth their time.
+// Trees that grow by the probabilities of paths: which tokens may come, at which of them the draft
+// model runs, and which of them the target checks.
 #include <functional>
-#include <numeric>
 
 #include "ersd/draft/drafter.h"
+#include "ersd/stopwatch.h"
 
 namespace ersd {
 namespace {
 
-constexpr double kLeastPath = 1e-3;  // less probable paths are not worth sorting
+constexpr double kLeastPath = 1e-3;     // less probable paths are not worth sorting
+constexpr int32_t kMostTimesNodes = 4;  // a tree by margins has at most this many times k nodes
+
+// Calls cost least where their width fills whole blocks of rows, which have at most this many. If
+// so many nodes more were not worth their time, no more of them are.
+constexpr int32_t kWidestStep = 8;
+
+double worth_of(double n_tokens, int32_t n_rows, const Price& price) {
+  return n_tokens - price.tokens_per_ms * (*price.target_cost)(n_rows);
+}
 
 }  // namespace
 
-void Drafter::add_spare_children(DraftedTree& tree) {
-  for (const int32_t node : tree.level_) {
-    std::span<const Arrival> arrivals;
-    predict_hits(tree, node, arrivals);
-    for (size_t r = 0; r < hits_.size(); ++r)
-      if (const double path = tree.path_[node] * hits_[r]; path >= kLeastPath)
-        spare_.push_back({path, &tree, node, arrivals[r].token});
+// Finds the tokens that may follow a node, and how probable each is, in candidates_: what the draft
+// model says, if it ran there, and what texts and the grammar propose.
+void Drafter::join(DraftedTree& tree, int32_t node) {
+  const auto proposed = tree.text_candidates(node);
+  candidates_.assign(proposed.begin(), proposed.end());
+  const auto row = tree.at(node).logits;
+  if (row.empty()) return;
+  auto arrivals = tree.at(node).order;
+  if (arrivals.empty()) arrivals = keep_order(tree, node, MarginModel::kArrivals);
+  tree.margins->predict(arrivals, row, tree.coupling->temperature(), hits_);
+  opinions_.clear();
+  for (const Candidate& candidate : proposed) opinions_.push_back({0, candidate.hit});
+  for (size_t r = 0; r < hits_.size(); ++r) {
+    const Token token = arrivals[r].token;
+    const auto same = std::ranges::find(candidates_, token, &Candidate::token);
+    const auto i = static_cast<size_t>(same - candidates_.begin());
+    if (same == candidates_.end()) candidates_.push_back({token}), opinions_.push_back({});
+    candidates_[i].hit = opinions_[i].model = hits_[r];
+    candidates_[i].sources |= bit(Source::kModel);
   }
+  if (proposed.empty()) return;
+  agreement_.predict(opinions_, hits_);
+  for (size_t i = 0; i < hits_.size(); ++i) candidates_[i].hit = hits_[i];
 }
 
-// Chooses the nodes of the next level at which the draft runs, among the spare children from
-// `first` on. A node is worth what its best child is expected to bring, less the draft's time for
-// the node and the target's time for the child.
-void Drafter::choose_level(size_t first, const Price& price) {
-  if (spare_.size() == first) return;
-  const auto spare = std::span(spare_).subspan(first);
-  std::ranges::sort(spare, std::greater(), &Spare::path);
+void Drafter::learn_agreement(DraftedTree& tree, int32_t node, Token token) {
+  if (!tree.grows() || tree.text_candidates(node).empty() || tree.at(node).order.empty()) return;
+  join(tree, node);
+  const auto found = std::ranges::find(candidates_, token, &Candidate::token);
+  agreement_.learn(opinions_, static_cast<size_t>(found - candidates_.begin()));
+}
+
+void Drafter::add_spares(DraftedTree& tree, int32_t node) {
+  if (tree.tree.depth(node) >= tree.max_depth) return;
+  join(tree, node);
+  for (const Candidate& c : candidates_)
+    if (const double path = tree.path(node) * c.hit; path >= kLeastPath)
+      spare_.push_back({path, &tree, node, c.token, c.sources});
+}
+
+// What the best child that the model finds at a node is expected to bring beside what texts propose
+// there.
+double Drafter::gain_of_running(const DraftedTree& tree, int32_t node) const {
+  return kFirstHit * tree.path(node) * (1 - std::min(tree.text_hit(node), 1.0));
+}
+
+// Puts a node into the next level if it is worth it that the model runs there.
+void Drafter::run_next(DraftedTree& tree, int32_t node, const Price& price) {
+  if (tree.tree.depth(node) >= tree.max_depth) return;
+  const double gain = gain_of_running(tree, node);
+  const bool has_texts = !tree.text_candidates(node).empty();
+  bool is_worth_it = true;
+  if (tree.growth == Growth::kMargins)
+    is_worth_it = node == 0 ? !has_texts || gain >= threshold(tree).value()
+                            : gain >= threshold(tree).value();
+  else if (has_texts && tree.growth == Growth::kWorth)
+    is_worth_it = gain > price.tokens_per_ms * (cost_(2) - cost_(1) + price.target_cost->ms_per_node());
+  if (is_worth_it) tree.level_.push_back(node);
+}
+
+// How many of these tokens, the most probable first, are worth it that the model runs at them: what
+// the best children are expected to bring, less the draft's time for the nodes and the target's
+// time for the children.
+size_t Drafter::n_worth_running(std::span<const Spare> spare, const Price& price) const {
   const double child_cost = price.tokens_per_ms * price.target_cost->ms_per_node();
   double gain = 0, most_worth = 0;
   size_t n_chosen = 0;
@@ -36,53 +93,98 @@ void Drafter::choose_level(size_t first, const Price& price) {
     const double worth = gain - price.tokens_per_ms * cost_(static_cast<int32_t>(n));
     if (worth > most_worth) most_worth = worth, n_chosen = n;
   }
-  for (const Spare& chosen : spare.first(n_chosen)) {
-    DraftedTree& tree = *chosen.tree;
-    const int32_t node = move_into_tree(chosen);
-    if (node >= 0 && tree.tree.depth(node) < tree.max_depth) tree.level_.push_back(node);
-  }
-  spare_.erase(spare_.begin() + static_cast<ptrdiff_t>(first),
-               spare_.begin() + static_cast<ptrdiff_t>(first + n_chosen));
+  return n_chosen;
 }
 
-// Adds the spare children with which the target's call is worth most. If a call without any of
-// these trees is worth more, drops them.
-void Drafter::choose_nodes(std::span<DraftedTree* const> trees, const Price& price) {
-  double tokens = 0;
-  int32_t n_roots = 0, width = price.n_other_rows;
-  for (const DraftedTree* tree : trees) {
+// Moves those of the spare tokens from `first` on into their trees at which the draft may run next.
+void Drafter::choose_level(size_t first, const Price& price) {
+  if (spare_.size() == first) return;
+  const auto begin = spare_.begin() + static_cast<ptrdiff_t>(first);
+  const auto by_margins = std::stable_partition(begin, spare_.end(), [](const Spare& s) {
+    return s.tree->growth == Growth::kWorth;
+  });
+  std::ranges::stable_sort(begin, by_margins, std::greater(), &Spare::path);
+  const size_t n_chosen =
+      n_worth_running({begin, by_margins}, price);
+  size_t n = 0;
+  std::erase_if(spare_, [&](const Spare& spare) {
+    const size_t i = n++;
+    if (i < first) return false;
+    const bool by_worth = spare.tree->growth == Growth::kWorth;
+    if (by_worth ? i >= first + n_chosen
+                 : kFirstHit * spare.path < threshold(*spare.tree).value() || !takes(spare))
+      return false;
+    const int32_t node = move_into_tree(spare);
+    if (node >= 0) run_next(*spare.tree, node, price);
+    return true;
+  });
+}
+
+// Whether a tree of its own budget takes one more node.
+bool Drafter::takes(const Spare& spare) {
+  const DraftedTree& tree = *spare.tree;
+  const int32_t n = tree.tree.n_drafted();
+  if (tree.growth == Growth::kBest) return n < tree.k;
+  return n < kMostTimesNodes * tree.k && (n == 0 || spare.path >= threshold(tree).value());
+}
+
+// Adds the most probable tokens, and after each of them what texts propose there. Trees that share
+// a budget keep those with which the target's call is worth most.
+void Drafter::grow(std::span<DraftedTree* const> trees, const Price& price) {
+  Worth now{0, price.n_other_rows};
+  int32_t n_roots = 0;
+  for (DraftedTree* tree : trees) {
+    if (!tree->grows()) continue;
+    const Stopwatch watch(tree->stats->race_ms);
+    for (int32_t node = 0; node < tree->tree.size(); ++node) {
+      if (tree->growth == Growth::kWorth) now.tokens += tree->path(node), ++now.width;
+      if (tree->rows.raw(node).empty()) add_spares(*tree, node);
+    }
+    n_roots += tree->growth == Growth::kWorth;
+    tree->best_size_ = tree->tree.size();
+  }
+  const double without = worth_of(n_roots, price.n_other_rows + n_roots, price);
+  now.most = worth_of(now.tokens, now.width, price);
+  now.best_width = now.width;
+  std::ranges::make_heap(spare_, {}, &Spare::path);
+  while (!spare_.empty()) {
+    std::ranges::pop_heap(spare_, {}, &Spare::path);
+    const Spare spare = spare_.back();
+    spare_.pop_back();
+    DraftedTree& tree = *spare.tree;
+    const bool shares = tree.growth == Growth::kWorth;
+    if (shares ? now.width > now.best_width + kWidestStep : !takes(spare)) continue;
+    const int32_t node = move_into_tree(spare);
+    if (node < 0) continue;
+    const size_t first = spare_.size();
+    add_spares(tree, node);
+    for (size_t n = first; n < spare_.size(); ++n)
+      std::ranges::push_heap(spare_.begin(), spare_.begin() + static_cast<ptrdiff_t>(n) + 1, {},
+                             &Spare::path);
+    if (!shares) continue;
+    now.tokens += spare.path, ++now.width;
+    if (const double worth = worth_of(now.tokens, now.width, price); worth > now.most) {
+      now.most = worth, now.best_width = now.width;
+      for (DraftedTree* each : trees) each->best_size_ = each->tree.size();
+    }
+  }
+  keep_best(trees, now, without);
+}
+
+// If a call without any of the trees that share a budget is worth more, drops them.
+void Drafter::keep_best(std::span<DraftedTree* const> trees, const Worth& worth, double without) {
+  for (DraftedTree* tree : trees) {
     if (tree->growth != Growth::kWorth) continue;
-    tokens += std::accumulate(tree->path_.begin(), tree->path_.end(), 0.0);
-    width += tree->tree.size();
-    ++n_roots;
+    if (worth.most < without)
+      tree->truncate(1);
+    else
+      tree->truncate(tree->best_size_);
   }
-  if (n_roots == 0) return;
-  const auto worth = [&](double n_tokens, int32_t n_rows) {
-    return n_tokens - price.tokens_per_ms * (*price.target_cost)(n_rows);
-  };
-  std::ranges::sort(spare_, std::greater(), &Spare::path);
-  const double without = worth(n_roots, price.n_other_rows + n_roots);
-  double most_worth = worth(tokens, width);
-  size_t n_chosen = 0;
-  for (size_t n = 1; n <= spare_.size(); ++n) {
-    tokens += spare_[n - 1].path;
-    if (const double w = worth(tokens, width + static_cast<int32_t>(n)); w > most_worth)
-      most_worth = w, n_chosen = n;
-  }
-  if (most_worth < without) {
-    for (DraftedTree* tree : trees)
-      if (tree->growth == Growth::kWorth) tree->tree.reset(tree->tree.token(0));
-    return;
-  }
-  for (const Spare& chosen : std::span(spare_).first(n_chosen)) move_into_tree(chosen);
 }
 
 // Returns the new node, or -1 if its tree is full.
 int32_t Drafter::move_into_tree(const Spare& spare) {
-  const int32_t node = spare.tree->add(spare.parent, spare.token);
-  if (node < 0) return node;
-  spare.tree->path_.push_back(spare.path);
-  return node;
+  return spare.tree->add(spare.parent, spare.token, spare.sources, spare.path);
 }
 
 }  // namespace ersd

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "ersd/learning/conditional_logit.h"
 #include "ersd/race/race.h"
 
 namespace ersd {
@@ -45,21 +46,16 @@ class MarginModel {
   void learn(std::span<const Arrival> arrivals, std::span<const float> row, float temperature,
              int32_t rank);
 
-  const Coefficients& coefficients() const { return coefficients_; }
+  const Coefficients& coefficients() const { return logit_.coefficients(); }
 
   // The faded sum of the Fisher information of the positions that it learnt from.
-  const Matrix& information() const { return information_; }
+  const Matrix& information() const { return logit_.information(); }
 
  private:
-  using Features = Coefficients;
-  void evaluate(std::span<const Arrival> arrivals, std::span<const float> row, float temperature);
-  Features mean_features() const;
+  void describe(std::span<const Arrival> arrivals, std::span<const float> row, float temperature);
 
-  Coefficients coefficients_;
-  Matrix information_;
-  // By alternative: each arrival, then all later ones.
-  std::vector<Features> features_;
-  std::vector<double> probabilities_;
+  ConditionalLogit<kFeatures> logit_;
+  std::vector<Coefficients> features_;  // by alternative: each arrival, then all later ones
 };
 
 }  // namespace ersd

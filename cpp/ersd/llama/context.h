@@ -36,7 +36,7 @@ class Context : public LanguageModel {
   int32_t n_batch() const override { return n_batch_; }
   int32_t n_sequences() const override { return static_cast<int32_t>(places_.size()); }
   int32_t n_free() const override;
-  int32_t max_nodes() const override { return n_batch_; }
+  int32_t max_nodes() const override { return max_nodes_ > 0 ? n_batch_ : n_sequences(); }
   int32_t max_branches() const override { return n_branch_ids_; }
   std::span<const Token> cached(int32_t sequence = 0) const override;
   // Throws Interrupted, and std::runtime_error if the cells do not suffice or llama.cpp fails: the

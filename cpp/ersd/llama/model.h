@@ -61,6 +61,9 @@ class Model {
   // The bytes of a token, which may be a part of a UTF-8 character. Control tokens have text only
   // if `special` is set.
   std::string piece(Token token, bool special = false) const;
+
+  // The number of bytes of each token, at most 255; u8[n_vocab].
+  std::span<const uint8_t> piece_lengths() const { return piece_lengths_; }
   bool is_end(Token token) const;  // whether the token ends a text or a turn
   Token bos() const;               // -1 if the vocabulary has none
   Token eos() const;               // -1 if the vocabulary has none
@@ -81,6 +84,7 @@ class Model {
   std::string path_;
   std::unique_ptr<llama_model, Free> model_;
   const llama_vocab* vocab_ = nullptr;
+  std::vector<uint8_t> piece_lengths_;
   bool on_gpu_ = false;
   llama_adapter_lora* lora_ = nullptr;  // freed with the model
   float lora_scale_ = 1;

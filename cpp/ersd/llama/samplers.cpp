@@ -106,7 +106,8 @@ LogitsProcessorList make_logits_processors(const Model& model,
        {bias(model, options), penalties(model, options, n_ctx), dry(model, options, n_ctx)})
     if (processor) processors.add(processor);
   if (options.grammar)
-    processors.restrict_to({options.grammar->start(), n_prompt, model.n_vocab()});
+    processors.restrict_to(
+        {options.grammar->start(), n_prompt, model.n_vocab(), model.piece_lengths()});
   return processors;
 }
 

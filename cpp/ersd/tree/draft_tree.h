@@ -19,7 +19,11 @@ class DraftTree {
   void reset(Token root);
 
   // Appends a child and returns its index. Throws std::out_of_range if there is no such parent.
-  int32_t add(int32_t parent, Token token);
+  // sources: a bit for each source that proposed it.
+  int32_t add(int32_t parent, Token token, uint8_t sources = 0);
+
+  // Drops the nodes from n on, 1 or more.
+  void truncate(int32_t n);
 
   int32_t size() const { return static_cast<int32_t>(token_.size()); }
   int32_t n_drafted() const { return size() - 1; }
@@ -29,6 +33,7 @@ class DraftTree {
   Token token(int32_t node) const { return token_[node]; }
   int32_t parent(int32_t node) const { return parent_[node]; }  // -1 for the root
   int32_t depth(int32_t node) const { return depth_[node]; }    // 0 for the root
+  uint8_t sources(int32_t node) const { return sources_[node]; }
 
   // The first child of a node with this token, or -1.
   int32_t child(int32_t node, Token token) const;
@@ -38,9 +43,11 @@ class DraftTree {
 
   std::span<const Token> tokens() const { return token_; }      // i32[size]
   std::span<const int32_t> parents() const { return parent_; }  // i32[size]
+  std::span<const uint8_t> sources() const { return sources_; }  // u8[size]
 
  private:
   std::vector<Token> token_;
+  std::vector<uint8_t> sources_;
   std::vector<int32_t> parent_, depth_, first_child_, last_child_, next_sibling_;  // -1 for none
   int32_t n_branches_ = 0;
 };

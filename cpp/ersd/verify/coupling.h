@@ -46,6 +46,9 @@ class Coupling {
 
   float temperature() const { return draft_options().temperature; }
 
+  // The clock of the race at a position.
+  Clock race_clock(uint32_t position) const { return clock(position); }
+
  private:
   // A row after typical-p and XTC, and the options that are left to apply.
   struct Selected {

@@ -25,12 +25,13 @@ std::span<const float> LogitsProcessorList::process_target(std::span<const Token
   const bool processes = !target_processors_.empty() || !processors_.empty();
   if (!processes && !masks_) return logits;
   const auto history = write_history(committed, tree, node);
-  if (processes) row_.assign(logits.begin(), logits.end());
-  row_.resize(logits.size());
-  for (const auto* processors : {&target_processors_, &processors_})
-    for (const auto& processor : *processors) processor->process(history, row_);
-  if (masks_) mask_logits(processes ? row_ : logits, masks_->after(history), row_);
-  return row_;
+  if (processes) {
+    row_.assign(logits.begin(), logits.end());
+    for (const auto* processors : {&target_processors_, &processors_})
+      for (const auto& processor : *processors) processor->process(history, row_);
+    logits = row_;
+  }
+  return masks_ ? masked_row_.mask(logits, masks_->after(history)) : logits;
 }
 
 void LogitsProcessorList::process_draft(std::span<const Token> committed, const DraftTree& tree,
@@ -38,7 +39,7 @@ void LogitsProcessorList::process_draft(std::span<const Token> committed, const 
   if (!processes_drafts()) return;
   const auto history = write_history(committed, tree, node);
   for (const auto& processor : processors_) processor->process(history, logits);
-  if (masks_) mask_logits(logits, masks_->after(history), logits);
+  if (masks_) mask_logits(logits, masks_->after(history));
 }
 
 }  // namespace ersd

@@ -40,6 +40,15 @@ class LogitsProcessorList {
   // Excludes all tokens that a grammar does not allow.
   void restrict_to(GrammarMasks masks) { masks_ = std::move(masks); }
 
+  bool has_grammar() const { return masks_.has_value(); }
+
+  // The tokens that the grammar allows after a node. Valid until the next commit(). There must be a
+  // grammar.
+  TokenMask mask(std::span<const Token> committed, const DraftTree& tree, int32_t node) {
+    return masks_->after(write_history(committed, tree, node));
+  }
+  int32_t length(Token token) const { return masks_->length(token); }
+
   bool processes_drafts() const { return !processors_.empty() || masks_; }
 
   // Returns the target's processed logits at a node; f32[n_vocab]. Without processors and grammar
@@ -71,6 +80,7 @@ class LogitsProcessorList {
   std::vector<Token> history_;  // the committed tokens and the path to the last node
   size_t n_committed_ = 0;      // how many of history_ are committed and need no new copy
   std::vector<float> row_;      // f32[n_vocab], the target's processed logits
+  MaskedRow masked_row_;        // the same under the grammar's mask
 };
 
 }  // namespace ersd

@@ -23,6 +23,7 @@ __all__ = [
     "render_chat",
     "stream_chat",
     "tokenize_chat",
+    "with_joined_parts",
 ]
 
 Message = Mapping[str, Any]
@@ -109,7 +110,7 @@ def render_chat(
 ) -> str:
     """Returns the text of a conversation's prompt. See `apply_chat_template`."""
     template = chat_template_of(engine, bool(tools))
-    plain: Any = [_with_joined_parts(message) for message in arguments.messages(messages)]
+    plain: Any = [with_joined_parts(message) for message in arguments.messages(messages)]
     _check_tools(tools)
     offered: Any = tools
     try:
@@ -169,7 +170,7 @@ def _text(engine: Engine, token: int) -> str:
     return engine.detokenize([token], special=True) if token >= 0 else ""
 
 
-def _with_joined_parts(message: Message) -> dict[str, Any]:
+def with_joined_parts(message: Message) -> dict[str, Any]:
     """Returns the message with its text parts joined, because most templates expect one text."""
     content = message.get("content")
     if content is None or isinstance(content, str):

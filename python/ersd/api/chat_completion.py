@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ersd.api.chat import Message, apply_chat_template
+from ersd.api.call_responses import Calls, NamedCall
+from ersd.api.chat import Message, apply_chat_template, chat_template_of
 from ersd.api.parameters import Parameters, engine_options
-from ersd.api.responses import Chat, Response, ToolCall, answer
-from ersd.api.tools import chosen_function, function_source, tools_and_choice
+from ersd.api.responses import Chat, Response, answer
+from ersd.api.tool_offers import with_tools_as_text
+from ersd.api.tools import Tool, ToolChoice, ToolUse, tool_use, tools_and_choice
 from ersd.engine import Engine
 from ersd.engine.options import LogitsProcessor
 
@@ -49,6 +51,7 @@ def create_chat_completion(
     logit_bias: Mapping[Any, float] | None = None,
     logprobs: bool | None = None,
     top_logprobs: int | None = None,
+    parallel_tool_calls: bool | None = None,
     **options: Any,
 ) -> Response | Iterator[Response]:
     """Answers a conversation, like `Llama.create_chat_completion`, with its dictionaries.
@@ -56,7 +59,8 @@ def create_chat_completion(
     Args:
         messages: see `Generator.chat`, also for tools.
         functions, function_call: the older names of tools and tool_choice.
-        tool_choice: a tool that must be called, "auto" or "none"; see `ersd.api.tools`.
+        tool_choice: "auto", "required", "none", or a mapping that names the tool to be called.
+        parallel_tool_calls: whether there may be several calls; by default only with "auto".
         logprobs: whether tokens have logprobs, each with top_logprobs alternatives.
         options: options of `Generator.stream`. For the others see `create_completion`.
 
@@ -64,20 +68,41 @@ def create_chat_completion(
         ValueError, TypeError: as `Generator.chat`; or a parameter cannot be honoured.
     """
     tools, tool_choice = tools_and_choice(functions, function_call, tools, tool_choice)
-    function = chosen_function(tools, tool_choice)
+    use = tool_use([each["function"] for each in tools or ()], tool_choice, parallel_tool_calls)
     given: Parameters = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     given |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     given |= {"typical_p": typical_p, "tfs_z": tfs_z, "mirostat_mode": mirostat_mode}
     given |= {"repeat_penalty": repeat_penalty, "frequency_penalty": frequency_penalty}
     given |= {"presence_penalty": presence_penalty, "logit_bias": logit_bias, "grammar": grammar}
     given |= {"response_format": response_format, "logits_processor": logits_processor}
-    given |= {"logprobs": (top_logprobs or 0) if logprobs else None}
-    choice = Chat(self, model)
-    if function is not None:
-        given["grammar"] = function_source(function, grammar, response_format)
-        choice = ToolCall(self, model, function["name"])
-    prompt = apply_chat_template(self, messages, tools=tools, tool_choice=tool_choice)
-    return answer(self, prompt, engine_options(given, options), choice, stream)
+    given["logprobs"] = (top_logprobs or 0) if logprobs else None
+    options = use.answer_options(self, engine_options(given, options))
+    prompt = _prompt(self, messages, tools, tool_choice, use)
+    return answer(self, prompt, options, _choice(self, model, use), stream)
+
+
+def _prompt(
+    engine: Engine,
+    messages: Sequence[Message],
+    tools: Sequence[Tool] | None,
+    tool_choice: ToolChoice | None,
+    use: ToolUse,
+) -> list[int]:
+    """Returns the prompt of a conversation.
+
+    A template that knows no tools does not offer them, as in llama-cpp-python. But where the model
+    must choose one, it is told in the text of the messages which ones there are.
+    """
+    if use.choice == "required" and "tools" not in chat_template_of(engine, True):
+        messages, tools = with_tools_as_text(messages, tools or ()), None
+    return apply_chat_template(engine, messages, tools=tools, tool_choice=tool_choice)
+
+
+def _choice(engine: Engine, model: str | None, use: ToolUse) -> Chat:
+    """Returns what writes the answer."""
+    if use.choice == "named":
+        return NamedCall(engine, model, use.functions[0]["name"])
+    return Calls(engine, model, use.reader()) if use.functions else Chat(engine, model)
 
 
 def create_chat_completion_openai_v1(

@@ -15,11 +15,10 @@ from ersd.engine import Engine
 from ersd.engine.stream import Stream
 from ersd.results import Step
 
-__all__ = ["Chat", "Choice", "Response", "Text", "ToolCall", "answer"]
+__all__ = ["NO_STEP", "Chat", "Choice", "Response", "Text", "answer", "join"]
 
 Response = dict[str, Any]
-_NO_STEP = Step("", [], 0)
-_NO_CALL: Response = {"content": None, "function_call": None, "tool_calls": None}
+NO_STEP = Step("", [], 0)
 
 
 class Choice(Protocol):
@@ -37,11 +36,11 @@ class Choice(Protocol):
     def first(self) -> Response | None:
         """Returns the choice of the chunk before the first step; None for no such chunk."""
 
-    def part(self, step: Step) -> Response:
-        """Returns the choice of a chunk with text."""
+    def part(self, step: Step) -> Response | None:
+        """Returns the choice of a chunk with text; None while more text decides what it is."""
 
-    def last(self, step: Step, finish_reason: str) -> Response:
-        """Returns the choice of the last chunk. The step has the tokens that gave no text."""
+    def last(self, step: Step, finish_reason: str) -> Iterator[Response]:
+        """Yields the choices of the last chunks. The step has the tokens that gave no text."""
 
 
 def answer(
@@ -74,17 +73,19 @@ def answer(
 def _chunks(choice: Choice, stream: Stream) -> Iterator[Response]:
     """Yields chunks with text, then one with the finish reason. Closing it closes the stream."""
     head = choice.chunk_head()
-    first, pending = choice.first(), _NO_STEP
+    first, pending = choice.first(), NO_STEP
     with stream:
         if first is not None:
             yield {**head, "choices": [first]}
         for step in stream:
-            pending = _join(pending, step)
+            pending = join(pending, step)
             if pending.text:
-                yield {**head, "choices": [choice.part(pending)]}
-                pending = _NO_STEP
+                if (part := choice.part(pending)) is not None:
+                    yield {**head, "choices": [part]}
+                pending = NO_STEP
     assert stream.finish_reason is not None
-    yield {**head, "choices": [choice.last(pending, stream.finish_reason)]}
+    for last in choice.last(pending, stream.finish_reason):
+        yield {**head, "choices": [last]}
 
 
 class Text:
@@ -115,15 +116,15 @@ class Text:
 
     def first(self) -> Response | None:
         """See `Choice`."""
-        return self._choice(self._echo, _NO_STEP, None) if self._echo else None
+        return self._choice(self._echo, NO_STEP, None) if self._echo else None
 
     def part(self, step: Step) -> Response:
         """See `Choice`."""
         return self._choice(step.text, step, None)
 
-    def last(self, step: Step, finish_reason: str) -> Response:
+    def last(self, step: Step, finish_reason: str) -> Iterator[Response]:
         """See `Choice`."""
-        return self._choice("", step, finish_reason)
+        yield self._choice("", step, finish_reason)
 
     def _choice(self, text: str, step: Step, finish_reason: str | None) -> Response:
         logprobs = self._logprobs.write(step.logprobs) if step.logprobs else None
@@ -164,15 +165,15 @@ class Chat:
 
     def first(self) -> Response | None:
         """See `Choice`."""
-        return self._delta({"role": "assistant"}, _NO_STEP, None)
+        return self._delta({"role": "assistant"}, NO_STEP, None)
 
-    def part(self, step: Step) -> Response:
+    def part(self, step: Step) -> Response | None:
         """See `Choice`."""
         return self._delta({"content": step.text}, step, None)
 
-    def last(self, step: Step, finish_reason: str) -> Response:
+    def last(self, step: Step, finish_reason: str) -> Iterator[Response]:
         """See `Choice`."""
-        return self._delta({}, step, finish_reason)
+        yield self._delta({}, step, finish_reason)
 
     def _delta(self, delta: Response, step: Step, finish_reason: str | None) -> Response:
         return {
@@ -189,54 +190,6 @@ class Chat:
         return {"content": message_logprobs(self._engine, step.logprobs), "refusal": None}
 
 
-class ToolCall(Chat):
-    """Writes a message that calls a chosen tool. The generated text is the call's arguments."""
-
-    def __init__(self, engine: Engine, model: str | None, tool: str) -> None:
-        """Prepares the call; tool is the name of the function."""
-        super().__init__(engine, model)
-        self._tool, self._id = tool, f"call__0_{tool}_cmpl-{uuid.uuid4()}"
-
-    def whole(self, step: Step, finish_reason: str) -> Response:
-        """See `Choice`."""
-        choice = super().whole(step, self._finish(finish_reason))
-        function, call = self._call(step.text)
-        choice["message"] = {
-            "role": "assistant",
-            "content": None,
-            "function_call": function,
-            "tool_calls": [call],
-        }
-        return choice
-
-    def first(self) -> Response | None:
-        """See `Choice`."""
-        return self._delta({"role": "assistant", **_NO_CALL}, _NO_STEP, None)
-
-    def part(self, step: Step) -> Response:
-        """See `Choice`."""
-        function, call = self._call(step.text)
-        delta = {
-            "role": None,
-            "content": None,
-            "function_call": function,
-            "tool_calls": [{"index": 0, **call}],
-        }
-        return self._delta(delta, step, None)
-
-    def last(self, step: Step, finish_reason: str) -> Response:
-        """See `Choice`."""
-        return self._delta({"role": None, **_NO_CALL}, step, self._finish(finish_reason))
-
-    @staticmethod
-    def _finish(reason: str) -> str:
-        return "tool_calls" if reason == "stop" else reason
-
-    def _call(self, arguments: str) -> tuple[Response, Response]:
-        function = {"name": self._tool, "arguments": arguments}
-        return function, {"id": self._id, "type": "function", "function": dict(function)}
-
-
 def _head(engine: Engine, prefix: str, kind: str, model: str | None) -> Response:
     return {
         "id": f"{prefix}{uuid.uuid4()}",
@@ -246,6 +199,7 @@ def _head(engine: Engine, prefix: str, kind: str, model: str | None) -> Response
     }
 
 
-def _join(a: Step, b: Step) -> Step:
+def join(a: Step, b: Step) -> Step:
+    """Returns two steps that follow each other as one."""
     logprobs = None if b.logprobs is None else [*(a.logprobs or []), *b.logprobs]
     return Step(a.text + b.text, a.tokens + b.tokens, a.n_accepted + b.n_accepted, logprobs)

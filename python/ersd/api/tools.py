@@ -1,28 +1,25 @@
-"""Tools of a chat completion: which are offered to the model, and which one it must call."""
+"""Tools of a chat: which ones the model may or must call, as a grammar, and how a call is read."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ersd.grammars import Source, lark_source, schema_source
-from ersd.grammars.source import BLANKS, embedded
+from ersd.api.call_forms import Function, arguments_source, form_in_template
+from ersd.api.call_reader import CallReader
+from ersd.api.chat import chat_template_of
+from ersd.api.message_parts import NamedCallReader, PlainReader, Reader
+from ersd.engine import Engine
+from ersd.grammars import Source
 
-__all__ = [
-    "Tool",
-    "ToolChoice",
-    "calls_source",
-    "chosen_function",
-    "function_source",
-    "text_with_calls_source",
-    "tools_and_choice",
-]
-
-_NAME, _ARGUMENTS = r'"\"name\""', r'"\"arguments\""'  # terminals of Lark grammars
+__all__ = ["Tool", "ToolChoice", "ToolUse", "tool_use", "tools_and_choice"]
 
 Tool = Mapping[str, Any]
 ToolChoice = str | Mapping[str, Any]
+
+_CHOICES = ("none", "auto", "required")
+_GRAMMARS = ("grammar", "regex", "lark")  # options that say what all of an answer is
 
 
 def tools_and_choice(
@@ -50,36 +47,37 @@ def tools_and_choice(
     return (None if tool_choice == "none" else tools), tool_choice
 
 
-def chosen_function(
-    tools: Sequence[Tool] | None, tool_choice: ToolChoice | None
-) -> Mapping[str, Any] | None:
-    """Returns the function that the model must call; None if the model may choose.
+def tool_use(
+    functions: Sequence[Function], choice: ToolChoice | None, parallel: bool | None
+) -> ToolUse:
+    """Returns what a choice of tools means.
+
+    Args:
+        functions: the tools, each with its "name" and the JSON schema of its arguments as
+            "parameters".
+        choice: "none", "auto", "required", or a mapping that names the tool that must be called;
+            None for "auto".
+        parallel: whether there may be several calls; None where the model decides by itself.
 
     Raises:
-        ValueError: the choice is not "none", "auto" or one of the tools.
+        ValueError: the choice is none of these, or there is no such tool.
     """
-    if tool_choice is None or isinstance(tool_choice, str):
-        if tool_choice not in (None, "none", "auto"):
-            raise ValueError(
-                f"tool_choice must be 'none', 'auto' or a function by its name, got {tool_choice!r}"
-            )
-        return None
-    chosen = tool_choice.get("function") if isinstance(tool_choice, Mapping) else None
-    if not isinstance(chosen, Mapping) or "name" not in chosen:
-        raise TypeError(
-            "tool_choice must be 'none', 'auto' or a mapping whose 'function' has a 'name', "
-            f"got {tool_choice!r}"
-        )
-    name = chosen["name"]
-    functions: list[Mapping[str, Any]] = [tool["function"] for tool in tools or ()]
     _check_functions(functions)
-    for function in functions:
-        if function["name"] == name:
-            return function
-    raise ValueError(
-        "tool_choice must name one of the tools "
-        f"{[function['name'] for function in functions]}, got {name!r}"
-    )
+    names = [function["name"] for function in functions]
+    if choice is not None and not isinstance(choice, str):
+        name = _name_of(choice)
+        if name not in names:
+            raise ValueError(f"tool_choice must name one of the tools {names}, got {name!r}")
+        return ToolUse([functions[names.index(name)]], "named", False)
+    choice = choice or "auto"
+    if choice not in _CHOICES:
+        raise ValueError(
+            "tool_choice must be 'none', 'auto', 'required' or a function by its name, "
+            f"got {choice!r}"
+        )
+    if choice == "required" and not names:
+        raise ValueError("tool_choice needs tools to be 'required'")
+    return ToolUse([] if choice == "none" else functions, choice, parallel)
 
 
 def _check_functions(functions: Any) -> None:
@@ -89,86 +87,82 @@ def _check_functions(functions: Any) -> None:
         raise TypeError(f"functions must be mappings with a 'name', got {functions!r}")
 
 
-def function_source(
-    function: Mapping[str, Any], grammar: object = None, response_format: object = None
-) -> Source:
-    """Returns the grammar of the arguments of a function that the model must call.
-
-    Args:
-        function: the function, with the JSON schema of its arguments as "parameters".
-        grammar: must be None, as the function has its own grammar.
-        response_format: must be None, as the function has its own grammar.
-
-    Raises:
-        ValueError: one of the others is given, or an answer cannot be held to the schema.
-    """
-    if grammar is not None or response_format is not None:
-        raise ValueError(
-            "a chosen tool excludes grammar and response_format: it has its own grammar"
+def _name_of(choice: Any) -> Any:
+    """Returns the name of a chosen tool. Raises TypeError if there is none."""
+    chosen = choice.get("function") if isinstance(choice, Mapping) else None
+    if not isinstance(chosen, Mapping) or "name" not in chosen:
+        raise TypeError(
+            "tool_choice must be 'none', 'auto', 'required' or a mapping whose 'function' has a "
+            f"'name', got {choice!r}"
         )
-    return schema_source(_parameters(function), _owner(function))
+    return chosen["name"]
 
 
-def calls_source(functions: Sequence[Mapping[str, Any]], *, several: bool) -> Source:
-    """Returns the grammar of a call of one of these functions.
+@dataclass(frozen=True)
+class ToolUse:
+    """Which tools an answer may or must call.
 
-    A call is the JSON object ``{"name": ..., "arguments": ...}``.
-
-    Args:
-        functions: each with its "name" and the JSON schema of its arguments as "parameters".
-        several: whether the text is a list of one call or more.
-
-    Raises:
-        ValueError: an answer cannot be held to a schema.
+    Attributes:
+        functions: the tools that may be called.
+        choice: "none", "auto", "required", or "named" for the only one of the functions.
+        parallel: whether there may be several calls; None where the model decides by itself.
     """
-    start = '"[" ws call (ws "," ws call)* ws "]"' if several else "call"
-    return _with_calls(f"start: {start}\n", functions)
+
+    functions: Sequence[Function]
+    choice: str
+    parallel: bool | None
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer is a call."""
+        return self.choice in ("required", "named")
+
+    def answer_options(self, engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the options of an answer, with a grammar of calls in the template's form.
+
+        Where a tool must be called there is no text, so a response_format has no effect. Where one
+        may be called, a grammar or response_format that is given holds for the whole answer.
+
+        Args:
+            engine: has the chat template and the vocabulary.
+            given: options of `Engine.stream`.
+
+        Raises:
+            ValueError: a grammar is given though a tool must be called, or an answer cannot be held
+                to a schema.
+        """
+        wanted = [name for name in _GRAMMARS if given.get(name) is not None]
+        if self.must_call and wanted:
+            raise ValueError(
+                f"{wanted[0]} must not be given where a tool must be called: a call has its own "
+                "grammar"
+            )
+        is_free = not wanted and given.get("response_format") is None
+        if self.must_call or (self.functions and is_free):
+            return {**given, "grammar": self._source(engine), "response_format": None}
+        return dict(given)
+
+    def _source(self, engine: Engine) -> Source:
+        if self.choice == "named":
+            return arguments_source(self.functions[0])
+        form = form_in_template(chat_template_of(engine, True))
+        tokens = [(mark, _control_token(engine, mark)) for mark in form.marks]
+        form = replace(form, control=tuple((mark, t) for mark, t in tokens if t is not None))
+        if self.choice == "required":
+            return form.calls(self.functions, several=bool(self.parallel))
+        return form.text_or_calls(self.functions, several=self.parallel is not False)
+
+    def reader(self) -> Reader:
+        """Returns what reads the message from the text of an answer."""
+        if self.choice == "named":
+            return NamedCallReader(self.functions[0]["name"])
+        if not self.functions:
+            return PlainReader()
+        names = [function["name"] for function in self.functions]
+        return CallReader(names, at_most_one=self.parallel is False)
 
 
-def text_with_calls_source(functions: Sequence[Mapping[str, Any]], *, several: bool) -> Source:
-    """Returns the grammar of any text in which calls stand as Hermes and Qwen write them.
-
-    What begins with ``<tool_call>`` is a call, and ends with ``</tool_call>``.
-
-    Args:
-        functions: see `calls_source`.
-        several: whether text and further calls may follow a call.
-
-    Raises:
-        ValueError: an answer cannot be held to a schema.
-    """
-    start = "tagged* rest" if several else "tagged | rest"
-    head = (
-        f"start: {start}\n"
-        "rest: /(.|\\n)*/\n"
-        'tagged: tag ws call ws "</tool_call>"\n'
-        'tag[lazy]: /(.|\\n)*/ "<tool_call>"\n'
-    )
-    return _with_calls(head, functions)
-
-
-def _with_calls(head: str, functions: Sequence[Mapping[str, Any]]) -> Source:
-    """Returns a grammar whose first rules use the rules call and ws."""
-    parts = [schema_source(_parameters(each), _owner(each)) for each in functions]
-    rules = [f"call: {' | '.join(f'call_{i}' for i in range(len(parts)))}", f"ws: /{BLANKS}/?"]
-    for i, function in enumerate(functions):
-        name = _literal(json.dumps(function["name"], ensure_ascii=False))
-        before = f'"{{" ws {_NAME} ws ":" ws {name} ws "," ws'
-        arguments = f'{_ARGUMENTS} ws ":" ws %json {embedded(_parameters(function))}'
-        rules.append(f'call_{i}: {before} {arguments} ws "}}"')
-    source = lark_source(head + "\n".join(rules), "tools must have schemas that fit together")
-    return source._replace(parts=tuple(parts))
-
-
-def _parameters(function: Mapping[str, Any]) -> Any:
-    given = function.get("parameters")
-    return {"type": "object", "properties": {}} if given is None else given
-
-
-def _owner(function: Mapping[str, Any]) -> str:
-    return f"the tool {function['name']!r}"
-
-
-def _literal(text: str) -> str:
-    """Returns a terminal of a Lark grammar."""
-    return json.dumps(text, ensure_ascii=False)
+def _control_token(engine: Engine, mark: str) -> int | None:
+    """Returns the control token that a mark is; None if it is text."""
+    tokens = engine.tokenize(mark, add_special=False)
+    return tokens[0] if len(tokens) == 1 and not engine.target.piece(tokens[0]) else None

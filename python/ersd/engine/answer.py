@@ -53,8 +53,8 @@ class Answer:
             self.finish_reason = step.finish_reason
         tree = None
         if (found := step.tree) is not None:
-            tree = StepTree(found.tokens, found.parents, found.accepted)
-        return Step(step.text, step.tokens, step.n_accepted, logprobs, tree)
+            tree = StepTree(found.tokens, found.parents, found.accepted, found.sources)
+        return Step(step.text, step.tokens, step.n_accepted, logprobs, tree, step.sources)
 
 
 def result_of(answer: Answer, parse: Callable[[str], Any] | None) -> Result:

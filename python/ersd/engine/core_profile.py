@@ -51,20 +51,18 @@ def from_plain(profile: Profile) -> _core.Profile:
 
 
 def restore_file(
-    core: _core.Generator, key: PairKey | None, profile: str | os.PathLike[str] | bool
+    core: _core.Generator, key: PairKey, profile: str | os.PathLike[str] | bool
 ) -> None:
     """Lets a new core start from a file.
 
     Args:
         core: knows nothing of its pair.
-        key: identifies the pair; None if there is no draft, so that there is nothing to restore.
+        key: identifies the models.
         profile: a file; True for the one in the cache folder, if it exists; False for none.
 
     Raises:
         OSError, ValueError: as `profiles.load`, for a file that was named.
     """
-    if key is None:
-        return
     if not isinstance(profile, bool):
         core.restore(profiles.load(profile, key, from_plain))
     elif profile:

@@ -59,7 +59,7 @@ class Engine(KnownPair):
                 token, or a logits processor uses the Generator that calls it.
         """
         seed = check_seed(options.get("seed"))
-        chosen = core_options(options, seed, self._grammars)
+        chosen = core_options(options, seed, self._grammars, self._texts)
         return Stream(self._shared, self._prompt(prompt), chosen, seed)
 
     @overload
@@ -117,13 +117,13 @@ class Engine(KnownPair):
             raise TypeError(f"prompts must be a sequence of prompts, got {prompts!r}")
         seeds = seeds_of_batch(seed, len(prompts))
         given = cast(Options, options)
-        core_options(given, 0, self._grammars)
+        core_options(given, 0, self._grammars, self._texts)
         for prompt in () if return_exceptions else prompts:
             self._prompt(prompt)
         bar = Progress("generate_batch", len(prompts)) if progress else None
 
         def submit(i: int) -> BatchItem:
-            chosen = core_options(given, seeds[i], self._grammars)
+            chosen = core_options(given, seeds[i], self._grammars, self._texts)
             return BatchItem(self._shared, self._prompt(prompts[i]), chosen, seeds[i])
 
         return generate_all(
@@ -162,7 +162,7 @@ class Engine(KnownPair):
         self, prompt: str | Sequence[int], options: Options, *, at_once: bool
     ) -> AsyncStream:
         seed = check_seed(options.get("seed"))
-        chosen = core_options(options, seed, self._grammars)
+        chosen = core_options(options, seed, self._grammars, self._texts)
         return AsyncStream(self._driver, self._prompt(prompt), chosen, seed, at_once=at_once)
 
     def ranks(

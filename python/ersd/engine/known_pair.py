@@ -8,7 +8,7 @@ from ersd import _core
 from ersd import profile as profiles
 from ersd.engine.core_profile import from_plain, to_plain
 from ersd.engine.loaded_models import LoadedModels
-from ersd.profile import PairKey, Profile
+from ersd.profile import Profile
 from ersd.results import Forecast
 
 __all__ = ["KnownPair"]
@@ -22,8 +22,7 @@ class KnownPair(LoadedModels):
     def profile(self) -> Profile:
         """Returns what is known of the pair: costs of calls, ranks, margins and correction.
 
-        Raises:
-            ValueError: there is no draft model.
+        A target without a draft model has costs alone.
         """
         with self._shared.use() as core:
             return to_plain(core.profile())
@@ -36,12 +35,10 @@ class KnownPair(LoadedModels):
                 on this machine loads when it is made.
 
         Raises:
-            ValueError: there is no draft model.
             OSError: the file cannot be written.
         """
-        pair = self._need_pair()
-        written = pair.path if path is None else path
-        profiles.save(self.profile(), written, pair)
+        written = self._pair.path if path is None else path
+        profiles.save(self.profile(), written, self._pair)
         return os.fspath(written)
 
     def load_profile(self, path: _Path | None = None) -> None:
@@ -52,20 +49,14 @@ class KnownPair(LoadedModels):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is not a profile, or of another pair; or there is no draft model.
+            ValueError: the file is not a profile, or of another pair.
         """
-        pair = self._need_pair()
-        known = profiles.load(pair.path if path is None else path, pair, from_plain)
+        known = profiles.load(self._pair.path if path is None else path, self._pair, from_plain)
         with self._shared.use() as core:
             core.restore(known)
 
-    def _need_pair(self) -> PairKey:
-        if self._pair is None:
-            raise ValueError("a profile describes a pair of models: it needs a draft model")
-        return self._pair
-
     def forget(self) -> None:
-        """Forgets what generations taught of the draft: ranks, margins and correction.
+        """Forgets what generations taught of drafts, and the texts that are kept to draft from.
 
         The costs of calls stay known.
         """

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ersd import _core, arguments
 from ersd.engine.async_driver import AsyncDriver
 from ersd.engine.core_profile import CostFile, restore_file
+from ersd.engine.draft_texts import DraftTexts
 from ersd.engine.shared_core import SharedCore
 from ersd.engine.width_verdict import WidthVerdict
 from ersd.files import fingerprint
@@ -65,6 +67,8 @@ class LoadedModels:
         n_parallel: int = 4,
         n_ctx_total: int = 0,
         prompt_share: float = 0.6,
+        draft_sources: Sequence[str] | None = None,
+        n_history: int = 32768,
         chat_template: str | None = None,
         profile: _Path | bool = True,
         verbose: bool = False,
@@ -73,28 +77,22 @@ class LoadedModels:
         _core.set_verbose(arguments.flag("verbose", verbose))
         target = arguments.file_path("model_path", model_path)
         draft = _path_or_none("draft_model_path", draft_model_path)
-        lora = _path_or_none("lora_path", lora_path)
-        loading: dict[str, Any] = {  # the options that the costs of calls depend on
-            "n_gpu_layers": n_gpu_layers,
-            "draft_n_gpu_layers": draft_n_gpu_layers,
-            "main_gpu": main_gpu,
-            "split_mode": split_mode,
-            "tensor_split": _shares(tensor_split),
-            "flash_attn": -1
-            if flash_attn is None
-            else int(arguments.flag("flash_attn", flash_attn)),
-            "offload_kqv": offload_kqv,
-            "type_k": type_k,
-            "type_v": type_v,
-            "lora_path": lora or "",
-            "lora_scale": lora_scale,
-        }
+        # The options that the costs of calls depend on
+        loading: dict[str, Any] = {"n_gpu_layers": n_gpu_layers, "main_gpu": main_gpu}
+        loading |= {"draft_n_gpu_layers": draft_n_gpu_layers, "split_mode": split_mode}
+        loading |= {"tensor_split": _shares(tensor_split), "offload_kqv": offload_kqv}
+        loading |= {"flash_attn": _flag_or_auto("flash_attn", flash_attn)}
+        loading |= {"type_k": type_k, "type_v": type_v, "lora_scale": lora_scale}
+        loading |= {"lora_path": _path_or_none("lora_path", lora_path) or ""}
         others: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads or 0}
         others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total, "exact": exact}
         others |= {"prompt_share": prompt_share, "context_shift": context_shift, "n_keep": n_keep}
         others |= {"use_mmap": use_mmap, "use_mlock": use_mlock}
         known = profile if isinstance(profile, bool) else arguments.file_path("profile", profile)
         self.chat_template = chat_template and arguments.text("chat_template", chat_template)
+        self._texts = DraftTexts(partial(self.tokenize, add_special=False), draft_sources)
+        others |= {"n_history": n_history if self._texts.keeps_history else 0}
+        others |= {"drafts": self._texts.drafts_without_model}
         self._core = _load(target, draft, loading, others)
         self._begin(target, draft, loading, known)
 
@@ -225,6 +223,10 @@ class LoadedModels:
         return found
 
 
+def _flag_or_auto(who: str, flag: bool | None) -> int:
+    return -1 if flag is None else int(arguments.flag(who, flag))
+
+
 def _path_or_none(who: str, path: _Path | None) -> str | None:
     return None if path is None else arguments.file_path(who, path)
 
@@ -282,11 +284,10 @@ def _contents(
 
 def _pair_key(
     model_path: str, draft_model_path: str | None, contents: list[str], loading: dict[str, Any]
-) -> PairKey | None:
-    """Identifies the pair; None if there is no draft."""
-    if draft_model_path is None:
-        return None
-    return PairKey((model_path, draft_model_path), contents, _device_names(), loading)
+) -> PairKey:
+    """Identifies the models and what their costs depend on."""
+    paths = [path for path in (model_path, draft_model_path) if path is not None]
+    return PairKey(paths, contents, _device_names(), loading)
 
 
 def _device_names() -> list[str]:

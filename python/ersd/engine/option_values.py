@@ -1,4 +1,4 @@
-"""Values of options that are checked one by one: biases of tokens, and grammars as text."""
+"""Values of options that are checked one by one: biases, grammars, logprobs and mirostat_mode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ersd.arguments import text, whole
 
-__all__ = ["bias_pairs", "check_grammars"]
+__all__ = ["bias_pairs", "check_grammars", "check_logprobs", "check_mirostat"]
 
 
 def bias_pairs(logit_bias: Mapping[int, float] | None) -> list[tuple[int, float]]:
@@ -43,4 +43,19 @@ def check_grammars(given: Mapping[str, Any]) -> None:
         raise TypeError(
             "response_format must be a mapping or a type that pydantic knows, "
             f"got {given['response_format']!r}"
+        )
+
+
+def check_logprobs(logprobs: int | None) -> int | None:
+    """Returns logprobs. Raises TypeError for anything but an int or None."""
+    return None if logprobs is None else whole("logprobs", logprobs, "an int or None")
+
+
+def check_mirostat(mirostat_mode: int | None) -> None:
+    """Raises ValueError for anything but 0 or None."""
+    if mirostat_mode not in (0, None):
+        raise ValueError(
+            "mirostat_mode must be 0: mirostat truncates by a state that it carries from token to "
+            "token, and here every token is a function of the tokens before it, its position and "
+            f"the seed, got {mirostat_mode!r}"
         )

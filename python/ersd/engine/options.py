@@ -18,7 +18,13 @@ import numpy.typing as npt
 
 from ersd import _core
 from ersd.arguments import texts, whole
-from ersd.engine.option_values import bias_pairs, check_grammars
+from ersd.engine.draft_texts import DraftTexts
+from ersd.engine.option_values import (
+    bias_pairs,
+    check_grammars,
+    check_logprobs,
+    check_mirostat,
+)
 from ersd.grammars import Compiler, Source, answer_source
 
 if TYPE_CHECKING:
@@ -91,6 +97,9 @@ class Options(TypedDict, total=False):
     draft_depth: int
     adapt_draft: bool
     draft_trees: bool
+    draft_sources: Sequence[str] | None
+    prediction: str | Sequence[int] | Mapping[str, Any] | None
+    references: Sequence[str | Sequence[int]]
 
 
 class Option(NamedTuple):
@@ -126,19 +135,6 @@ def check_max_tokens(max_tokens: int | None) -> int:
     return -1 if max_tokens is None else whole("max_tokens", max_tokens, "an int or None")
 
 
-def _check_logprobs(logprobs: int | None) -> int | None:
-    return None if logprobs is None else whole("logprobs", logprobs, "an int or None")
-
-
-def _check_mirostat(mirostat_mode: int | None) -> None:
-    if mirostat_mode not in (0, None):
-        raise ValueError(
-            "mirostat_mode must be 0: mirostat truncates by a state that it carries from token to "
-            "token, and here every token is a function of the tokens before it, its position and "
-            f"the seed, got {mirostat_mode!r}"
-        )
-
-
 def _processor(
     processors: LogitsProcessor | Sequence[LogitsProcessor] | None,
 ) -> LogitsProcessor | None:
@@ -172,9 +168,14 @@ _FORMS: Mapping[str, _Form] = {
         "positions, once at each and in order. They are much slower than the other options.",
         _processor,
     ),
-    "logprobs": _Form("None gives no log-probabilities.", _check_logprobs),
+    "logprobs": _Form("None gives no log-probabilities.", check_logprobs),
     "seed": _Form("None or -1 draws a fresh seed, which is in the result.", default=None),
     "stop": _Form("A single string need not be in a sequence.", partial(texts, "stop")),
+    "draft_sources": _Form("None stands for those of the Generator.", default=None),
+    "prediction": _Form(
+        'It is a text, tokens, or OpenAI\'s {"type": "content", "content": ...}.', default=None
+    ),
+    "references": _Form("Each is a text or tokens.", default=()),
     "strategy": _Form(
         "None chooses 'adaptive' if the method allows it, else 'tree'.", default=None
     ),
@@ -267,13 +268,16 @@ def _check_names(options: Options) -> None:
             raise TypeError(f"there is no option {name!r}{hint}")
 
 
-def core_options(options: Options, seed: int, grammars: Compiler) -> _core.GenerationOptions:
+def core_options(
+    options: Options, seed: int, grammars: Compiler, texts: DraftTexts
+) -> _core.GenerationOptions:
     """Returns the options in the form of the core, with this seed.
 
     Args:
         options: the options.
         seed: the seed.
         grammars: compiles the grammar of the answer.
+        texts: reads the texts to draft from.
 
     Raises:
         TypeError: an option is unknown, or a value has a wrong type.
@@ -281,10 +285,13 @@ def core_options(options: Options, seed: int, grammars: Compiler) -> _core.Gener
     """
     _check_names(options)
     given: dict[str, Any] = {**DEFAULTS, **options, "seed": seed}
-    _check_mirostat(given.pop("mirostat_mode"))
+    check_mirostat(given.pop("mirostat_mode"))
     check_grammars(given)
     source = answer_source(*(given.pop(name) for name in _GRAMMARS))
     given["grammar"] = None if source is None else grammars.compile(source)
+    for name in ("prediction", "references"):
+        given[name] = getattr(texts, name)(given[name])
+    given["draft_sources"] = texts.sources(given["draft_sources"])
     for name, form in _FORMS.items():
         if form.to_core is not None:
             given[name] = form.to_core(given[name])

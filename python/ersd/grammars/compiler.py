@@ -7,19 +7,21 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from ersd.grammars.source import Source
 
-__all__ = ["Compiler", "Grammar", "Matcher", "Vocabulary"]
+__all__ = ["Compiler", "Grammar", "Vocabulary"]
 
 _N_COMPILED = 16  # grammars that are kept
 _MAX_REASON = 300  # characters
-# How many items a mask may take. Grammars of single characters need many, and llguidance ends a
-# text that needs more than its own default.
-_LIMITS = LLParserLimits(step_max_items=2_000_000)
+# How many ways to read a text may be followed at once, and for how many a mask is computed. GBNF,
+# which is read character by character, needs more than llguidance's own defaults. With yet more, a
+# token could take seconds.
+_LIMITS = LLParserLimits(step_max_items=2_000_000, max_items_in_row=5_000)
+_TOO_MANY = re.compile(r"Too many items|row has \d+ items")
 # Room for `MAX_RULES` rules, each of which is in the one before.
 _STACK_BYTES = 128 * 1024 * 1024
 _STACK_LOCK = threading.Lock()  # the size is that of all threads that begin
@@ -75,79 +77,29 @@ class Compiler:
         matcher = _on_large_stack(partial(_begun, self._tokenizer, source.text))
         if matcher.is_error():
             raise ValueError(f"{source.claim}: {_reason(matcher.get_error())}")
-        return Grammar(matcher, self._ends, self._tokenizer.vocab_size)
+        return Grammar(matcher, self._ends)
 
 
 class Grammar:
-    """A compiled grammar. Any number of answers may follow it."""
+    """A compiled grammar. Any number of answers may follow it. The core calls its methods.
 
-    def __init__(self, matcher: LLMatcher, ends: frozenset[int], n_vocab: int) -> None:
+    Attributes:
+        ends: the tokens that end an answer.
+    """
+
+    def __init__(self, matcher: LLMatcher, ends: frozenset[int]) -> None:
         """Use `Compiler.compile` to make a grammar."""
         self._matcher = matcher
-        self._ends = ends
-        self._n_vocab = n_vocab
+        self.ends = sorted(ends)
 
-    def start(self) -> Matcher:
+    def start(self) -> LLMatcher:
         """Returns what follows an answer from its beginning."""
-        return Matcher(self._matcher, self._ends, self._n_vocab)
+        return self._matcher.deep_copy()
 
-
-class Matcher:
-    """Follows one answer, and the paths of the draft trees that continue it."""
-
-    def __init__(self, start: LLMatcher, ends: frozenset[int], n_vocab: int) -> None:
-        """Use `Grammar.start` to begin."""
-        self._start = start
-        self._matcher = start.deep_copy()
-        self._ends = ends
-        self._all = b"\xff" * (4 * -(-n_vocab // 32))
-        self._committed: list[int] = []
-        self._path: list[int] = []  # what the matcher was fed beyond the committed tokens
-        self._ended = False
-
-    def mask(self, path: Sequence[int]) -> bytes:
-        """Returns which tokens may follow the committed ones and then these, a bit for each.
-
-        Raises:
-            RuntimeError: llguidance gives up, because the text has become too complex for it, or no
-                token leads on.
-        """
-        if self._ended or not self._ends.isdisjoint(path):
-            return self._all
-        self._go_to(path)
-        mask: bytes = self._matcher.compute_bitmask()
-        if self._matcher.is_error():
-            self._fail(_reason(self._matcher.get_error()))
-        return mask
-
-    def commit(self, tokens: Sequence[int]) -> None:
-        """Appends tokens to the committed ones."""
-        if self._ended or not self._ends.isdisjoint(tokens):
-            self._ended = True
-            return
-        self._go_to(tokens)
-        self._committed += tokens
-        self._path = []
-
-    def _go_to(self, path: Sequence[int]) -> None:
-        n_common = 0
-        for ours, wanted in zip(self._path, path, strict=False):
-            if ours != wanted:
-                break
-            n_common += 1
-        if n_back := len(self._path) - n_common:
-            self._matcher.rollback(n_back)
-        rest = list(path[n_common:])
-        self._path = list(path)
-        if rest and self._matcher.try_consume_tokens(rest) != len(rest):
-            self._fail(f"it does not allow one of the tokens {rest}")
-
-    def _fail(self, reason: str) -> NoReturn:
-        """Raises an error. A new matcher follows other paths, since this one stays wrong."""
-        self._matcher = self._start.deep_copy()
-        self._matcher.try_consume_tokens(self._committed)
-        self._path = []
-        raise RuntimeError(f"the grammar cannot go on: {reason}")
+    @staticmethod
+    def reason(matcher: LLMatcher) -> str:
+        """Returns why a matcher has no mask or does not take a token."""
+        return _reason(matcher.get_error()) or "it does not allow one of the tokens"
 
 
 class _Tokens:
@@ -200,6 +152,8 @@ def _reason(message: str) -> str:
     """Returns llguidance's reason in one line, with the keyword of a schema that it is about."""
     if message.startswith("NoExtensionBias"):
         return "no text matches it"
+    if _TOO_MANY.search(message):
+        return "it can be read in too many ways"
     message = re.sub(r"^at \d+\(\d+\): failed to compile JSON schema: ", "", message)
     keyword = next((name for begin, name in _UNNAMED.items() if message.startswith(begin)), "")
     lines = [line.strip() for line in message.split("\n")]

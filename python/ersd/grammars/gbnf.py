@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import NamedTuple
 
 __all__ = ["Item", "Rules", "read_gbnf"]
@@ -48,7 +49,10 @@ def read_gbnf(text: str) -> Rules:
     """
     reader = _Reader(text)
     reader.read()
-    return reader.rules
+    return {
+        name: [_joined(items) for items in alternatives]
+        for name, alternatives in reader.rules.items()
+    }
 
 
 class _Reader:
@@ -118,7 +122,7 @@ class _Reader:
                 items = [Item(self._group([items]))]
             items = [Item(items[0].what, *_bounds(times))]
             self._skip(blanks)
-        to += [each for item in items for each in _spelt_out(item)]
+        to += items
 
     def _items(self, character: str) -> list[Item] | None:
         """Reads a literal, a set of characters or the name of a rule; None if there is none."""
@@ -220,6 +224,23 @@ def _bounds(times: re.Match[str]) -> tuple[int, int | None]:
     if times[2] is None:
         return least, least
     return least, int(times[3]) if times[3] else None
+
+
+def _joined(items: list[Item]) -> list[Item]:
+    """Returns items in which equal sets that follow each other are one run.
+
+    There is one way to read ``"b"*`` then, but many ways to read ``"b"* "b"*``.
+    """
+    joined: list[Item] = []
+    for what, group in groupby(items, lambda item: item.what):
+        if isinstance(what, str):
+            joined += group
+            continue
+        run = list(group)
+        bounds = [item.most for item in run if item.most is not None]
+        most = sum(bounds) if len(bounds) == len(run) else None
+        joined += _spelt_out(Item(what, sum(item.least for item in run), most))
+    return joined
 
 
 def _spelt_out(item: Item) -> list[Item]:

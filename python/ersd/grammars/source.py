@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from llguidance import LLMatcher
 
+from ersd.grammars.dates import PATTERNS
+
 __all__ = ["BLANKS", "Source", "closed", "embedded", "lark_source", "regex_source", "schema_source"]
 
 # JSON has several spellings of a text. With one for each character, the names in a schema are told
@@ -77,7 +79,7 @@ def embedded(schema: Any) -> str:
     """Returns a schema that `schema_source` accepts as it stands after %json in a Lark grammar."""
     if isinstance(schema, bool):
         schema = {} if schema else {"not": {}}
-    plain = _without_hints(_narrowed(schema))
+    plain = _with_dates(_without_hints(_narrowed(schema)))
     return json.dumps({**plain, "x-guidance": _JSON | _HELD}, allow_nan=False)
 
 
@@ -192,6 +194,21 @@ def _without_hints(schema: Any) -> Any:
     return _mapped(
         schema, lambda own: {key: each for key, each in own.items() if not is_hint(key, each)}
     )
+
+
+def _with_dates(schema: Any) -> Any:
+    """Returns a schema with patterns for the formats of dates and times."""
+
+    def write(own: dict[str, Any]) -> dict[str, Any]:
+        name = own.get("format")
+        if not isinstance(name, str) or name not in PATTERNS:
+            return own
+        rest = {key: value for key, value in own.items() if key != "format"}
+        if "pattern" not in own:
+            return {**rest, "pattern": PATTERNS[name]}
+        return {**rest, "allOf": [*own.get("allOf", ()), {"pattern": PATTERNS[name]}]}
+
+    return _mapped(schema, write)
 
 
 def _mapped(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:

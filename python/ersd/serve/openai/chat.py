@@ -135,7 +135,7 @@ class ChatEndpoint(Endpoint[ChatRequest]):
         """See `Endpoint`."""
         conversation = asked.conversation()
         options = asked.options() | {"logprobs": asked.n_top_logprobs(), **asked.length()}
-        options |= conversation.answer_options(options)
+        options = conversation.answer_options(generator, options)
         prompt = conversation.prompt(generator)
         return Plan([prompt], asked.n or 1, asked.seed, options)
 

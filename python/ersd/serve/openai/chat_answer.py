@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ersd.api.logprobs import message_logprobs
+from ersd.api.message_parts import CallPart, Message, Part, Reader, TextPart
 from ersd.results import TokenLogprob
 from ersd.serve.openai.answer import Event
 from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.chunks import ChunkedAnswer
 from ersd.serve.openai.generations import Generations
-from ersd.serve.openai.parts import CallPart, Message, Part, Reader, TextPart
 from ersd.serve.server import Server
 
 __all__ = ["ChatAnswer"]

@@ -134,8 +134,7 @@ class Function(Body):
 
     def schema_form(self) -> dict[str, Any]:
         """Returns the function as grammars expect it: its name, and what the arguments may be."""
-        given = {"type": "object"} if self.strict is False else self.parameters
-        return {"name": self.name, "parameters": given}
+        return {"name": self.name, "parameters": self.parameters, "strict": self.strict}
 
 
 class ChatTool(Body):

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ersd.api.logprobs import message_logprobs
+from ersd.api.message_parts import CallPart, Part, TextPart
 from ersd.engine.options import DEFAULTS
 from ersd.results import Step, TokenLogprob
 from ersd.serve.errors import ApiError
 from ersd.serve.openai.accounts import record, usage
 from ersd.serve.openai.answer import Answer, Event
 from ersd.serve.openai.generations import Generations
-from ersd.serve.openai.parts import CallPart, Part, TextPart
 from ersd.serve.openai.responses_request import ResponsesRequest
 from ersd.serve.server import Server
 

@@ -27,7 +27,7 @@ class ResponsesEndpoint(Endpoint[ResponsesRequest]):
         """See `Endpoint`."""
         conversation = asked.asks_of_model()
         options = asked.options() | {"logprobs": asked.n_top_logprobs()}
-        options |= conversation.answer_options(options)
+        options = conversation.answer_options(generator, options)
         if asked.max_output_tokens is not None:
             options["max_tokens"] = asked.max_output_tokens
         return Plan([conversation.prompt(generator)], 1, asked.seed, options)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
-from ersd.serve.openai.parts import CallPart, Part, TextPart, new_call_id
+from ersd.api.message_parts import CallPart, Part, TextPart, new_call_id
 
 __all__ = ["CallReader"]
 

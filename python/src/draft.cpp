@@ -1,0 +1,94 @@
+// Bindings of the room draft: texts to draft from, and what they propose along a tree.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "bind.h"
+#include "ersd/draft/text_drafts.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace ersd;
+
+namespace {
+
+void bind_automaton(nb::module_& m) {
+  nb::class_<SuffixAutomaton::Match>(m, "Match", "A substring of a text.")
+      .def(nb::init<>())
+      .def_ro("length", &SuffixAutomaton::Match::length);
+  nb::class_<SuffixAutomaton>(m, "SuffixAutomaton", "All substrings of a text that grows.")
+      .def(nb::init<>())
+      .def("append", &SuffixAutomaton::append, "token"_a)
+      .def("__len__", &SuffixAutomaton::size)
+      .def("repeated", &SuffixAutomaton::repeated,
+           "The longest ending of the text that occurred before.")
+      .def("follow", &SuffixAutomaton::follow, "match"_a, "token"_a,
+           "The longest ending of a substring and one more token that occurs in the text.")
+      .def("shorter", &SuffixAutomaton::shorter, "match"_a)
+      .def("end", &SuffixAutomaton::end, "match"_a)
+      .def(
+          "continuations",
+          [](const SuffixAutomaton& a, SuffixAutomaton::Match match, size_t most) {
+            std::vector<SuffixAutomaton::Continuation> found;
+            a.continuations(match, most, found);
+            std::vector<std::tuple<Token, int32_t>> out;
+            for (const auto& c : found) out.emplace_back(c.token, c.count);
+            return out;
+          },
+          "match"_a, "most"_a, "Tokens that followed a substring, and how often.")
+      .def_prop_ro("n_bytes", &SuffixAutomaton::n_bytes);
+}
+
+void bind_texts(nb::module_& m) {
+  nb::class_<HitRates>(m, "HitRates", "How often the tokens that texts propose come true.")
+      .def(nb::init<>());
+  nb::class_<TextDrafts>(m, "TextDrafts", "What texts propose along the paths of trees.")
+      .def(nb::init<>())
+      .def(
+          "begin",
+          [](TextDrafts& d, const std::vector<Token>& tokens, bool looks_up,
+             const std::vector<std::tuple<std::string, std::vector<Token>>>& others) {
+            TextDrafts::Texts texts;
+            for (const auto& [name, text] : others) {
+              const Source source =
+                  name == "prediction" ? Source::kPrediction : Source::kHistory;
+              texts.push_back(std::make_shared<TextSource>(source));
+              for (const Token token : text) texts.back()->append(token);
+            }
+            d.begin(tokens, looks_up, std::move(texts));
+          },
+          "tokens"_a, "looks_up"_a = true,
+          "others"_a = std::vector<std::tuple<std::string, std::vector<Token>>>())
+      .def("append", [](TextDrafts& d, const std::vector<Token>& tokens) { d.append(tokens); })
+      .def("reset", &TextDrafts::reset)
+      .def("add", &TextDrafts::add, "parent"_a, "token"_a)
+      .def("truncate", &TextDrafts::truncate, "n"_a)
+      .def(
+          "propose",
+          [](TextDrafts& d, int32_t node, const HitRates& rates,
+             std::optional<std::tuple<uint64_t, uint32_t>> clock) {
+            std::vector<Candidate> found;
+            std::optional<Clock> race;
+            if (clock) race.emplace(std::get<0>(*clock), std::get<1>(*clock));
+            d.propose(node, race ? &*race : nullptr, rates, found);
+            std::vector<std::tuple<Token, double, int32_t>> out;
+            for (const auto& c : found) out.emplace_back(c.token, c.hit, c.sources);
+            return out;
+          },
+          "node"_a, "rates"_a, "clock"_a = nb::none(),
+          "Candidates for a node's children: token, probability and sources.")
+      .def(
+          "learn",
+          [](TextDrafts& d, const std::vector<int32_t>& path, const std::vector<Token>& emitted,
+             HitRates& rates) { d.learn(path, emitted, rates); },
+          "path"_a, "emitted"_a, "rates"_a);
+}
+
+}  // namespace
+
+void bind_draft(nb::module_& m) {
+  bind_automaton(m);
+  bind_texts(m);
+}
