@@ -20,6 +20,7 @@ __all__ = [
     "apply_chat_template",
     "chat",
     "chat_template_of",
+    "check_tools",
     "render_chat",
     "stream_chat",
     "tokenize_chat",
@@ -111,7 +112,7 @@ def render_chat(
     """Returns the text of a conversation's prompt. See `apply_chat_template`."""
     template = chat_template_of(engine, bool(tools))
     plain: Any = [with_joined_parts(message) for message in arguments.messages(messages)]
-    _check_tools(tools)
+    check_tools(tools)
     offered: Any = tools
     try:
         bos, eos = (_text(engine, token) for token in (engine.target.bos, engine.target.eos))
@@ -186,7 +187,7 @@ def _is_text(part: object) -> bool:
     return is_kind and isinstance(part.get("text"), str)  # type: ignore[union-attr,attr-defined]
 
 
-def _check_tools(tools: Any) -> None:
+def check_tools(tools: Any) -> None:
     """Raises TypeError unless tools are None or a list of mappings."""
     is_list = isinstance(tools, Sequence) and not isinstance(tools, str | bytes)
     if tools is not None and not (is_list and all(isinstance(each, Mapping) for each in tools)):

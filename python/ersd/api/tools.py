@@ -8,7 +8,7 @@ from typing import Any
 
 from ersd.api.call_forms import Function, arguments_source, form_in_template
 from ersd.api.call_reader import CallReader
-from ersd.api.chat import chat_template_of
+from ersd.api.chat import chat_template_of, check_tools
 from ersd.api.message_parts import NamedCallReader, PlainReader, Reader
 from ersd.engine import Engine
 from ersd.grammars import Source
@@ -32,6 +32,7 @@ def tools_and_choice(
 
     The choice "none" leaves no tools.
     """
+    check_tools(tools)
     if functions is not None:
         _check_functions(functions)
         tools = [{"type": "function", "function": function} for function in functions]
