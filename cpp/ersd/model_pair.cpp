@@ -76,7 +76,8 @@ void ModelPair::make_target_context(const GeneratorOptions& options, llama::Cont
                                     const std::function<bool()>& interrupted) {
   context.exact = options.exact.value_or(draft_ || options.drafts);
   context.ordered_cells = options.exact.value_or(true);
-  context.max_nodes = draft_ || options.drafts || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
+  context.max_nodes =
+      draft_ || options.drafts || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
   if (context.exact && !options.exact && !target_.can_branch()) context.exact = false;
   target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
   if (!context.exact) {

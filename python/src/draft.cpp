@@ -52,8 +52,7 @@ void bind_texts(nb::module_& m) {
              const std::vector<std::tuple<std::string, std::vector<Token>>>& others) {
             TextDrafts::Texts texts;
             for (const auto& [name, text] : others) {
-              const Source source =
-                  name == "prediction" ? Source::kPrediction : Source::kHistory;
+              const Source source = name == "prediction" ? Source::kPrediction : Source::kHistory;
               texts.push_back(std::make_shared<TextSource>(source));
               for (const Token token : text) texts.back()->append(token);
             }
@@ -65,6 +64,18 @@ void bind_texts(nb::module_& m) {
       .def("reset", &TextDrafts::reset)
       .def("add", &TextDrafts::add, "parent"_a, "token"_a)
       .def("truncate", &TextDrafts::truncate, "n"_a)
+      .def(
+          "made",
+          [](const TextDrafts& d, int32_t node) {
+            std::vector<std::tuple<Token, int, int, int, int, int>> out;
+            for (const auto& p : d.made(node))
+              out.emplace_back(p.token, p.cell.source, p.cell.form, p.cell.length, p.cell.share,
+                               p.cell.luck);
+            return out;
+          },
+          "node"_a,
+          "What was proposed after a node: token, source, form, and classes of length, share and "
+          "luck.")
       .def(
           "propose",
           [](TextDrafts& d, int32_t node, const HitRates& rates,

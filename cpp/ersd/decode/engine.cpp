@@ -17,7 +17,10 @@ std::span<const Token> first_tokens(std::span<const Token> history, int32_t n) {
 }  // namespace
 
 Engine::Engine(LanguageModel& target, LanguageModel* draft, double prompt_share, int32_t n_history)
-    : target_(target), drafter_(draft, target.n_vocab()), history_(n_history), pacer_(prompt_share) {}
+    : target_(target),
+      drafter_(draft, target.n_vocab()),
+      history_(n_history),
+      pacer_(prompt_share) {}
 
 void Engine::begin(Sequence& sequence) {
   keep_prefix(target_, sequence);
