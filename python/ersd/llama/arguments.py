@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -182,10 +183,9 @@ _FURTHER = {
 
 
 def arguments_of(given: Mapping[str, Any]) -> Arguments:
-    """Returns the arguments of the constructor.
+    """Returns the arguments of the constructor. Unknown ones give a warning.
 
     Raises:
-        TypeError: there is no argument of a name.
         ValueError: a value cannot be honoured.
     """
     own, further = {}, {}
@@ -196,8 +196,8 @@ def arguments_of(given: Mapping[str, Any]) -> Arguments:
             further[name] = value
         elif name not in _IGNORED:
             near = difflib.get_close_matches(name, [*_OWN, *_FURTHER], 1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"Llama has no argument {name!r}{hint}")
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            warnings.warn(f"Llama ignores the unknown argument {name!r}{hint}", stacklevel=5)
     return Arguments(**own, options=further)
 
 

@@ -39,6 +39,7 @@ class EvaluatingLlama(LoadedLlama):
         self._table: npt.NDArray[np.single] | None = None  # f32[n, n_vocab], the rows of scores
         self._in_table: list[int] = []  # the tokens whose rows are in the table
         self._in_rows: list[int] = []  # the tokens in the cache of the reader of rows
+        self._begins: list[int] = []  # at which tokens of the text a call of eval began
 
     @property
     def _input_ids(self) -> npt.NDArray[np.intc]:
@@ -60,8 +61,11 @@ class EvaluatingLlama(LoadedLlama):
         if self._logits_all and self._in_table[: len(text)] != text:
             known = self.longest_token_prefix(self._in_table, text)
             begin = min(known, self.longest_token_prefix(self._in_rows, text))
-            table[begin : len(text)] = self._reader().read(text[begin:], begin)
-            self._in_table, self._in_rows = text, text
+            # In the same calls as the text came: others give other last bits.
+            for end in [*(end for end in self._begins if end > begin), len(text)]:
+                table[begin:end] = self._reader().read(text[begin:end], begin)
+                self._in_rows, begin = text[:end], end
+            self._in_table = text
         return table
 
     def _rows_of_scores(self) -> npt.NDArray[np.single]:
@@ -102,12 +106,16 @@ class EvaluatingLlama(LoadedLlama):
         for token in added:
             if not 0 <= token < n_vocab:
                 raise ValueError(f"eval: tokens must be between 0 and {n_vocab - 1}, got {token}")
+        self._begins = [*(begin for begin in self._begins if begin < self.n_tokens), self.n_tokens]
         self.input_ids[self.n_tokens : n] = added
         self.n_tokens = n
 
-    def _set_text(self, tokens: Sequence[int]) -> None:
-        self.input_ids[: len(tokens)] = tokens
-        self.n_tokens = len(tokens)
+    def _set_text(self, tokens: Sequence[int], n_prompt: int | None = None) -> None:
+        """Replaces the text. What follows the first n_prompt tokens was read one by one."""
+        n = len(tokens)
+        self.input_ids[:n] = tokens
+        self.n_tokens = n
+        self._begins = list(range(n if n_prompt is None else n_prompt, n))
 
     def sample(
         self,
@@ -149,7 +157,11 @@ class EvaluatingLlama(LoadedLlama):
 
     def _options(self, given: Parameters, *, max_tokens: int | None) -> dict[str, Any]:
         given |= {"max_tokens": max_tokens, "seed": self._next_seed(), "stop": ()}
-        return engine_options(given, {"penalty_last_n": self.last_n_tokens_size})
+        return engine_options(given, self._penalties())
+
+    def _penalties(self) -> dict[str, Any]:
+        """Returns the options of penalties, which see answers alone in llama-cpp-python."""
+        return {"penalty_last_n": self.last_n_tokens_size, "penalize_prompt": False}
 
     def _next_seed(self) -> int | None:
         """Returns the seed as llama.cpp takes it, in 32 bits; None for a random one."""

@@ -83,12 +83,12 @@ class Llama(EvaluatingLlama):
         type_k, type_v: types of the cache, by llama.cpp's numbers or names.
         spm_infill: whether the suffix comes before the prefix where a middle is filled in.
         verbose: whether llama.cpp logs to stderr.
-        options: options of `Generator`, such as draft_model_path, exact or n_parallel.
+        options: options of `Generator`, such as draft_model_path, exact or n_parallel. Unknown names
+            are ignored with a warning.
 
     Raises:
         ValueError: the file does not exist or is no complete model; or an argument cannot be
             honoured, which is said with its name.
-        TypeError: there is no argument of that name.
         RuntimeError: llama.cpp cannot load the model or allocate its cache.
     """
 
@@ -170,7 +170,7 @@ class Llama(EvaluatingLlama):
         # llama-cpp-python draws the seeds of later calls from that of the call before.
         self.set_seed(random.Random(self._seed).randint(0, 2**32) if seed is None else seed)
         given["seed"] = self._next_seed()
-        given["options"] = {"penalty_last_n": self.last_n_tokens_size, **given.get("options", {})}
+        given["options"] = {**self._penalties(), **given.get("options", {})}
         answer = function(*call.args, **call.kwargs)
         recorded = self.generator.last()
         if given.get("stream"):
@@ -185,7 +185,7 @@ class Llama(EvaluatingLlama):
 
     def _keep(self, recorded: Recorded) -> None:
         """Takes a generation into the text, and its state into the cache if there is one."""
-        self._set_text(recorded.text())
+        self._set_text(recorded.text(), len(recorded.prompt))
         if self.cache:
             self.cache[(*recorded.prompt, *recorded.stream.tokens)] = self.save_state()
 
