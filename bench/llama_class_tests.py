@@ -23,6 +23,8 @@ import ersd
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import tiny
+from gguf import PoolingType
+from tiny_bert import write_bert
 
 if os.environ["CLASS"] == "ersd":
     llama_cpp.Llama = ersd.Llama
@@ -33,6 +35,9 @@ def download(repo_id: str, filename: str, **options: Any) -> str:
     if "mamba" in repo_id:
         path = Path(os.environ["CACHE"]) / "mamba.gguf"
         return str(path if path.exists() else tiny.write_mamba(path))
+    if "bge" in repo_id:
+        path = Path(os.environ["CACHE"]) / "bert.gguf"
+        return str(path if path.exists() else write_bert(path, pooling=PoolingType.MEAN))
     if "Falcon-H1" in repo_id:
         pytest.skip("no hybrid model is at hand")
     return str(ersd.models.default_target())

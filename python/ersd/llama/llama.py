@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ersd.api import chat_completion, completion, hub
 from ersd.api.responses import Response
 from ersd.engine import Embedder
+from ersd.llama.arguments import constructor_signature
 from ersd.llama.chats import default_format, handler_of, template_of
 from ersd.llama.embedding import Rows, embed_texts
 from ersd.llama.evaluating import EvaluatingLlama
@@ -97,7 +98,7 @@ class Llama(EvaluatingLlama):
         super().__init__(model_path, **arguments)
         self._chat_format = self._arguments.chat_format
 
-    __init__.__signature__ = inspect.signature(EvaluatingLlama.__init__)  # type: ignore[attr-defined]
+    __init__.__signature__ = constructor_signature()  # type: ignore[attr-defined]
 
     @property
     def chat_format(self) -> str | None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 
 from ersd.engine import Embedder, Model, ModelFacts, RowReader, model_facts
-from ersd.llama.arguments import DEFAULT_SEED, Arguments, arguments_of, constructor_signature
+from ersd.llama.arguments import DEFAULT_SEED, Arguments, arguments_of
 from ersd.llama.recorded import RecordedGenerator
 from ersd.llama.tokenizer import LlamaTokenizer
 
@@ -38,8 +38,6 @@ class LoadedLlama:
         self.metadata = facts.metadata
         self._is_recurrent, self._is_hybrid = facts.is_recurrent, facts.is_hybrid
         self.context_params = self._context_params(self._arguments)
-
-    __init__.__signature__ = constructor_signature()  # type: ignore[attr-defined]
 
     def _take(self, given: Arguments) -> None:
         """Sets the attributes that llama_cpp.Llama has for its arguments."""
@@ -112,13 +110,16 @@ class LoadedLlama:
     def _context_params(self, given: Arguments) -> SimpleNamespace:
         """Returns what llama_cpp.Llama keeps of its context, by llama.cpp's names."""
         names = [
-            *("n_ctx", "n_batch", "n_ubatch", "n_threads", "n_threads_batch", "pooling_type"),
+            *("n_ctx", "n_batch", "n_threads", "n_threads_batch", "pooling_type"),
             *("rope_scaling_type", "rope_freq_base", "rope_freq_scale", "attention_type"),
             *("yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"),
-            *("yarn_orig_ctx", "offload_kqv", "no_perf", "type_k", "type_v"),
+            *("yarn_orig_ctx", "offload_kqv", "no_perf"),
         ]
         return SimpleNamespace(
             **{name: getattr(given, name) for name in names},
+            n_ubatch=min(given.n_batch, given.n_ubatch),
+            type_k=1 if given.type_k is None else given.type_k,  # f16
+            type_v=1 if given.type_v is None else given.type_v,
             n_seq_max=self._embedder.n_texts if self._embedder else 1,
             embeddings=given.embedding,
             flash_attn_type=int(given.flash_attn),
