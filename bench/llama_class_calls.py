@@ -1,7 +1,7 @@
 """What other libraries do with a class like llama_cpp.Llama: each function makes some calls.
 
-A function gets the path of a model, swaps nothing, and returns plain data, so that the answers of two
-classes can be compared. `llama_class.py` runs them.
+A function gets the path of a model and returns plain data, so that the answers of two classes can
+be compared. `llama_class.py` runs them.
 """
 
 from __future__ import annotations

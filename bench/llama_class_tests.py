@@ -22,8 +22,9 @@ import ersd
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import tiny
 from gguf import PoolingType
+
+import tiny
 from tiny_bert import write_bert
 
 if os.environ["CLASS"] == "ersd":

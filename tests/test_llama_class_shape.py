@@ -153,9 +153,10 @@ def test_copies_and_the_end(tiny_target: Path) -> None:
         copy = pickle.loads(pickle.dumps(llama))
         assert copy.n_ctx() == 64
         tokens = llama.tokenize(b"the rain")
-        assert llama("the", max_tokens=5, seed=3)["choices"] == copy("the", max_tokens=5, seed=3)[
-            "choices"
-        ]
+        assert (
+            llama("the", max_tokens=5, seed=3)["choices"]
+            == copy("the", max_tokens=5, seed=3)["choices"]
+        )
         assert llama._seed == copy._seed == 3
     for call in (llama.n_vocab, lambda: llama("the"), lambda: llama.eval(tokens)):
         with pytest.raises(RuntimeError, match="closed"):

@@ -34,8 +34,8 @@ struct ModelOptions {
   std::vector<float> tensor_split;  // share of each GPU; empty: llama.cpp decides
   bool use_mmap = true;
   bool use_mlock = false;
-  std::string lora_path;  // GGUF file of a LoRA adapter; empty: no adapter
-  float lora_scale = 1;   // factor of the adapter's weights
+  std::string lora_path;    // GGUF file of a LoRA adapter; empty: no adapter
+  float lora_scale = 1;     // factor of the adapter's weights
   bool vocab_only = false;  // no weights: the model only tokenises
   bool any_kind = false;    // whether the model need not generate text, as for embeddings
   std::vector<KvOverride> kv_overrides;
@@ -44,8 +44,9 @@ struct ModelOptions {
 class Model {
  public:
   // Throws FileNotFound if there is no such file. Throws std::invalid_argument if the file is not
-  // GGUF, is truncated or does not generate text, if the adapter is not for this model, or if llama.cpp has no room for a value of kv_overrides.
-  // Throws std::runtime_error with llama.cpp's own words if llama.cpp cannot load the file.
+  // GGUF, is truncated or does not generate text, if the adapter is not for this model, or if
+  // llama.cpp has no room for a value of kv_overrides. Throws std::runtime_error with llama.cpp's
+  // own words if llama.cpp cannot load the file.
   Model(const std::string& path, const ModelOptions& options);
 
   const std::string& path() const { return path_; }

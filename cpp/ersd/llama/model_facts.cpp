@@ -23,16 +23,16 @@ std::string written(Write write) {
 
 ModelFacts model_facts(const Model& model) {
   const llama_model* m = model.get();
-  ModelFacts facts{reinterpret_cast<uintptr_t>(m), llama_model_n_embd(m), llama_vocab_nl(model.vocab()), llama_model_is_recurrent(m),
-                   llama_model_is_hybrid(m), {}};
+  ModelFacts facts{reinterpret_cast<uintptr_t>(m), llama_model_n_embd(m),
+                   llama_vocab_nl(model.vocab()),  llama_model_is_recurrent(m),
+                   llama_model_is_hybrid(m),       {}};
   for (int32_t i = 0; i < llama_model_meta_count(m); ++i)
-    facts.metadata.emplace_back(
-        written([&](char* buffer, size_t size) {
-          return llama_model_meta_key_by_index(m, i, buffer, size);
-        }),
-        written([&](char* buffer, size_t size) {
-          return llama_model_meta_val_str_by_index(m, i, buffer, size);
-        }));
+    facts.metadata.emplace_back(written([&](char* buffer, size_t size) {
+                                  return llama_model_meta_key_by_index(m, i, buffer, size);
+                                }),
+                                written([&](char* buffer, size_t size) {
+                                  return llama_model_meta_val_str_by_index(m, i, buffer, size);
+                                }));
   return facts;
 }
 

@@ -47,8 +47,9 @@ int32_t PlainContext::decode() {
   std::vector<int8_t> outputs(n, 1);
   std::vector<int32_t*> sequences;
   for (int32_t& sequence : sequences_) sequences.push_back(&sequence);
-  const llama_batch batch{static_cast<int32_t>(n), tokens_.data(),   nullptr,       positions_.data(),
-                          one.data(),              sequences.data(), outputs.data()};
+  const llama_batch batch{static_cast<int32_t>(n), tokens_.data(), nullptr,
+                          positions_.data(),       one.data(),     sequences.data(),
+                          outputs.data()};
   clear_error();
   const int32_t status = llama_decode(context_.get(), batch);
   llama_synchronize(context_.get());

@@ -35,9 +35,9 @@ class PlainContext {
   };
   std::unique_ptr<llama_context, Free> context_;
   int32_t n_vocab_;
-  std::vector<Token> tokens_;         // i32[n], of the next call
-  std::vector<int32_t> positions_;    // i32[n]
-  std::vector<int32_t> sequences_;    // i32[n]
+  std::vector<Token> tokens_;       // i32[n], of the next call
+  std::vector<int32_t> positions_;  // i32[n]
+  std::vector<int32_t> sequences_;  // i32[n]
 };
 
 }  // namespace ersd::llama

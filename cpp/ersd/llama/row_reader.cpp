@@ -18,7 +18,8 @@ llama_context_params params_of(const Model& model, const ContextOptions& options
   check_at_least("n_threads", options.n_threads, 0);
   llama_context_params params = context_params(model, options);
   params.n_ctx = static_cast<uint32_t>(options.n_ctx);
-  params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::min(options.n_batch, options.n_ctx));
+  params.n_batch = params.n_ubatch =
+      static_cast<uint32_t>(std::min(options.n_batch, options.n_ctx));
   params.n_threads = params.n_threads_batch =
       options.n_threads > 0 ? options.n_threads : default_n_threads();
   params.n_seq_max = 1;

@@ -178,7 +178,6 @@ def _processor(
 _FORMS: Mapping[str, _Form] = {
     "max_tokens": _Form("None is the same as -1.", check_max_tokens),
     "penalty_last_n": _Form("llama-cpp-python's constructor calls it last_n_tokens_size."),
-    "penalize_prompt": _Form("They do not in llama-cpp-python, nor in `ersd.Llama`."),
     "dry_sequence_breakers": _Form(to_core=list),
     "logit_bias": _Form("It is a mapping from tokens to biases.", _pairs, default=None),
     "grammar": _Form("A llama_cpp.LlamaGrammar may stand for the text.", default=None),

@@ -22,8 +22,10 @@ _TYPES = {0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8
 _TYPES |= {20: "iq4_nl", 30: "bf16"}
 # Arguments of earlier versions, which llama_cpp.Llama takes and ignores as well.
 _IGNORED = frozenset(["f16_kv", "n_parts", "n_gqa", "rms_norm_eps", "low_vram", "mul_mat_q"])
-_ROPE = ("rope_scaling_type", "rope_freq_base", "rope_freq_scale", "yarn_ext_factor")
-_ROPE += ("yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow", "yarn_orig_ctx")
+_ROPE = [
+    *("rope_scaling_type", "rope_freq_base", "rope_freq_scale", "yarn_ext_factor"),
+    *("yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow", "yarn_orig_ctx"),
+]
 
 
 @dataclass(kw_only=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +16,22 @@ from ersd.api.stopping_criteria import StoppingCriteria
 from ersd.engine import RowReader
 from ersd.engine.options import LogitsProcessor
 from ersd.llama.arguments import DEFAULT_SEED
-from ersd.llama.loaded import LoadedLlama
+from ersd.llama.embedding import EmbeddingLlama
 from ersd.llama.state import LlamaState
 
 __all__ = ["EvaluatingLlama"]
 
-Processors = LogitsProcessor | Sequence[LogitsProcessor]
+Processors: TypeAlias = LogitsProcessor | Sequence[LogitsProcessor]
 
 
-class EvaluatingLlama(LoadedLlama):
+class EvaluatingLlama(EmbeddingLlama):
     """Reads tokens, samples the next one, and keeps states. See `ersd.Llama`.
 
     The text is `input_ids[:n_tokens]`. What the caches hold of it only saves work: the model reads
     it when a token is sampled, or when logits are asked for.
     """
 
-    def __init__(self, model_path: str, **arguments: Any) -> None:
+    def __init__(self, model_path: str | os.PathLike[str], **arguments: Any) -> None:
         """Loads the model; see `ersd.Llama`."""
         super().__init__(model_path, **arguments)
         self.n_tokens = 0
@@ -152,8 +153,10 @@ class EvaluatingLlama(LoadedLlama):
         with self.generator.stream(text, **self._options(given, max_tokens=1)) as stream:
             for _ in stream:
                 pass
-        token: int = stream.tokens[0] if stream.tokens else stream.end_token
-        return token
+        if stream.tokens:
+            return stream.tokens[0]
+        assert stream.end_token is not None  # an answer without tokens ends by one
+        return stream.end_token
 
     def _options(self, given: Parameters, *, max_tokens: int | None) -> dict[str, Any]:
         given |= {"max_tokens": max_tokens, "seed": self._next_seed(), "stop": ()}
@@ -192,14 +195,10 @@ class EvaluatingLlama(LoadedLlama):
         """Yields tokens that follow a prompt, end tokens included, until the context is full.
 
         After an end token it goes on, unless there is a grammar. The text grows with the tokens:
-        it has those that were yielded, without the last one.
-
-        Args:
-            tokens: the prompt.
-            reset: whether the prompt replaces the text instead of being appended to it.
-            stopping_criteria: callables ``(input_ids, logits) -> bool`` that end the generation.
-
-        For the other options see `create_completion`, also for the errors.
+        it has those that were yielded, without the last one. The prompt replaces the text, or is
+        appended to it if reset is false. Stopping criteria are callables
+        ``(input_ids, logits) -> bool``. For the other options and the errors see
+        `create_completion`.
         """
         criteria = _Criteria(stopping_criteria)
         given: Parameters = {"temperature": temp, "top_k": top_k, "top_p": top_p, "min_p": min_p}
@@ -264,6 +263,18 @@ class EvaluatingLlama(LoadedLlama):
             self._in_table = text
 
     @staticmethod
+    def logits_to_logprobs(
+        logits: npt.NDArray[np.single] | Sequence[float], axis: int = -1
+    ) -> npt.NDArray[np.single]:
+        """Returns the logarithms of the probabilities that logits stand for."""
+        rows = np.asarray(logits, np.single)
+        highest = rows.max(axis, keepdims=True)
+        shifted = rows - np.where(np.isfinite(highest), highest, np.single(0))
+        with np.errstate(divide="ignore"):
+            summed: npt.NDArray[np.single] = np.log(np.exp(shifted).sum(axis, keepdims=True))
+        return shifted - summed
+
+    @staticmethod
     def longest_token_prefix(a: Sequence[int], b: Sequence[int]) -> int:
         """Returns how many tokens at the beginning of both are the same."""
         n = min(len(a), len(b))
@@ -280,5 +291,6 @@ class _Criteria:
         self.held = False
 
     def __call__(self, input_ids: npt.NDArray[np.intc], scores: npt.NDArray[np.single]) -> bool:
-        self.held = any([criterion(input_ids, scores) for criterion in self._each])
+        answers = [criterion(input_ids, scores) for criterion in self._each]  # all are asked
+        self.held = any(answers)
         return self.held

@@ -8,15 +8,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from ersd.api import chat_completion, completion, hub
 from ersd.api.responses import Response
-from ersd.engine import Embedder
 from ersd.llama.arguments import constructor_signature
 from ersd.llama.chats import default_format, handler_of, template_of
-from ersd.llama.embedding import Rows, embed_texts
 from ersd.llama.evaluating import EvaluatingLlama
 from ersd.llama.recorded import Recorded
 
@@ -84,8 +79,8 @@ class Llama(EvaluatingLlama):
         type_k, type_v: types of the cache, by llama.cpp's numbers or names.
         spm_infill: whether the suffix comes before the prefix where a middle is filled in.
         verbose: whether llama.cpp logs to stderr.
-        options: options of `Generator`, such as draft_model_path, exact or n_parallel. Unknown names
-            are ignored with a warning.
+        options: options of `Generator`, such as draft_model_path, exact or n_parallel. Unknown
+            names are ignored with a warning.
 
     Raises:
         ValueError: the file does not exist or is no complete model; or an argument cannot be
@@ -204,82 +199,6 @@ class Llama(EvaluatingLlama):
             self.load_state(state)
             self.set_seed(seed)
 
-    def create_embedding(self, input: str | list[str], model: str | None = None) -> Response:
-        """Returns embeddings as OpenAI's interface writes them.
-
-        Args:
-            input: one text or several.
-            model: the model's name in the answer; None for its path.
-
-        Raises:
-            RuntimeError, ValueError: see `embed`.
-        """
-        texts = input if isinstance(input, list) else [input]
-        found, n_tokens = self.embed(texts, return_count=True)
-        return {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "embedding": embedding, "index": i}
-                for i, embedding in enumerate(found)
-            ],
-            "model": self.model_path if model is None else model,
-            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
-        }
-
-    def embed(
-        self,
-        input: str | list[str],
-        normalize: bool = False,
-        truncate: bool = True,
-        return_count: bool = False,
-    ) -> Any:
-        """Returns the embedding of a text, or a list of those of several.
-
-        With pooling, an embedding is a list of numbers. Without, it has such a list for each token.
-
-        Args:
-            input: one text or several.
-            normalize: whether each list of numbers has the length 1.
-            truncate: whether longer texts are cut after n_batch tokens.
-            return_count: whether to return the number of tokens, too.
-
-        Raises:
-            RuntimeError: the constructor did not get embedding=True.
-            ValueError: a text has no tokens, or more than n_batch.
-        """
-        texts = [input] if isinstance(input, str) else input
-        tokens = [self.tokenize(text.encode()) for text in texts]
-        embedder = self._need_embedder()
-        if truncate:
-            tokens = [each[: self.n_batch] for each in tokens]
-        if too_long := [len(each) for each in tokens if len(each) > self.n_batch]:
-            raise ValueError(
-                f"Requested tokens ({too_long[0]}) exceed batch size of {self.n_batch}"
-            )
-        found: Rows = embed_texts(embedder, tokens, normalize=normalize)
-        output = found[0] if isinstance(input, str) else found
-        return (output, sum(map(len, tokens))) if return_count else output
-
-    def _need_embedder(self) -> Embedder:
-        self._check_open()
-        if self._embedder is None:
-            raise RuntimeError(
-                "Llama model must be created with embedding=True to call this method"
-            )
-        return self._embedder
-
-    @staticmethod
-    def logits_to_logprobs(
-        logits: npt.NDArray[np.single] | Sequence[float], axis: int = -1
-    ) -> npt.NDArray[np.single]:
-        """Returns the logarithms of the probabilities that logits stand for."""
-        rows = np.asarray(logits, np.single)
-        highest = rows.max(axis, keepdims=True)
-        shifted = rows - np.where(np.isfinite(highest), highest, np.single(0))
-        with np.errstate(divide="ignore"):
-            summed: npt.NDArray[np.single] = np.log(np.exp(shifted).sum(axis, keepdims=True))
-        return shifted - summed
-
     @classmethod
     def from_pretrained(
         cls,
@@ -294,8 +213,17 @@ class Llama(EvaluatingLlama):
         """Loads a model from the Hugging Face Hub; see `Generator.from_pretrained`.
 
         Args:
+            repo_id: the repository.
+            filename: the file, or a pattern that matches one file.
+            additional_files: names or patterns of more files to download.
+            local_dir: a folder for the files; None for the Hub's cache.
             local_dir_use_symlinks: is not used, as the Hub's package does not use it any more.
+            cache_dir: the folder of the Hub's cache; None for its usual place.
             kwargs: arguments of the constructor.
+
+        Raises:
+            ImportError: huggingface_hub is not installed.
+            ValueError: as the constructor; or a pattern matches no file or several.
         """
         folders = hub.Folders(local_dir, cache_dir)
         path = hub.download(repo_id, filename, folders)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 
-from ersd.engine import Embedder, Model, ModelFacts, RowReader, model_facts
+from ersd.engine import Embedder, Model, ModelFacts, RowReader, model_facts, set_verbose
 from ersd.llama.arguments import DEFAULT_SEED, Arguments, arguments_of
 from ersd.llama.recorded import RecordedGenerator
 from ersd.llama.tokenizer import LlamaTokenizer
@@ -61,17 +61,18 @@ class LoadedLlama:
         if given.embedding or given.vocab_only:
             kind: dict[str, Any] = {"any_kind": True, "vocab_only": given.vocab_only}
             kind |= {"kv_overrides": given.overrides()}
+            set_verbose(self.verbose)
             self._model_file = Model(self.model_path, **given.model_options(), **kind)
+        else:
+            _ = self.generator
         if given.embedding:
             self._embedder = Embedder(
-                self._model_file,
+                self._target(),
                 **given.context_options(),
                 n_ubatch=given.n_ubatch,
                 pooling_type=given.pooling_type,
                 attention_type=given.attention_type,
             )
-        elif not given.vocab_only:
-            _ = self.generator
         self.tokenizer_ = given.tokenizer or self.tokenizer()
 
     @property
