@@ -138,6 +138,24 @@ def test_a_draft_changes_nothing(tiny_target: Path, tiny_draft: Path) -> None:
         assert answers[1]["from_draft"] > 0 == answers[0]["from_draft"]
 
 
+def test_a_lookup_drafts(tiny_target: Path) -> None:
+    """llama-cpp-python's class stands for drafts from prompt and answer, which change nothing."""
+    from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+
+    options: dict[str, Any] = {"n_ctx": 256, "n_threads": 1, "verbose": False}
+    plain = Llama(str(tiny_target), exact=True, **options)
+    looking = Llama(str(tiny_target), draft_model=LlamaPromptLookupDecoding(), **options)
+    assert looking.generator.exact
+    prompt = [1, *range(300, 320)] * 3
+    bias = {token: 8.0 for token in range(300, 320)}
+    answers = [
+        llama(prompt, max_tokens=40, logit_bias=bias, draft_nodes=nodes, **GREEDY)["choices"][0]
+        for llama, nodes in ((plain, "auto"), (looking, 4))
+    ]
+    assert answers[0]["text"] == answers[1]["text"]
+    assert answers[1]["from_draft"] > 0 == answers[0]["from_draft"]
+
+
 def test_chats(writer_path: Path, tiny_target: Path) -> None:
     """The file's template, formats by name, a handler, and a model without a template."""
     cases: list[tuple[Path, dict[str, Any]]] = [

@@ -90,8 +90,9 @@ class Arguments:
                      "tokens cannot return to them")  # fmt: skip
         self._refuse(bool(self.numa), "numa", "False: ersd does not spread memory over nodes; run "
                      "the program under numactl instead")  # fmt: skip
-        self._refuse(self.draft_model is not None, "draft_model", "None: a draft is a GGUF file "
-                     "here, named by draft_model_path")  # fmt: skip
+        other = self.draft_model is not None and not hasattr(self.draft_model, "num_pred_tokens")
+        self._refuse(other, "draft_model", "a LlamaPromptLookupDecoding or None: other drafts are "
+                     "GGUF files, named by draft_model_path")  # fmt: skip
         multimodal = hasattr(self.chat_handler, "clip_model_path")
         self._refuse(multimodal, "chat_handler", "one for text: ersd reads no images")
         self._refuse(self.vocab_only and self.embedding, "embedding", "False with vocab_only=True: "
@@ -148,9 +149,11 @@ class Arguments:
     def generator_options(self) -> dict[str, Any]:
         """Returns the options of the Generator.
 
-        An exact text needs flash attention, so its absence is not asked for where there is a draft.
+        Only what was asked for drafts. An exact text needs flash attention, so its absence is not
+        asked for where something drafts.
         """
-        exact = self.options.get("draft_model_path") is not None or self.options.get("exact")
+        sources = self._draft_sources()
+        exact = sources is None or len(sources) > 0 or self.options.get("exact")
         context = self.context_options()
         shared = {name: context[name] for name in ("n_ctx", "n_batch", "offload_kqv")}
         shared |= {name: context[name] for name in ("type_k", "type_v")}
@@ -161,10 +164,21 @@ class Arguments:
             "flash_attn": None if exact and not self.flash_attn else self.flash_attn,
             "lora_path": self.lora_path,
             "n_parallel": 1,
+            "draft_sources": sources,
             "llama_params": self.llama_params() or None,
             "verbose": self.verbose,
             **self.options,
         }
+
+    def _draft_sources(self) -> Sequence[str] | None:
+        """Returns where drafts come from; None for all sources that a Generator has."""
+        model = ["model"] if self.options.get("draft_model_path") is not None else []
+        if "draft_sources" in self.options:
+            found: Sequence[str] | None = self.options["draft_sources"]
+            return found
+        if self.draft_model is not None:
+            return ["lookup", *model]
+        return None if model else []
 
 
 def _type_name(name: str, value: int | str | None) -> str:

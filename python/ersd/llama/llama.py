@@ -74,7 +74,8 @@ class Llama(EvaluatingLlama):
         chat_format: a format of llama-cpp-python, or a template of the file, "chat_template.NAME";
             None for the file's own template.
         chat_handler: answers conversations instead, called with ``llama=self``.
-        draft_model: None; draft_model_path names a draft.
+        draft_model: a LlamaPromptLookupDecoding, which stands for drafts from prompt and answer,
+            as many as pay; or None. draft_model_path names a draft model.
         tokenizer: has tokenize and detokenize, and replaces the model's own.
         type_k, type_v: types of the cache, by llama.cpp's numbers or names.
         spm_infill: whether the suffix comes before the prefix where a middle is filled in.
