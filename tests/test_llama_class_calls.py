@@ -147,7 +147,7 @@ def test_a_lookup_drafts(tiny_target: Path) -> None:
     looking = Llama(str(tiny_target), draft_model=LlamaPromptLookupDecoding(), **options)
     assert looking.generator.exact
     prompt = [1, *range(300, 320)] * 3
-    bias = {token: 8.0 for token in range(300, 320)}
+    bias = dict.fromkeys(range(300, 320), 8.0)
     answers = [
         llama(prompt, max_tokens=40, logit_bias=bias, draft_nodes=nodes, **GREEDY)["choices"][0]
         for llama, nodes in ((plain, "auto"), (looking, 4))
