@@ -25,6 +25,7 @@ DOCUMENTED = {
     "frequency_penalty": 0.0,
     "presence_penalty": 0.0,
     "penalty_last_n": 64,
+    "penalize_prompt": True,
     "dry_multiplier": 0.0,
     "dry_base": 1.75,
     "dry_allowed_length": 2,

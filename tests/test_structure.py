@@ -37,6 +37,7 @@ LAYERS = [
     {"engine"},
     {"models", "api"},
     {"generator"},
+    {"llama"},
     {"__init__"},
     {"rank_distributions"},
     {"theory"},

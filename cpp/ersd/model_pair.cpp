@@ -43,6 +43,7 @@ ModelPair::ModelPair(const std::string& target_path, const std::string& draft_pa
   make_target_context(options, context, interrupted);
   if (draft_) {
     context.exact = context.ordered_cells = false;  // a draft may differ in its last bits
+    context.rope = {};                              // which is the target's
     draft_context_ = std::make_unique<llama::Context>(*draft_, context, interrupted);
   }
   // An exact context on a CPU has flash attention, which skips the cells of other places there.
@@ -133,6 +134,7 @@ void ModelPair::load_draft(const std::string& path, const GeneratorOptions& opti
   llama::ModelOptions model_options = options.model;
   model_options.n_gpu_layers = options.draft_n_gpu_layers;
   model_options.lora_path.clear();
+  model_options.kv_overrides.clear();
   draft_.emplace(path, model_options);
   for (const llama::Model* model : {&target(), draft()})
     if (!model->can_branch())

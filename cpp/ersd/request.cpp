@@ -119,6 +119,7 @@ void Request::fill_text(Untaken& untaken) {
   for (; n_kept < tokens.size() && reason == FinishReason::kNone; ++n_kept) {
     if (vocabulary_.is_end(tokens[n_kept])) {
       reason = FinishReason::kStop;
+      step.end_token = tokens[n_kept];
       break;  // an end token is not part of the answer
     }
     if (!text_.push(vocabulary_.piece(tokens[n_kept]), step.text)) reason = FinishReason::kStop;

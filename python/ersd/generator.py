@@ -87,6 +87,10 @@ class Generator(Engine):
         profile: a file of `save_profile` to start from; True for the one in the cache folder, if it
             exists, which is also where the costs of calls are written once they are measured; False
             to start without one and write none.
+        llama_params: further parameters of llama.cpp for the target: rope_scaling_type,
+            rope_freq_base, rope_freq_scale, yarn_ext_factor, yarn_attn_factor, yarn_beta_fast,
+            yarn_beta_slow, yarn_orig_ctx, op_offload, and kv_overrides, a list of pairs of a key
+            of the file's metadata and the value that replaces the file's.
         verbose: whether llama.cpp logs to stderr.
 
     Raises:

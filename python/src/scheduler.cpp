@@ -85,6 +85,7 @@ void bind_steps(nb::module_& m) {
       .def_prop_ro(
           "sources", [](const GenerationStep& s) { return source_names_of(s.sources); },
           nb::sig("def sources(self) -> list[tuple[str, ...]]"))
+      .def_ro("end_token", &GenerationStep::end_token)
       .def_prop_ro("finish_reason",
                    [](const GenerationStep& s) { return to_string(s.finish_reason); });
 }

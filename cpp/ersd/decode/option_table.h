@@ -150,6 +150,8 @@ inline constexpr std::tuple kOptions{
     Option{"penalty_last_n", &LogitsProcessorOptions::penalty_last_n, kWindow,
            "The repeat, frequency and presence penalties look back over this many tokens of prompt "
            "and answer; -1 means all of them, 0 turns the penalties off."},
+    Option{"penalize_prompt", &LogitsProcessorOptions::penalize_prompt,
+           "The repeat, frequency and presence penalties see the tokens of the prompt, too."},
     Option{"dry_multiplier", &LogitsProcessorOptions::dry_multiplier, kFinite,
            "DRY (don't repeat yourself) subtracts multiplier * base^(n - allowed_length) from the "
            "logit of a token that would continue a repetition of n tokens; 0 is off."},

@@ -7,6 +7,8 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "ersd/token.h"
@@ -21,7 +23,10 @@ struct FileNotFound : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// The names are those of llama.cpp.
+// A key of a file's metadata, and the value that replaces the file's.
+using KvOverride = std::pair<std::string, std::variant<bool, int64_t, double, std::string>>;
+
+// The names are those of llama.cpp, except any_kind.
 struct ModelOptions {
   int32_t n_gpu_layers = -1;        // layers on the GPU, if there is one; -1: all
   int32_t main_gpu = 0;             // the GPU of a model that is not split
@@ -29,15 +34,19 @@ struct ModelOptions {
   std::vector<float> tensor_split;  // share of each GPU; empty: llama.cpp decides
   bool use_mmap = true;
   bool use_mlock = false;
-  std::string lora_path;  // GGUF file of a LoRA adapter; empty: no adapter
-  float lora_scale = 1;   // factor of the adapter's weights
+  std::string lora_path;    // GGUF file of a LoRA adapter; empty: no adapter
+  float lora_scale = 1;     // factor of the adapter's weights
+  bool vocab_only = false;  // no weights: the model only tokenises
+  bool any_kind = false;    // whether the model need not generate text, as for embeddings
+  std::vector<KvOverride> kv_overrides;
 };
 
 class Model {
  public:
   // Throws FileNotFound if there is no such file. Throws std::invalid_argument if the file is not
-  // GGUF, is truncated or does not generate text, or if the adapter is not for this model. Throws
-  // std::runtime_error with llama.cpp's own words if llama.cpp cannot load the file.
+  // GGUF, is truncated or does not generate text, if the adapter is not for this model, or if
+  // llama.cpp has no room for a value of kv_overrides. Throws std::runtime_error with llama.cpp's
+  // own words if llama.cpp cannot load the file.
   Model(const std::string& path, const ModelOptions& options);
 
   const std::string& path() const { return path_; }

@@ -61,6 +61,7 @@ _FLAGS = (
     _Flag("presence_penalty", "--presence-penalty"),
     _Flag("frequency_penalty", "--frequency-penalty"),
     _Flag("penalty_last_n", "--repeat-last-n"),
+    _Flag("penalize_prompt", "--no-penalize-prompt"),
     _Flag("dry_multiplier", "--dry-multiplier"),
     _Flag("dry_base", "--dry-base"),
     _Flag("dry_allowed_length", "--dry-allowed-length"),

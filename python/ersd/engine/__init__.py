@@ -5,17 +5,22 @@ need of it.
 """
 
 from ersd._core import (
+    Embedder,
     Model,
+    ModelFacts,
+    RowReader,
     Teacher,
     TreeShape,
     batch_shape,
     devices,
     expected_tokens,
     features,
+    model_facts,
     optimal_shape,
     quantize,
     sequence_shape,
     set_verbose,
+    tokenize_bytes,
 )
 from ersd.engine.core_profile import COST_LENGTHS, COST_WIDTHS
 from ersd.engine.engine import Engine
@@ -23,16 +28,21 @@ from ersd.engine.engine import Engine
 __all__ = [
     "COST_LENGTHS",
     "COST_WIDTHS",
+    "Embedder",
     "Engine",
     "Model",
+    "ModelFacts",
+    "RowReader",
     "Teacher",
     "TreeShape",
     "batch_shape",
     "devices",
     "expected_tokens",
     "features",
+    "model_facts",
     "optimal_shape",
     "quantize",
     "sequence_shape",
     "set_verbose",
+    "tokenize_bytes",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -64,6 +64,7 @@ class LoadedModels:
         n_history: int = 32768,
         chat_template: str | None = None,
         profile: _Path | bool = True,
+        llama_params: Mapping[str, Any] | None = None,
         verbose: bool = False,
     ) -> None:
         """Loads the models. The class `ersd.Generator` describes the arguments."""
@@ -79,12 +80,12 @@ class LoadedModels:
             "type_k": type_k,
             "type_v": type_v,
             "lora_path": "" if lora_path is None else os.fspath(lora_path),
-            "lora_scale": lora_scale,
+            **{"lora_scale": lora_scale, **(llama_params or {})},
         }
         others: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads or 0}
-        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total}
-        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "n_keep": n_keep}
-        others |= {"use_mmap": use_mmap, "use_mlock": use_mlock, "exact": exact}
+        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total, "n_keep": n_keep}
+        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "exact": exact}
+        others |= {"use_mmap": use_mmap, "use_mlock": use_mlock}
         self._texts = DraftTexts(partial(self.tokenize, add_special=False), draft_sources)
         others |= {"n_history": n_history if self._texts.keeps_history else 0}
         others |= {"drafts": self._texts.drafts_without_model}
