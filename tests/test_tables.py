@@ -95,10 +95,10 @@ def test_options_of_a_row() -> None:
             "method": "ar",
         },
     )
-    row = {"prompt": [1, 5], "max_tokens": 7.0, "temperature": float("nan"), "stop": "x"}
+    row = {"prompt": [1, 5], "max_tokens": 7.0, "temperature": float("nan"), "stop": "5"}
     row |= {"seed": 11, "method": ""}
     found = Request.of(None, row, 3, columns, {"temperature": 2.0}, 9)  # type: ignore[arg-type]
-    expected = {"temperature": 2.0, "max_tokens": 7, "stop": "x", "seed": 11}
+    expected = {"temperature": 2.0, "max_tokens": 7, "stop": "5", "seed": 11}
     assert found == Request([1, 5], expected)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must have the name of one, got 'tempratur'"):
         Columns(options=("tempratur",))

@@ -6,7 +6,6 @@ The requests go to the very app of `ersd serve`, without a network, so they have
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Generator as Steps
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,8 +75,8 @@ class Responses:
         finally:
             for task in under_way:
                 task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                loop.run_until_complete(asyncio.gather(*under_way, return_exceptions=True))
+            if under_way:
+                loop.run_until_complete(asyncio.wait(under_way))
             loop.close()
 
     async def _answer(self, client: httpx.AsyncClient, line: Any) -> Ended:

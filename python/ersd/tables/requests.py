@@ -131,9 +131,11 @@ def _option(name: str, value: Any) -> Any:
     kind = TABLE[name].type
     if isinstance(value, str) and (kind in (int, float, bool) or name in _NESTED):
         try:
-            value = json.loads(value)
-        except ValueError:  # such as "auto" for draft_nodes, or a single stop string
+            parsed = json.loads(value)
+        except ValueError:  # such as "auto" for draft_nodes
             return value
+        if name not in _NESTED or isinstance(parsed, list | dict):
+            value = parsed
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     return value

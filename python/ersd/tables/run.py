@@ -48,10 +48,10 @@ class Run:
         if self.out.exists():
             raise ValueError(f"'{self.out}' exists already: remove it, or choose another name")
         if isinstance(self.answers, Texts):
-            check_forms(self.source, self.out, self.prefix)
             names = column_names(self.source)
             if names is not None:
                 self.answers.columns.check(names)
+            check_forms(self.source, self.out, self.prefix)
         elif form_of(self.out) != "jsonl":
             raise ValueError(f"answers in OpenAI's form are written to .jsonl, not to '{self.out}'")
 
