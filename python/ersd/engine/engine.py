@@ -117,7 +117,8 @@ class Engine(KnownPair):
         for prompt in () if return_exceptions else prompts:
             self._prompt(prompt)
         bar = Progress("generate_batch", len(prompts)) if progress else None
-        given = [(each, {**options, "seed": s}) for each, s in zip(prompts, seeds, strict=True)]
+        seeded = [cast(Options, {**options, "seed": each}) for each in seeds]
+        given = list(zip(prompts, seeded, strict=True))
         results: dict[int, Result | Exception] = {}
         with contextlib.closing(self.generate_requests(given)) as ended:
             for i, result in ended:

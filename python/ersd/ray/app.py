@@ -96,8 +96,7 @@ def build_app(args: AppArgs) -> serve.Application:
     Replicas are added while more requests are under way than there are places.
     """
     settings = args.settings()  # a number that is out of range is told here, not by a replica
-    deployment = serve.deployment(
-        serve.ingress(_builder(args.load, settings))(Replica),
+    configured = serve.deployment(
         name="ersd",
         max_ongoing_requests=args.n_parallel + args.queue,
         autoscaling_config={
@@ -110,7 +109,9 @@ def build_app(args: AppArgs) -> serve.Application:
         health_check_period_s=_HEALTH_PERIOD_S,
         graceful_shutdown_timeout_s=args.drain_s,
     )
-    return deployment.bind()
+    replica = serve.ingress(_builder(args.load, settings))(Replica)
+    application: serve.Application = configured(replica).bind()
+    return application
 
 
 def _builder(load: Callable[[], Generator], settings: Settings) -> Callable[[], Starlette]:

@@ -12,7 +12,7 @@ from ersd.tables.arrow import with_answers
 from ersd.tables.requests import Columns
 
 if TYPE_CHECKING:
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped,unused-ignore]
 
 __all__ = ["GeneratorUDF"]
 

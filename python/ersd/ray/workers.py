@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import pyarrow
+import pyarrow  # type: ignore[import-untyped,unused-ignore]
 import ray
 import ray.data
 from ray.data.block import BlockMetadata

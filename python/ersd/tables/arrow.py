@@ -16,7 +16,7 @@ def answer_fields(prefix: str = "") -> list[Any]:
     Args:
         prefix: stands before the names.
     """
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped,unused-ignore]
 
     kinds = {"int": pyarrow.int64(), "float": pyarrow.float64()}
     types = {

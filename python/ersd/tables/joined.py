@@ -91,7 +91,7 @@ def _cell(value: Any) -> Any:
 def _write_parquet(
     source: Path, rows: Iterator[dict[str, Any]], unfinished: Path, prefix: str
 ) -> None:
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped,unused-ignore]
 
     parquet = pyarrow_parquet()
     schema = _schema(source, prefix, _names(source, prefix))

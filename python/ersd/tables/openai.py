@@ -123,4 +123,5 @@ def _checked(line: Any) -> Mapping[str, Any]:
         raise ValueError(f"body must be an object, got {line['body']!r}")
     if line["body"].get("stream"):
         raise ValueError("stream must be false in a batch, got true")
-    return line
+    checked: Mapping[str, Any] = line
+    return checked

@@ -36,7 +36,7 @@ def form_of(path: Path) -> str:
 def pyarrow_parquet() -> ModuleType:
     """Returns the module pyarrow.parquet. Raises ValueError if pyarrow is not installed."""
     try:
-        import pyarrow.parquet
+        import pyarrow.parquet  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
         raise ValueError(
             'files in Parquet need pyarrow: run `pip install "ersd[batch]"`'
