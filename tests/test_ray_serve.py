@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,6 @@ pytest.importorskip("ray", reason="Ray is not installed")
 pytest.importorskip("openai")
 import httpx
 import openai
-import psutil
 import ray
 from pydantic import ValidationError
 from ray import serve
@@ -28,7 +29,7 @@ from serving import load_tiny, until
 
 pytestmark = [pytest.mark.no_sanitizer, pytest.mark.ray]
 
-PORT = 8123
+KEY = {"x-api-key": "first"}
 OPTIONS: dict[str, Any] = {"temperature": 1.0, "max_tokens": 24}
 
 
@@ -48,7 +49,9 @@ def url(folder: Path, generator: Generator) -> Iterator[str]:
         log_to_driver=False,
         logging_level="warning",
     )
-    serve.start(http_options={"port": PORT, "host": "127.0.0.1"})
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve.start(http_options={"port": port, "host": "127.0.0.1"})
     args = {
         "model": str(folder / "served.gguf"),
         "draft": str(folder / "served-draft.gguf"),
@@ -62,22 +65,19 @@ def url(folder: Path, generator: Generator) -> Iterator[str]:
     }
     serve.run(build_app(AppArgs.model_validate(args)), name="ersd")
     until(lambda: len(replicas()) == 2)
-    yield f"http://127.0.0.1:{PORT}"
+    yield f"http://127.0.0.1:{port}"
     serve.shutdown()
     ray.shutdown()
 
 
-def replicas() -> list[psutil.Process]:
-    """Returns the processes of the replicas."""
-    return [each for each in psutil.process_iter() if is_named(each, "ServeReplica")]
-
-
-def is_named(process: psutil.Process, name: str) -> bool:
-    """Whether the words of a process have this name."""
-    try:
-        return any(name in word for word in process.cmdline())
-    except psutil.Error:
-        return False
+def replicas() -> set[int]:
+    """Returns the ids of the processes of the replicas."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # the process has ended
+            if b"ServeReplica" in path.read_bytes():
+                found.add(int(path.parent.name))
+    return found
 
 
 @pytest.fixture
@@ -102,10 +102,7 @@ def test_openai(client: openai.OpenAI, url: str, generator: Generator) -> None:
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="wrong").models.list()
     assert httpx.get(f"{url}/health").json() == {"status": "ok"}
-    assert (
-        "llamacpp:tokens_predicted_total"
-        in httpx.get(f"{url}/metrics", headers={"x-api-key": "first"}).text
-    )
+    assert "llamacpp:tokens_predicted_total" in httpx.get(f"{url}/metrics", headers=KEY).text
 
 
 def test_a_stream_that_is_closed(client: openai.OpenAI, url: str) -> None:
@@ -114,18 +111,17 @@ def test_a_stream_that_is_closed(client: openai.OpenAI, url: str) -> None:
     endless |= {"extra_body": {"ignore_eos": True}}
     with client.chat.completions.create(**endless, stream=True) as chunks:
         next(iter(chunks))
-    # Either replica may answer a request.
-    key = {"x-api-key": "first"}
-
-    def is_idle() -> bool:
-        slots = [slot for _ in range(9) for slot in httpx.get(f"{url}/slots", headers=key).json()]
-        return not any(slot["is_processing"] for slot in slots)
-
-    until(is_idle)
-    pages = [httpx.get(f"{url}/metrics", headers=key).text for _ in range(9)]
+    until(lambda: n_running(url) == {0})
+    pages = [httpx.get(f"{url}/metrics", headers=KEY).text for _ in range(9)]
     counted = re.findall(r"^llamacpp:tokens_predicted_total (\S+)$", "".join(pages), re.MULTILINE)
     assert len(counted) == 9
     assert max(map(float, counted)) < 3000
+
+
+def n_running(url: str) -> set[int]:
+    """Returns how many generations run in the replicas. Either may answer a request, by chance."""
+    pages = [httpx.get(f"{url}/slots", headers=KEY).json() for _ in range(9)]
+    return {sum(slot["is_processing"] for slot in page) for page in pages}
 
 
 def test_a_replica_that_is_killed(client: openai.OpenAI, url: str, generator: Generator) -> None:
@@ -152,20 +148,21 @@ def test_a_replica_that_is_killed(client: openai.OpenAI, url: str, generator: Ge
         thread.start()
     for each in begun:
         assert each.wait(60)
-    os.kill(before[0].pid, signal.SIGKILL)
+    running = n_running(url)
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
     for thread in threads:
         thread.join(120)
     assert len(texts) + len(errors) == 8
     assert texts
-    assert errors
-    print(errors)
+    assert len(errors) in running
     options: Any = {"temperature": 1.0, "max_tokens": 600, "ignore_eos": True}
     for seed, text in texts.items():
         assert text == generator.generate("the", seed=seed, **options).text
     asked |= {"max_tokens": 5}
     for seed in range(8):  # while one replica is missing
         assert list(client.completions.create(**asked, seed=seed))
-    until(lambda: len(replicas()) == 2 and before[0] not in replicas(), 60)
+    until(lambda: len(replicas()) == 2 and killed not in replicas(), 60)
 
 
 def test_wrong_arguments() -> None:
