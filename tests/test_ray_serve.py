@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from ray import serve
 
 from ersd import Generator
-from ersd.ray import AppArgs, build_app
+from ersd.ray import build_app
 from openai_protocol import MESSAGES
 from serving import load_tiny, until
 
@@ -63,7 +63,7 @@ def url(folder: Path, generator: Generator) -> Iterator[str]:
         "max_replicas": "2",
         "api_keys": "first,second",
     }
-    serve.run(build_app(AppArgs.model_validate(args)), name="ersd")
+    serve.run(build_app(args), name="ersd")
     until(lambda: len(replicas()) == 2)
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
@@ -174,6 +174,6 @@ def test_wrong_arguments() -> None:
         ({"queue": "-1"}, "queue"),
     ):
         with pytest.raises(ValidationError, match=message):
-            AppArgs.model_validate(given)
+            build_app(given)
     with pytest.raises(ValueError, match="drain_s must be at least 0, got -1"):
-        build_app(AppArgs(drain_s=-1))
+        build_app({"drain_s": -1})

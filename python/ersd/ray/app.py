@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -87,14 +87,21 @@ class AppArgs(BaseModel):
         )
 
 
-def build_app(args: AppArgs) -> serve.Application:
+def build_app(args: AppArgs | Mapping[str, Any]) -> serve.Application:
     """Returns an application of Ray Serve, whose replicas run the app of `ersd serve`.
 
     >>> serve run ersd.ray:build_app model=target.gguf n_parallel=4 max_replicas=8
 
     A replica takes as many requests as it has places and room in its queue; others wait in Ray.
     Replicas are added while more requests are under way than there are places.
+
+    Args:
+        args: see `AppArgs`. Numbers may be texts, as ``serve run`` has them.
+
+    Raises:
+        ValueError: an argument is unknown, or a value is not valid.
     """
+    args = AppArgs.model_validate(args)
     settings = args.settings()  # a number that is out of range is told here, not by a replica
     configured = serve.deployment(
         name="ersd",
