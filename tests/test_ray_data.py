@@ -31,6 +31,7 @@ KEPT = ["id", "text", "finish_reason", "tokens", "seed", "error"]
 def cluster() -> Iterator[None]:
     """A cluster on this machine that takes little memory."""
     ray.init(
+        "local",
         num_cpus=3,
         object_store_memory=200 << 20,
         include_dashboard=False,

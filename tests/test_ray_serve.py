@@ -43,6 +43,7 @@ def generator(folder: Path) -> Generator:
 def url(folder: Path, generator: Generator) -> Iterator[str]:
     """The address of two replicas."""
     ray.init(
+        "local",
         num_cpus=3,
         object_store_memory=200 << 20,
         include_dashboard=False,

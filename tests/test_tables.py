@@ -132,10 +132,12 @@ def test_the_log_goes_on(tmp_path: Path) -> None:
 def test_a_log_of_other_settings(tmp_path: Path) -> None:
     """It is not continued, and neither is one that another process writes."""
     path = tmp_path / "log"
-    log = AnswerLog(path, {"seed": 1, "top_k": 2})
+    settings = {"seed": 1, "top_k": 2, "logit_bias": {5: 1.0}, "columns": ("a",)}
+    log = AnswerLog(path, settings)
     with pytest.raises(ValueError, match="another process writes"):
-        AnswerLog(path, {"seed": 1, "top_k": 2})
+        AnswerLog(path, settings)
     log.close()
+    AnswerLog(path, settings).close()
     with pytest.raises(ValueError, match="is of a run with seed = 1 instead of 3: remove it"):
         AnswerLog(path, {"seed": 3, "top_k": 2})
     path.write_text("something else\n")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from ray import serve
+from ray import serve  # type: ignore[import-not-found,unused-ignore]
 from starlette.applications import Starlette
 
 from ersd import Generator

@@ -9,16 +9,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow  # type: ignore[import-untyped,unused-ignore]
-import ray
-import ray.data
-from ray.data.block import BlockMetadata
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+import ray  # type: ignore[import-not-found,unused-ignore]
+import ray.data  # type: ignore[import-not-found,unused-ignore]
+from ray.data.block import BlockMetadata  # type: ignore[import-not-found,unused-ignore]
 
 from ersd import Generator
 from ersd.tables.answers import Answer, Answers, NumberedRow
 
 if TYPE_CHECKING:
-    from ray.data.context import DataContext
+    from ray.data.context import DataContext  # type: ignore[import-not-found,unused-ignore]
 
 __all__ = ["Workers"]
 
@@ -61,7 +60,9 @@ class Workers:
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
         # Rows are read here, where the file is.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
         rows = ray.data.read_datasource(
             _Rows(read, self.batch_size),
             override_num_blocks=1,
@@ -97,11 +98,11 @@ class Workers:
             ) from error
 
 
-class _Rows(ray.data.Datasource):
+class _Rows(ray.data.Datasource):  # type: ignore[misc,unused-ignore]
     """Rows as JSON, since rows of one file may have different types."""
 
     def __init__(self, read: _Read, rows_at_once: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
         self._read = read
         self._rows_at_once = rows_at_once
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Generator as Steps
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from itertools import count
 from typing import Any, Protocol
 
 from ersd import Generator, Options, Result, Stats
@@ -69,7 +70,8 @@ class Texts:
 
     def _ended(self, generator: Generator, rows: Iterable[NumberedRow]) -> Steps[Ended, None, None]:
         ended: dict[int, Ended] = {}  # by the row's place in the order
-        places: list[int] = []  # of the requests; a row may be none
+        places: dict[int, int] = {}  # of the requests; a row may be none
+        n_requests = count()
 
         def requests() -> Iterator[tuple[str | list[int], Options]]:
             for place, (number, row) in enumerate(rows):
@@ -78,13 +80,13 @@ class Texts:
                 except (TypeError, ValueError) as error:
                     ended[place] = failed_answer(error), False
                 else:
-                    places.append(place)
+                    places[next(n_requests)] = place
                     yield request.prompt, request.options
 
         next_place = 0
         with contextlib.closing(generator.generate_requests(requests())) as results:
             for i, result in results:
-                ended[places[i]] = _ended(result)
+                ended[places.pop(i)] = _ended(result)
                 while next_place in ended:
                     yield ended.pop(next_place)
                     next_place += 1

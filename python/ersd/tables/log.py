@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -46,7 +45,8 @@ class AnswerLog:
         self._to_disk_at = 0.0
         try:
             self._lock()
-            self._resume(settings)
+            # As it is read back: JSON has lists for tuples, and texts for the keys of mappings.
+            self._resume(json.loads(json.dumps(settings)))
         except BaseException:
             self.close()
             raise
@@ -119,6 +119,5 @@ class AnswerLog:
 
     def remove(self) -> None:
         """Closes and removes the file."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
         self.close()
+        self.path.unlink(missing_ok=True)
