@@ -32,7 +32,7 @@ def cluster() -> Iterator[None]:
     """A cluster on this machine that takes little memory."""
     ray.init(
         "local",
-        num_cpus=3,
+        num_cpus=2,
         object_store_memory=200 << 20,
         include_dashboard=False,
         log_to_driver=False,

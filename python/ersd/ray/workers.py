@@ -66,7 +66,8 @@ class Workers:
         rows = ray.data.read_datasource(
             _Rows(read, self.batch_size),
             override_num_blocks=1,
-            ray_remote_args={"scheduling_strategy": here},
+            # Where the actors take all CPUs, none must be waited for.
+            ray_remote_args={"scheduling_strategy": here, "num_cpus": 0},
         )
         answered = rows.map_batches(
             _Answering,
@@ -90,6 +91,7 @@ class Workers:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
         if self.address == "local":
             quiet |= {"object_store_memory": _LOCAL_STORE, "include_dashboard": False}
+            quiet |= {"num_cpus": self.n_workers * self.num_cpus}
         try:
             ray.init(self.address, **quiet)
         except ConnectionError as error:
