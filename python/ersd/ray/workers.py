@@ -94,9 +94,10 @@ class Workers:
             quiet |= {"num_cpus": self.n_workers * self.num_cpus}
         try:
             ray.init(self.address, **quiet)
-        except ConnectionError as error:
+        except Exception as error:  # Ray has no common class of these errors
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RuntimeError(
-                f"there is no cluster of Ray at '{self.address}': {error}"
+                f"no cluster of Ray answers at '{self.address}': {reason}"
             ) from error
 
 
