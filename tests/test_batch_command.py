@@ -163,13 +163,16 @@ def test_openai_form(folder: Path, tmp_path: Path, generator: Generator) -> None
         openai_line("four", "embeddings", input="x"),
         openai_line("five", "completions", prompt="the", stream=True),
         {"custom_id": "six"},
+        openai_line("seven", "completions", prompt="the", ignore_eos=True),
     ]
     source = write_lines(tmp_path / "in.jsonl", asked)
     source.write_text(source.read_text() + "[\n")
     out = tmp_path / "out.jsonl"
-    assert main(words(folder, source, out, "-s", "3")) == 0
+    given = words(folder, source, out, "-s", "3")
+    at = given.index("-n")
+    assert main([*given[:at], *given[at + 2 :]]) == 0
     found = lines(out)
-    names = ["one", "two", "three", "four", "five", "six", None]
+    names = ["one", "two", "three", "four", "five", "six", "seven", None]
     assert [answer["custom_id"] for answer in found] == names
     one, two, three = (answer["response"] for answer in found[:3])
     assert (one["status_code"], found[0]["error"]) == (200, None)
@@ -182,6 +185,8 @@ def test_openai_form(folder: Path, tmp_path: Path, generator: Generator) -> None
     assert three["status_code"] == 400
     assert three["body"]["error"]["param"] == "messages"
     reasons = ("got POST /v1/embeddings", "stream must be false", "method is missing", "not JSON")
+    # The default length is that of the endpoint.
+    assert found.pop(6)["response"]["body"]["usage"]["completion_tokens"] == 16
     for answer, reason in zip(found[3:], reasons, strict=True):
         assert answer["response"] is None
         assert answer["error"]["code"] == "invalid_request"
@@ -263,6 +268,7 @@ def test_a_run_that_was_begun_otherwise(
         ("in.jsonl", ["--option-columns", "x"], "must have the name of one, got 'x'"),
         ("in.jsonl", ["--temp", "-2"], "temperature must be"),
         ("in.jsonl", ["--ray", "local"], "--ray needs --threads"),
+        ("in.jsonl", ["--ray", "local", "--workers", "0", "--threads", "1"], "--workers must be"),
         ("in.jsonl", ["-s", "-1"], "seed must be between 0 and"),
         ("in.jsonl", ["-o", "out.csv"], "rows of JSON may have different names: write to .jsonl"),
     ],
@@ -280,7 +286,7 @@ def test_wrong_usage(
     write_lines(tmp_path / "in.jsonl", [{"prompt": "the"}])
     (tmp_path / "in.csv").write_text("text,seed\nthe,1\n")
     given = words(folder, tmp_path / name, tmp_path / "out.jsonl", *flags)
-    if "--ray" in flags:
+    if flags == ["--ray", "local"]:
         at = given.index("-t")
         del given[at : at + 2]
     assert main(given) == 1

@@ -46,7 +46,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description=(
             "Answers each row of a file: Parquet, CSV, JSON lines, or OpenAI's batch form. After a"
             " stop, the same command goes on where it was. A row's seed follows from --seed and the"
-            " row's id alone."
+            " row's id alone. Without -n, the answer to a prompt has at most 128 tokens, and that to"
+            " a request in OpenAI's form as many as `ersd serve` gives it."
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -56,7 +57,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_context_flags(parser)
     add_shift_flags(parser)
     add_parallel_flags(parser)
-    add_options(parser, max_tokens=128, without=("seed",))
+    add_options(parser, max_tokens=None, without=("seed",))
     parser.set_defaults(exact=True)
     _add_ray_flags(parser)
 
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
         KeyboardInterrupt: after Ctrl-C. The same command goes on with the run.
         OSError, RuntimeError, ValueError: the run cannot begin, or cannot go on.
     """
-    options = options_from(args)
+    options = _options(args)
     answers = _answers(args, options)
     wanted = Run(args.source, args.out, answers, _settings(args), args.prefix)
     load = partial(_load, args, parallel_options(args), options)
@@ -109,6 +110,15 @@ def run(args: argparse.Namespace) -> None:
         print("\nersd batch: stopped; the same command goes on", file=sys.stderr)
         raise
     print(f"ersd batch: {n_rows} rows in {args.out}, {n_errors} with an error", file=sys.stderr)
+
+
+def _options(args: argparse.Namespace) -> Options:
+    """Return the options of all rows. Each row has a seed of its own."""
+    options = options_from(args)
+    del options["seed"]
+    if options["max_tokens"] is None:
+        del options["max_tokens"]
+    return options
 
 
 def _answers(args: argparse.Namespace, options: Options) -> Answers:
@@ -159,8 +169,10 @@ def _engine(args: argparse.Namespace, load: Callable[[], Generator], n_rows: int
 
 
 def _workers(args: argparse.Namespace, load: Callable[[], Generator], n_rows: int) -> Workers:
-    if args.threads is None:
+    if args.threads is None or args.threads < 1:
         raise ValueError("--ray needs --threads, the number of CPUs of each copy of the models")
+    if args.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {args.workers}")
     try:
         from ersd.ray import Workers
     except ImportError as error:

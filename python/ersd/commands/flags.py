@@ -99,7 +99,7 @@ def _help(flag: _Flag) -> str:
 
 
 def add_options(
-    parser: argparse.ArgumentParser, *, max_tokens: int, without: Collection[str] = ()
+    parser: argparse.ArgumentParser, *, max_tokens: int | None, without: Collection[str] = ()
 ) -> None:
     """Add the flags that `options_from` reads, as `add_sampling_options` does."""
     add_sampling_options(parser, max_tokens=max_tokens, without=without)
