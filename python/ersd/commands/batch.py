@@ -46,8 +46,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description=(
             "Answers each row of a file: Parquet, CSV, JSON lines, or OpenAI's batch form. After a"
             " stop, the same command goes on where it was. A row's seed follows from --seed and the"
-            " row's id alone. Without -n, an answer to a prompt has at most 128 tokens, and one to a"
-            " request in OpenAI's form as many as `ersd serve` gives it."
+            " row's id alone. Without -n, a prompt gets at most 128 tokens, and a request in"
+            " OpenAI's form as many as `ersd serve` gives it."
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

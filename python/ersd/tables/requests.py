@@ -17,7 +17,8 @@ __all__ = ["Columns", "Request", "Row"]
 Row = Mapping[str, Any]
 
 # Options whose values may be lists or mappings.
-_NESTED = {"dry_sequence_breakers", "logit_bias", "response_format", "stop"}
+_NESTED = {"draft_sources", "dry_sequence_breakers", "logit_bias", "references"}
+_NESTED |= {"response_format", "stop"}
 
 
 @dataclass(frozen=True)
