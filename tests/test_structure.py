@@ -46,6 +46,8 @@ LAYERS = [
     {"tune"},
     {"divergence"},
     {"paper", "distill", "serve"},
+    {"tables"},
+    {"ray"},
     {"commands"},
     {"__main__"},
 ]
