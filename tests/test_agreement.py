@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from ersd._core import AgreementModel
 
 Opinions = list[tuple[float, float]]  # what the model says of each token, and what a text says
@@ -72,20 +73,18 @@ def test_the_first_prediction_is_the_conditional_logit() -> None:
 def test_coefficients_come_near_to_the_truth() -> None:
     """With a truth of the same kind, the loss comes within 0.01 nats of the least one."""
     for coefficients in ([0.4, 1.6, -1.0], [1.3, 0.2, -2.0]):
-        found, least = losses(lambda o, c=coefficients: by_definition(o, c), 6000, learns=True)
+        found, least = losses(lambda o, c=coefficients: by_definition(o, c), 4000, learns=True)
         assert found < least + 0.01
-        unlearnt, _ = losses(lambda o, c=coefficients: by_definition(o, c), 6000, learns=False)
-        assert unlearnt > least + 0.1
+    unlearnt, least = losses(lambda o: by_definition(o, [0.4, 1.6, -1.0]), 1000, learns=False)
+    assert unlearnt > least + 0.1
 
 
-def test_a_mixture() -> None:
-    """A text that is trusted by a share, which is another kind of truth, is learnt nearly."""
-    for trust in (0.1, 0.5, 1.0):
-        found, least = losses(lambda o, t=trust: mixture(o, t), 6000, learns=True)
-        assert found < least + 0.04
-        if trust == 0.1:
-            unlearnt, _ = losses(lambda o, t=trust: mixture(o, t), 6000, learns=False)
-            assert unlearnt > found + 0.1
+@pytest.mark.parametrize("trust", [0.3, 0.6, 1.0])
+def test_a_mixture(trust: float) -> None:
+    """A text that is right with a share of what it says, another kind of truth, is half learnt."""
+    found, least = losses(lambda o: mixture(o, trust), 3000, learns=True)
+    unlearnt, _ = losses(lambda o: mixture(o, trust), 3000, learns=False)
+    assert least < found < (least + unlearnt) / 2
 
 
 def test_any_other_token() -> None:

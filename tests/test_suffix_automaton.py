@@ -133,18 +133,24 @@ def test_endings_shrink_to_nothing() -> None:
 def test_a_match_stays_right_while_the_text_grows() -> None:
     """Whoever follows a text that grows meanwhile finds what brute force finds in it."""
     rng = np.random.default_rng(2)
-    for n_tokens in (2, 3, 4):
-        text: list[int] = []
-        made, match, words = SuffixAutomaton(), Match(), []
-        for _ in range(150):
-            for token in rng.integers(n_tokens, size=rng.integers(3)).tolist():
-                made.append(token)
-                text.append(token)
-            token = int(rng.integers(n_tokens))
-            match = made.follow(match, token)
-            words = longest_ending(text, [*words, token])
-            assert match.length == len(words)
-            assert made.shorter(match).length == len(shorter(text, words))
+    n_repeated = 0
+    for _ in range(2000):
+        n_tokens = int(rng.integers(2, 5))
+        text, more, words = (rng.integers(n_tokens, size=n).tolist() for n in (6, 8, 2))
+        made, words = automaton(text), longest_ending(text, words)
+        match = match_of(made, words)
+        for token in more:
+            made.append(token)
+        text += more
+        assert made.shorter(match).length == len(shorter(text, words))
+        assert text[made.end(match) - len(words) : made.end(match)] == words
+        found = dict(made.continuations(match, MANY))
+        for token in range(n_tokens):
+            followed = longest_ending(text, [*words, token])
+            assert made.follow(match, token).length == len(followed)
+            assert (token in found) == (len(followed) == len(words) + 1)
+        n_repeated += len(ends(more, words)) > 0
+    assert n_repeated > 500
 
 
 def fibonacci(n: int) -> list[int]:
