@@ -112,16 +112,20 @@ def test_every_combination_gives_the_text(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_without_a_draft_model(single: Generator, plain: list[Result], strategy: str) -> None:
     """Texts and grammars draft alone, too, in every shape."""
-    for i, (expected, text) in enumerate(zip(plain, TEXTS, strict=True)):
+    for expected, text in zip(plain, TEXTS, strict=True):
         for nodes in NODES:
+            single.forget()
             result = single.generate(
-                PROMPT, strategy=strategy, draft_nodes=nodes, prediction=expected.text, **text
+                PROMPT, strategy=strategy, draft_nodes=nodes, prediction=expected.tokens, **text
             )
             assert result.tokens == expected.tokens
             assert result.stats.draft_calls == 0
-            assert result.stats.accepted_by["prediction"] >= 9 or i == 1
-            most = {"simple": 2, "batch": 2}.get(strategy, 99)
-            assert len(result.stats.acceptance_histogram) <= most
+            assert result.stats.accepted_by["prediction"] >= 10
+            if strategy in ("simple", "batch"):
+                assert len(result.stats.acceptance_histogram) <= 2
+            n_most = 1 if strategy == "simple" else nodes
+            if strategy != "adaptive" and n_most != "auto":
+                assert len(result.stats.nodes_histogram) <= n_most + 1
 
 
 @pytest.mark.parametrize("who", ["pair", "single"])
@@ -202,18 +206,21 @@ def steps_of(stream: Stream) -> Iterator[tuple[Any, Any]]:
         yield step, step.tree
 
 
-def test_sources_of_steps_trees_and_counts(pair: Generator, plain: list[Result]) -> None:
+@pytest.mark.parametrize(("text", "source"), [(1, "model"), (2, "grammar"), (3, "lookup")])
+def test_sources_of_steps_trees_and_counts(
+    pair: Generator, plain: list[Result], text: int, source: str
+) -> None:
     """Each drafted node has a source, and steps, trees and statistics agree."""
     drafted: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
-    n_accepted = 0
-    stream = pair.stream(
-        PROMPT, prediction=plain[2].text, draft_trees=True, draft_nodes=16, **TEXTS[2]
-    )
+    n_accepted, sources = 0, {"prediction", source}
+    pair.forget()
+    options = {"draft_trees": True, "draft_nodes": 16, "draft_sources": list(sources)}
+    stream = pair.stream(PROMPT, prediction=plain[text].tokens[:15], **options, **TEXTS[text])
     for step, tree in steps_of(stream):
         assert len(tree.sources) == len(tree.tokens)
         assert tree.sources[0] == ()
-        assert all(sources and set(sources) <= set(SOURCES) for sources in tree.sources[1:])
+        assert all(found and set(found) <= sources for found in tree.sources[1:])
         nodes = tree.accepted[1:][: step.n_accepted]
         assert step.sources == [tree.sources[node] for node in nodes]
         assert step.tokens[: step.n_accepted] == [tree.tokens[node] for node in nodes]
@@ -223,7 +230,7 @@ def test_sources_of_steps_trees_and_counts(pair: Generator, plain: list[Result])
     assert stream.stats.drafted_by == dict(drafted)
     assert stream.stats.accepted_by == dict(accepted)
     assert stream.stats.accepted == n_accepted
-    assert {"prediction", "grammar", "model"} <= set(accepted)
+    assert set(accepted) == sources
 
 
 @pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
@@ -273,4 +280,5 @@ def test_context_shift(tiny_target: Path, tiny_draft: Path, sources: list[str]) 
                 PROMPT, prediction=expected.tokens, draft_nodes=nodes, **options
             )
             assert result.tokens == expected.tokens
-        assert result.stats.accepted > (0 if sources == ["lookup"] and draft is None else 20)
+        assert result.stats.drafted > 0
+        assert result.stats.accepted > 20 or sources == ["lookup"]  # its text repeats little
