@@ -70,6 +70,7 @@ class PairKey:
 
     Attributes:
         pair: fingerprints of both model files.
+        has_draft: whether there is a draft model.
         machine: the processor, the devices, llama.cpp's version and the options of loading.
         path: the profile's file in the cache folder.
     """
@@ -91,6 +92,7 @@ class PairKey:
         """
         models = [Path(path) for path in (model_path, draft_model_path) if path is not None]
         self.pair = " ".join(map(fingerprint, models))
+        self.has_draft = draft_model_path is not None
         self.machine = machine(devices, loading)
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
         stem = "+".join(path.stem for path in models)
@@ -134,7 +136,9 @@ def load(path: str | os.PathLike[str], key: PairKey, make: Callable[[Profile], _
             raise ValueError(f"expected format {_FORMAT}, got {int(arrays['format'])}")
         if str(arrays["pair"]) != key.pair:
             raise ValueError("it is that of another target or draft")
-        return make(_profile(arrays, with_costs=str(arrays["machine"]) == key.machine))
+        profile = _profile(arrays, with_costs=str(arrays["machine"]) == key.machine)
+        _check_costs(profile, has_draft=key.has_draft)
+        return make(profile)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such profile: '{os.fspath(path)}'") from error
     except KeyError as error:
@@ -157,9 +161,13 @@ def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:
             target_ms=np.zeros_like(profile.target_ms).tolist(),
             draft_ms=np.zeros_like(profile.draft_ms).tolist(),
         )
-    if np.any(profile.draft_ms) and not np.any(profile.target_ms):
-        raise ValueError("costs must be those of the target too, if they are those of the draft")
     return profile
+
+
+def _check_costs(profile: Profile, *, has_draft: bool) -> None:
+    if np.any(profile.draft_ms) != (has_draft and np.any(profile.target_ms)):
+        models = "target and draft, or of neither" if has_draft else "the target alone"
+        raise ValueError(f"costs must be those of {models}")
 
 
 def processor() -> str:

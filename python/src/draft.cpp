@@ -7,6 +7,7 @@
 
 #include "bind.h"
 #include "ersd/draft/text_drafts.h"
+#include "ersd/learning/agreement.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -39,6 +40,34 @@ void bind_automaton(nb::module_& m) {
           },
           "match"_a, "most"_a, "Tokens that followed a substring, and how often.")
       .def_prop_ro("n_bytes", &SuffixAutomaton::n_bytes);
+}
+
+void bind_agreement(nb::module_& m) {
+  using Pairs = std::vector<std::tuple<double, double>>;
+  const auto opinions = [](const Pairs& given) {
+    std::vector<AgreementModel::Opinion> out;
+    for (const auto& [model, text] : given) out.push_back({model, text});
+    return out;
+  };
+  nb::class_<AgreementModel>(
+      m, "AgreementModel",
+      "How probable tokens are that the draft model, a text or both propose. An opinion is what "
+      "each of the two says of a token; 0 if it does not propose the token.")
+      .def(nb::init<>())
+      .def(
+          "predict",
+          [opinions](AgreementModel& a, const Pairs& given) {
+            std::vector<double> hits;
+            a.predict(opinions(given), hits);
+            return hits;
+          },
+          "opinions"_a, "The probability of each token.")
+      .def(
+          "learn",
+          [opinions](AgreementModel& a, const Pairs& given, size_t hit) {
+            a.learn(opinions(given), hit);
+          },
+          "opinions"_a, "hit"_a, "Learns which of the tokens came; len(opinions) for another one.");
 }
 
 void bind_texts(nb::module_& m) {
@@ -101,5 +130,6 @@ void bind_texts(nb::module_& m) {
 
 void bind_draft(nb::module_& m) {
   bind_automaton(m);
+  bind_agreement(m);
   bind_texts(m);
 }
