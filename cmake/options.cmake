@@ -1,5 +1,6 @@
 # Options that all targets of the project are built with.
 option(ERSD_PYTHON "Build the Python extension" OFF)
+option(ERSD_FUZZ "Build the fuzzers of the core, with Clang" OFF)
 set(ERSD_SANITIZE "" CACHE STRING "Sanitizers of the core, as the compiler names them: address,undefined or thread")
 
 set(CMAKE_CXX_STANDARD 20)

@@ -22,7 +22,9 @@ SAMPLING = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
 
 
 def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Runs ``ersd`` with these words."""
+    """Runs ``ersd`` with these words, without standard input unless some is given."""
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
     return subprocess.run(
         [sys.executable, "-m", "ersd", *map(str, args)],
         capture_output=True,
@@ -64,6 +66,42 @@ def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Gene
     )
     assert (answer["finish_reason"], answer["stats"]["generated"]) == ("length", 12)
     assert run.stderr == ""
+
+
+def test_a_pipe_and_a_file_are_appended_to_the_prompt(tiny_target: Path, tmp_path: Path) -> None:
+    """The words come first, then the file, then what the pipe brings, each on lines of its own."""
+    (tmp_path / "doc.txt").write_text("the rain\nof\n", encoding="utf-8")
+    flags = ["-m", tiny_target, *shlex.split("-n 2 -s 1 -t 1 --json"), *SAMPLING]
+
+    def prompt(*words: object, **options: object) -> str:
+        return str(json.loads(ersd("generate", *words, *flags, **options).stdout)["prompt"])
+
+    assert prompt("Summarise:", input="the rain\n") == "Summarise:\nthe rain"
+    assert prompt("Summarise:", "-", input="the rain\n") == "Summarise:\nthe rain"
+    assert prompt("Summarise:", input="") == "Summarise:"
+    assert prompt(input="the rain\n") == "the rain"
+    assert prompt("-f", tmp_path / "doc.txt") == "the rain\nof"
+    assert prompt("-p", "a", "-f", tmp_path / "doc.txt", input="in") == "a\nthe rain\nof\nin"
+    with (tmp_path / "doc.txt").open() as file:
+        assert prompt("a", stdin=file) == "a\nthe rain\nof"
+    absent = ersd("generate", "a", "-f", "absent.txt")
+    assert (absent.returncode, absent.stderr) == (
+        1,
+        "ersd: cannot open 'absent.txt': No such file or directory\n",
+    )
+
+
+def test_wrong_text_and_seeds_on_the_command_line(tiny_target: Path) -> None:
+    """Bytes that are no UTF-8 are refused by one sentence. The seed -1 draws one."""
+    words = [sys.executable, "-m", "ersd", "generate", "-m", str(tiny_target)]
+    run = subprocess.run([*words, b"a\xff"], capture_output=True, stdin=subprocess.DEVNULL)
+    assert run.returncode == 1
+    assert run.stderr.startswith(b"ersd: prompt must be text that UTF-8 can write, got ")
+    seeds = set()
+    for _ in range(2):
+        seed = json.loads(ersd(*words[3:], "the", *shlex.split("-n 1 -t 1 -s -1 --json")).stdout)
+        seeds.add(seed["seed"])
+    assert len(seeds) == 2
 
 
 def test_version_names_the_devices() -> None:

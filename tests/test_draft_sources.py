@@ -82,7 +82,9 @@ def force(generator: Generator, prompt: Sequence[int], answer: Sequence[int], **
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("turn", [None, *(pytest.param(n, marks=pytest.mark.grid) for n in range(16))])
+@pytest.mark.parametrize(
+    "turn", [None, *(pytest.param(n, marks=pytest.mark.grid) for n in range(16))]
+)
 def test_every_combination_gives_the_text(
     pair: Generator, plain: list[Result], strategy: str, turn: int | None
 ) -> None:
@@ -276,9 +278,7 @@ def test_context_shift(tiny_target: Path, tiny_draft: Path, sources: list[str]) 
     for draft in (None, tiny_draft):
         ours = Generator(tiny_target, draft, draft_sources=sources, **loading)
         for nodes in (3, 12):
-            result = ours.generate(
-                PROMPT, prediction=expected.tokens, draft_nodes=nodes, **options
-            )
+            result = ours.generate(PROMPT, prediction=expected.tokens, draft_nodes=nodes, **options)
             assert result.tokens == expected.tokens
         assert result.stats.drafted > 0
         assert result.stats.accepted > 20 or sources == ["lookup"]  # its text repeats little

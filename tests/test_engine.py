@@ -114,7 +114,7 @@ def test_bad_model_options(tiny_target: Path, options: dict, message: str) -> No
         ({"top_p": float("nan")}, r"top_p must be .*, got nan"),
         ({"min_p": 1.5}, r"min_p must be between 0 and 1, got 1.5"),
         ({"max_tokens": -2}, r"max_tokens must be at least 0, .*, got -2"),
-        ({"seed": -1}, r"seed must be between 0 and 2\*\*64 - 1, got -1"),
+        ({"seed": -2}, r"seed must be between 0 and 2\*\*64 - 1, or -1 for a fresh one, got -2"),
         ({"seed": 1 << 64}, r"seed must be between"),
         (
             {"method": "magic"},

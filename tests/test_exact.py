@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_padded_calls_give_one_text(
     options = {"n_ctx": 300, "n_ctx_total": 1500, "n_threads": 1, "n_parallel": 3}
     Generator(half_precision, tiny_draft, profile=False, **options)
     (verdict,) = tmp_path.iterdir()
-    verdict.write_text(json.dumps({"width_that_differs": 2, "padding": padding}))
+    verdict.write_text(written({"width_that_differs": 2, "padding": padding}))
     pair = Generator(half_precision, tiny_draft, profile=False, exact=True, **options)
     assert f"multiple of {padding} tokens" in pair.exact.reason
     prompts = ["the", "the rain of", "of the " * 40]
@@ -76,22 +77,35 @@ def test_padded_calls_give_one_text(
             assert [each.logprobs for each in together] == plain
 
 
+def written(verdict: dict[str, int | None]) -> str:
+    """Returns the file of a verdict."""
+    checksum = hashlib.sha256(json.dumps(verdict, sort_keys=True).encode()).hexdigest()[:12]
+    return json.dumps(verdict | {"checksum": checksum})
+
+
 def test_the_verdict_is_kept(
-    half_precision: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half_precision: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A verdict in the cache folder is believed; a damaged one is tested again."""
     monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
     options = {"n_ctx": 256, "n_threads": 1, "exact": True}
     Generator(half_precision, half_precision, n_ctx=256, n_threads=1, profile=False)
     (path,) = tmp_path.iterdir()
-    assert json.loads(path.read_text()) == {"width_that_differs": 2, "padding": None}
+    assert path.read_text() == written({"width_that_differs": 2, "padding": None})
     assert "multiple of 2" in Generator(half_precision, **options).exact.reason
-    assert json.loads(path.read_text()) == {"width_that_differs": 2, "padding": 2}
-    path.write_text(json.dumps({"width_that_differs": 7, "padding": 0}))
+    assert path.read_text() == written({"width_that_differs": 2, "padding": 2})
+    path.write_text(written({"width_that_differs": 7, "padding": 0}))
     with pytest.raises(ValueError, match=r"exact=True cannot hold: .* in calls of 7 tokens .*Q8_0"):
         Generator(half_precision, **options)
-    path.write_text("{")
-    assert "multiple of 2" in Generator(half_precision, **options).exact.reason
+    damaged = ["{", "[" * 100_000, "\0", written({}), path.read_text().replace("7", "0")]
+    for text in damaged:
+        path.write_text(text)
+        assert "multiple of 2" in Generator(half_precision, **options).exact.reason
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith(f"ersd: ignoring '{path}': ")
 
 
 def test_without_drafts_the_text_is_llama_cpp_pythons(tiny_target: Path) -> None:

@@ -142,6 +142,25 @@ def test_twin_is_made_once_and_announced(
     )
 
 
+def test_a_damaged_twin_is_made_again(
+    tiny_target: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A file in the cache folder that is cut off costs two lines and no more."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    path = models.twin(tiny_target)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1000])
+    capfd.readouterr()
+    assert models.twin(tiny_target) == path
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.startswith(f"ersd: '{path}' is truncated: its tensors end at byte")
+    assert second == f"ersd: making a draft, once: {path}"
+    assert path.read_bytes() == whole
+
+
 def test_a_failed_twin_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

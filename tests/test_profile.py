@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,77 @@ def test_a_cache_that_cannot_be_used_does_no_harm(
     assert generator(tiny_target, tiny_draft, profile=True).profile().has_costs
     monkeypatch.setenv("ERSD_CACHE", str(path))
     assert generator(tiny_target, tiny_draft, profile=True).generate("a", max_tokens=2).tokens
+
+
+def test_damage_anywhere_does_no_harm(
+    taught: Generator,
+    profile: Path,
+    tiny_target: Path,
+    tiny_draft: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Flipped bytes in the cache folder cost one line, in a file that was named one ValueError."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    cached = Path(generator(tiny_target, tiny_draft).save_profile())
+    whole = profile.read_bytes()
+    rng, n_lines = np.random.default_rng(1), 0
+    for i in range(300):
+        changed = bytearray(whole)
+        for at in rng.integers(0, len(whole), 1 + i % 8):
+            changed[at] ^= int(rng.integers(1, 256))
+        cached.write_bytes(changed)
+        message = ""
+        try:
+            taught.load_profile(cached)
+        except ValueError as error:
+            message = str(error)
+            assert message.startswith(f"profile '{cached}' cannot be used: ")
+            assert "\n" not in message
+        if message and i % 10 == 0:
+            generator(tiny_target, tiny_draft, profile=True)
+            assert capfd.readouterr().err == f"ersd: starting without a profile: {message}\n"
+            n_lines += 1
+    assert n_lines > 20
+    generator(tiny_target, tiny_draft, profile=True).generate("a", max_tokens=2)
+    capfd.readouterr()
+    assert generator(tiny_target, tiny_draft, profile=True).profile().has_costs
+    assert capfd.readouterr().err == ""
+
+
+def test_larger_than_any_profile(taught: Generator, tmp_path: Path) -> None:
+    """A small file that unpacks to gigabytes, and a length that no memory has, are refused."""
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("format.npy", bytes(1 << 29))
+    with pytest.raises(ValueError, match="it has more than 268435456 bytes"):
+        taught.load_profile(path)
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904,), }\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "format.npy", b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header
+        )
+    with pytest.raises(ValueError, match="cannot be used"):
+        taught.load_profile(path)
+
+
+def test_without_a_home(
+    tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without a home folder generates, and saves profiles where it is told to."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("ERSD_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    homeless = generator(tiny_target, tiny_draft, profile=True)
+    assert homeless.generate("a", max_tokens=2).tokens
+    homeless.save_profile(tmp_path / "pair.npz")
+    with pytest.raises(FileNotFoundError, match="there is no home folder"):
+        homeless.save_profile()
 
 
 def test_costs_of_another_machine_are_left_out(

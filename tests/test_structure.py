@@ -22,7 +22,7 @@ pytestmark = [
 
 # The rooms of cpp/ersd from bottom to top. A file includes files of its own room and of lower ones.
 ROOMS = ["root", "race", "tree", "model", "verify", "learning", "draft", "decode", "llama", "top"]
-ROOT_FILES = {"token", "stats", "stopwatch", "check"}
+ROOT_FILES = {"token", "stats", "stopwatch", "check", "process"}
 TOP_FILES = {"text", "request", "places", "scheduler", "model_pair", "generator", "worker", "ersd"}
 # These may include any file of cpp/ersd: the bindings, the benchmarks and the tests.
 ABOVE = ["python/src", "bench", "tests"]
@@ -33,6 +33,7 @@ USES_LLAMA_CPP = {"bench/race_bench.cpp"}
 # and of lower ones.
 LAYERS = [
     {"_loader"},
+    {"arguments"},
     {"files", "grammars", "profile", "progress", "prompts", "results", "state"},
     {"engine"},
     {"models", "api"},

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
-import os
 import re
-import select
 import shlex
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +15,13 @@ import tiny
 from conftest import Drafting
 from ersd import Generator, Step
 from ersd.commands.terminal import DraftColours
+from terminals import COLOUR, terminal
 
 pytestmark = pytest.mark.no_sanitizer
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 OPTIONS = shlex.split("-t 1 -s 5 -n 12 -k 8 --temp 1 --top-k 0 --top-p 1 --min-p 0")
 SAMPLING = {"max_tokens": 12, "seed": 5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-COLOUR = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
 
 @pytest.fixture(scope="module")
@@ -50,76 +44,6 @@ def command(pair: tuple[Path, Path], *more: str) -> list[str]:
     """Returns the command line of ``ersd chat`` with both models."""
     program = [sys.executable, "-m", "ersd", "chat"]
     return [*program, "-m", str(pair[0]), "-md", str(pair[1]), *OPTIONS, *more]
-
-
-class Terminal:
-    """A program at a pseudo-terminal."""
-
-    def __init__(self, arguments: list[str]) -> None:
-        """Starts the program. Ctrl-C reaches it as it would at a real terminal."""
-        import pty
-
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ.update(TERM="dumb", PYTHONIOENCODING="utf-8")
-            os.execv(arguments[0], arguments)
-        self.seen = ""
-        self.status: int | None = None
-
-    def until(self, pattern: str, seconds: float = 60) -> str:
-        """Reads until a pattern comes. Returns the text since the last call, with the pattern."""
-        end = time.monotonic() + seconds
-        while not (match := re.search(pattern, self.seen)):
-            assert time.monotonic() < end, f"no {pattern!r} in {self.seen!r}"
-            if not self._read():
-                assert re.search(pattern, self.seen), f"ended without {pattern!r}: {self.seen!r}"
-        found, self.seen = self.seen[: match.end()], self.seen[match.end() :]
-        return found
-
-    def type(self, text: str) -> None:
-        """Types text after a pause.
-
-        Python misses a Ctrl-C that comes after readline's prompt and before it waits for a key.
-        """
-        time.sleep(0.2)
-        os.write(self.fd, text.encode())
-
-    def ends(self) -> int:
-        """Waits for the program to end. Returns its exit status."""
-        end = time.monotonic() + 60
-        while self._read():
-            assert time.monotonic() < end, f"still there: {self.seen!r}"
-        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.status
-
-    def _read(self) -> bool:
-        """Reads what has come. Returns False once the program is gone."""
-        if not select.select([self.fd], [], [], 0.2)[0]:
-            return True
-        try:
-            data = os.read(self.fd, 65536)
-        except OSError:
-            return False
-        self.seen += data.decode("utf-8", "replace").replace("\r\n", "\n")
-        return bool(data)
-
-    def close(self) -> None:
-        """Kills the program if it still runs."""
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.fd)
-
-
-@contextlib.contextmanager
-def terminal(arguments: list[str]) -> Iterator[Terminal]:
-    """A program at a pseudo-terminal, which is killed in the end if it still runs."""
-    pytest.importorskip("pty")
-    opened = Terminal(arguments)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 def test_a_pipe_gets_answers_and_nothing_else(pair: tuple[Path, Path], answers: Generator) -> None:
@@ -157,11 +81,15 @@ def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generato
             shown,
         )
         screen.type("/regen\n")
-        assert first in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
+        shown = COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
+        seed = int(re.search(r"seed (\d+)\]", shown)[1])  # type: ignore[index]
+        assert seed != 5
+        other = answers.chat(talk, **(SAMPLING | {"seed": seed})).text
+        assert other in shown
         screen.type("in \\\nthe\n")
         more = [
             *talk,
-            {"role": "assistant", "content": first},
+            {"role": "assistant", "content": other},
             {"role": "user", "content": "in \nthe"},
         ]
         assert answers.chat(more, **SAMPLING).text in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
@@ -175,7 +103,7 @@ def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generato
         told = answers.chat([{"role": "system", "content": "short"}, *talk], **SAMPLING).text
         assert told in COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
         screen.type("/what\n")
-        assert "no command /what; there are" in screen.until(r"answer\..*\n.*> ")
+        assert "no command /what; there are" in screen.until(r"typed\..*\n.*> ")
         screen.type("/exit\n")
         assert screen.ends() == 0
 
@@ -197,7 +125,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(pair: tuple[Path, Path]) ->
         screen.type("\x03")
         screen.until(r"\(Ctrl-C again, Ctrl-D or /exit to leave\).*\n.*> ")
         screen.type("/help\n")
-        screen.until(r"/reset .*\n(.*\n)*.*answer\..*\n.*> ")
+        screen.until(r"/reset .*\n(.*\n)*.*typed\..*\n.*> ")
         screen.type("\x03")  # the first Ctrl-C since a command
         screen.until(r"to leave\).*\n.*> ")
         screen.type("\x03")
@@ -207,6 +135,42 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(pair: tuple[Path, Path]) ->
         screen.type("\x04")
         assert screen.ends() == 0
         assert "Traceback" not in screen.seen
+
+
+def test_a_pasted_text_is_one_message(pair: tuple[Path, Path], answers: Generator) -> None:
+    """Line breaks in what a terminal marks as pasted do not end the message."""
+    readline = pytest.importorskip("readline")
+    if "libedit" in (readline.__doc__ or ""):
+        pytest.skip("libedit does not know pasted text")
+    talk = [{"role": "user", "content": "the rain\nin the\nof"}]
+    with terminal(command(pair), term="xterm") as screen:
+        screen.until("> ")
+        screen.type("\x1b[200~the rain\nin the\nof\x1b[201~\n")
+        assert answers.chat(talk, **SAMPLING).text in COLOUR.sub("", screen.until(r"seed 5\]"))
+        screen.until("> ")
+        screen.type("/exit\n")
+        assert screen.ends() == 0
+
+
+def test_ctrl_c_clears_the_line(pair: tuple[Path, Path], answers: Generator) -> None:
+    """What was typed before is not part of the message, and this Ctrl-C is not the first of two."""
+    pytest.importorskip("readline")
+    talk = [{"role": "user", "content": "the rain"}]
+    with terminal(command(pair)) as screen:
+        screen.until("> ")
+        for _ in range(3):
+            screen.type("nonsense")
+            screen.until("nonsense")
+            screen.type("\x03")
+            shown = screen.until("> ")
+            assert "to leave" not in shown
+        screen.type("the rain\n")
+        assert answers.chat(talk, **SAMPLING).text in COLOUR.sub("", screen.until(r"seed 5\]"))
+        screen.until("> ")
+        screen.type("\x03")
+        screen.until(r"to leave\).*\n.*> ")
+        screen.type("\x03")
+        assert screen.ends() == 0
 
 
 def test_drafted_tokens_are_coloured(pair: tuple[Path, Path], answers: Generator) -> None:

@@ -5,6 +5,7 @@
 #include "ersd/token.h"                    // the id of a token
 #include "ersd/stats.h"                    // counts and times of one generation
 #include "ersd/stopwatch.h"                // the time that a scope takes
+#include "ersd/process.h"                  // which process an object was made in
 #include "ersd/check.h"                    // checks of arguments, and their messages
 
 #include "ersd/race/simd/philox.h"         // 128 random bits of a counter and a key
@@ -57,6 +58,9 @@
 
 #include "ersd/llama/backend.h"            // llama.cpp: devices and log
 #include "ersd/llama/cores.h"              // how many threads this process may keep busy
+#include "ersd/llama/gguf_metadata.h"      // the metadata of a file and its ranges
+#include "ersd/llama/gguf_tensors.h"       // the shapes of its tensors
+#include "ersd/llama/gguf_check.h"         // whether llama.cpp can load a file
 #include "ersd/llama/model.h"              // weights and vocabulary
 #include "ersd/llama/context.h"            // decoding and cache
 #include "ersd/llama/samplers.h"           // bias, penalties and DRY

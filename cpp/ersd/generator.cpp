@@ -35,6 +35,7 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
 
 std::shared_ptr<Request> Generator::submit(const std::vector<Token>& prompt,
                                            const GenerationOptions& options, bool wants_ranks) {
+  process_.check();
   llama::init_backend();  // another user of llama.cpp may have taken its log
   options.validate();
   check_prompt(prompt);
@@ -55,7 +56,7 @@ std::shared_ptr<Request> Generator::submit(const std::vector<Token>& prompt,
                                            request_options(prompt, wants_ranks));
   const Lock lock(mutex_);
   arrivals_.push_back(request);
-  changed_.notify_all();
+  changed_->notify_all();
   return request;
 }
 
@@ -68,6 +69,7 @@ Request::Options Generator::request_options(const std::vector<Token>& prompt,
 }
 
 std::optional<GenerationStep> Generator::next(Request& request) {
+  process_.check();
   try {
     Lock lock(mutex_);
     for (;;) {
@@ -82,6 +84,7 @@ std::optional<GenerationStep> Generator::next(Request& request) {
 }
 
 void Generator::cancel(Request& request) {
+  if (!process_.is_current()) return;
   request.cancel();
   Lock lock(mutex_);
   if (is_led()) {
@@ -92,6 +95,7 @@ void Generator::cancel(Request& request) {
 }
 
 bool Generator::step_all(int32_t timeout_ms) {
+  process_.check();
   const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
   Lock lock(mutex_);
   const int64_t n_before = n_changes_;
@@ -156,13 +160,14 @@ bool Generator::lead(Lock& lock, const std::function<bool()>& work) {
   } while (true);
   leader_ = {};
   n_changes_ += changed;
-  if (changed) changed_.notify_all();
+  if (changed) changed_->notify_all();
   if (error) std::rethrow_exception(error);
   return changed;
 }
 
 // Does some work that no step may disturb.
 void Generator::lead_alone(const std::function<void()>& work) {
+  process_.check();
   Lock lock(mutex_);
   while (is_led()) wait(lock, Clock::time_point::max());
   lead(lock, [&] {
@@ -177,7 +182,7 @@ bool Generator::wait(Lock& lock, Clock::time_point deadline) {
     throw std::runtime_error("a logits processor must not use the Generator that calls it");
   const auto now = Clock::now();
   if (now >= deadline) return false;
-  changed_.wait_until(lock, std::min(deadline, now + kPoll));
+  changed_->wait_until(lock, std::min(deadline, now + kPoll));
   lock.unlock();  // a signal handler may use the Generator
   if (interrupted_ && interrupted_()) throw Interrupted();
   lock.lock();

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -13,13 +12,15 @@
 #include <vector>
 
 #include "ersd/model_pair.h"
+#include "ersd/process.h"
 #include "ersd/request.h"
 #include "ersd/scheduler.h"
 #include "ersd/worker.h"
 
 namespace ersd {
 
-// Any thread may call any function. Among the threads that wait for their requests, one leads and
+// Any thread may call any function. In a forked child, those that need a model throw
+// std::runtime_error. Among the threads that wait for their requests, one leads and
 // makes a step for all requests, while the others wait for it. The thread that made the Generator
 // makes steps itself while there is one request; else the worker makes them for whoever leads, so
 // that llama.cpp is not called by many threads in turn (see llama::release_team()).
@@ -115,6 +116,7 @@ class Generator {
   void require_draft(const char* what) const;
   void check_tokens(const char* what, const std::vector<Token>& tokens) const;
 
+  Process process_;
   ModelPair models_;
   std::function<bool()> interrupted_;
   Engine engine_;
@@ -123,9 +125,9 @@ class Generator {
   bool context_shift_;
   int32_t n_keep_;
 
-  std::mutex mutex_;                 // of the members below; not locked while a model runs
-  std::condition_variable changed_;  // a step was made, or there is something to do
-  std::thread::id leader_;           // no thread leads if it is no thread
+  std::mutex mutex_;        // of the members below; not locked while a model runs
+  Condition changed_;       // a step was made, or there is something to do
+  std::thread::id leader_;  // no thread leads if it is no thread
   std::vector<std::shared_ptr<Request>> arrivals_;  // those that the scheduler does not know yet
   bool has_cancelled_ = false;  // whether requests were cancelled while a thread led
   std::thread::id owner_ = std::this_thread::get_id();  // made the Generator

@@ -120,6 +120,7 @@ void Request::fill_text(Untaken& untaken) {
     if (vocabulary_.is_end(tokens[n_kept])) {
       reason = FinishReason::kStop;
       step.end_token = tokens[n_kept];
+      sequence_->stats().end_tokens = 1;
       break;  // an end token is not part of the answer
     }
     if (!text_.push(vocabulary_.piece(tokens[n_kept]), step.text)) reason = FinishReason::kStop;

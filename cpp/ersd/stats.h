@@ -16,6 +16,7 @@ constexpr size_t kHistogramRanks = 64;
 // Counts of one generation, and times in milliseconds.
 struct Stats {
   int64_t generated = 0;     // tokens of the answer
+  int64_t end_tokens = 0;    // 1 if an end token, which is no part of it, ended the answer
   int64_t target_calls = 0;  // calls after the prompt
   int64_t draft_calls = 0;   // calls after the prompt
   int64_t drafted = 0;       // tree nodes without the roots
@@ -39,8 +40,10 @@ struct Stats {
 
   double prefill_ms = 0, draft_ms = 0, target_ms = 0, race_ms = 0, total_ms = 0;
 
+  // The end token is one that a call gave.
   double tokens_per_call() const {
-    return target_calls ? static_cast<double>(generated) / static_cast<double>(target_calls) : 0;
+    const auto n = static_cast<double>(generated + end_tokens);
+    return target_calls ? n / static_cast<double>(target_calls) : 0;
   }
   double acceptance_rate() const {
     return drafted ? static_cast<double>(accepted) / static_cast<double>(drafted) : 0;

@@ -7,11 +7,15 @@ namespace ersd {
 
 Worker::~Worker() {
   if (!thread_.joinable()) return;
+  if (!process_.is_current()) {
+    thread_.detach();  // it does not run in a forked child
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
     ends_ = true;
   }
-  changed_.notify_all();
+  changed_->notify_all();
   thread_.join();
 }
 
@@ -23,15 +27,15 @@ std::thread::id Worker::start() {
 void Worker::run(const std::function<void()>& work) {
   std::unique_lock lock(mutex_);
   work_ = &work;
-  changed_.notify_all();
-  changed_.wait(lock, [this] { return work_ == nullptr; });
+  changed_->notify_all();
+  changed_->wait(lock, [this] { return work_ == nullptr; });
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 void Worker::run_all() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return work_ != nullptr || ends_; });
+    changed_->wait(lock, [this] { return work_ != nullptr || ends_; });
     if (ends_) return;
     lock.unlock();
     try {
@@ -41,7 +45,7 @@ void Worker::run_all() {
     }
     lock.lock();
     work_ = nullptr;
-    changed_.notify_all();
+    changed_->notify_all();
   }
 }
 

@@ -2,11 +2,12 @@
 // thread that calls it, and teams that take turns hinder each other.
 #pragma once
 
-#include <condition_variable>
 #include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
+
+#include "ersd/process.h"
 
 namespace ersd {
 
@@ -28,10 +29,11 @@ class Worker {
   void run_all();
 
   std::mutex mutex_;
-  std::condition_variable changed_;
+  Condition changed_;
   const std::function<void()>* work_ = nullptr;  // null: nothing is to be run
   std::exception_ptr error_;                     // of the last function
   bool ends_ = false;
+  Process process_;
   std::thread thread_;
 };
 

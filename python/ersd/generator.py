@@ -60,8 +60,9 @@ class Generator(Engine):
             way for every number of tokens in a call.
         type_v: the type of cached values; "f16" by default.
         lora_path: a LoRA adapter for the target, a GGUF file. Its matrices are in floating point,
-            and the last bits of their products depend on how many tokens are computed at a time:
-            two tokens that are nearly tied may swap between one draft and another.
+            and the last bits of their products depend on how many tokens are computed at a time.
+            Log-probabilities differed by up to 0.16 between calls of one and of several tokens, so
+            a text can change with the draft; `exact=True` prevents that where it can hold.
         lora_scale: the weight of the adapter.
         exact: whether the text must be the same to the bit, whatever draft, tree or method
             produces it. None means True if there is a draft model and the target allows it, else
@@ -69,7 +70,9 @@ class Generator(Engine):
             calls of several tokens: True then pads all calls, plain ones too, to widths that give
             the same bits, which takes time, and raises ValueError if there are none. False uses
             llama.cpp's own cache, which is faster on long texts; with drafts the text is then as
-            exact a sample, but can part from plain decoding where two tokens are nearly tied.
+            exact a sample, but can part from plain decoding where two tokens are nearly tied. With
+            K types, log-probabilities differed by up to 0.23 between calls of one and of several
+            tokens, so it parts more often; `exact=True` prevents that.
         context_shift: whether to continue when the context is full. The older half of the tokens
             after the first n_keep is dropped, and the remaining ones are read again at their new
             positions, as a prompt would be. (llama.cpp moves their cached keys and values instead.)

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from ersd.engine import quantize
+from ersd.engine import check_model_file, quantize
 from ersd.files import cache_folder, fingerprint, replacing
 
 __all__ = ["default_draft", "default_target", "twin"]
@@ -93,6 +93,8 @@ def twin(target: str | os.PathLike[str] | None = None) -> Path:
 def _requantised(source: Path, kind: str, what: str) -> Path:
     """Returns the path of a model in another type of weights, made once in the cache folder.
 
+    A damaged file there is made again, and a line on stderr says so.
+
     Args:
         source: a GGUF file.
         kind: the type of weights, as `quantize` names it.
@@ -106,7 +108,11 @@ def _requantised(source: Path, kind: str, what: str) -> Path:
     key = hashlib.sha256(f"{source.name} {fingerprint(source)}".encode()).hexdigest()[:12]
     path = cache_folder() / f"{source.stem}.{kind}.{key}.gguf"
     if path.exists():
-        return path
+        try:
+            check_model_file(str(path))
+            return path
+        except ValueError as error:
+            print(f"ersd: {error}", file=sys.stderr)
     with replacing(path) as unfinished:
         unfinished.touch()  # a folder that cannot be written to is noticed before the line
         print(f"ersd: making {what}, once: {path}", file=sys.stderr)

@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ersd._loader import REQUIREMENT
-from ersd.files import cache_folder, fingerprint, replacing
+from ersd.files import cache_folder, replacing
 
 __all__ = ["PairKey", "Profile", "load", "machine", "processor", "save"]
 
 _FORMAT = 2  # of the file; it changes when a field of Profile changes
+_MOST_BYTES = 1 << 28  # of all arrays together
 _Made = TypeVar("_Made")
 _Floats = npt.NDArray[np.float32]
 _Tokens = npt.NDArray[np.int32]
@@ -69,34 +70,37 @@ class PairKey:
     """Identifies a pair of models, and the machine and the options that call costs depend on.
 
     Attributes:
-        pair: fingerprints of both model files.
+        pair: hashes of what is in both model files, and in the target's adapter.
         has_draft: whether there is a draft model.
         machine: the processor, the devices, llama.cpp's version and the options of loading.
-        path: the profile's file in the cache folder.
     """
 
     def __init__(
         self,
-        model_path: str | os.PathLike[str],
-        draft_model_path: str | os.PathLike[str] | None,
+        paths: Sequence[str | os.PathLike[str]],
+        contents: Sequence[str],
         devices: Sequence[str],
         loading: Mapping[str, Any],
     ) -> None:
-        """Reads parts of both files for the fingerprints.
+        """Identifies the pair.
 
         Args:
-            model_path: the target's file.
-            draft_model_path: the draft's file; None for a target alone.
+            paths: the target's file and, if there is a draft, the draft's.
+            contents: a hash of what is in each of them.
             devices: names of llama.cpp's devices.
             loading: the options of loading that costs depend on.
         """
-        models = [Path(path) for path in (model_path, draft_model_path) if path is not None]
-        self.pair = " ".join(map(fingerprint, models))
-        self.has_draft = draft_model_path is not None
+        self.pair = " ".join(contents)
+        self.has_draft = len(paths) > 1
         self.machine = machine(devices, loading)
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
-        stem = "+".join(path.stem for path in models)
-        self.path = cache_folder() / f"{stem}.{key}.profile.npz"
+        stem = "+".join(Path(path).stem for path in paths)
+        self._name = f"{stem}.{key}.profile.npz"
+
+    @property
+    def path(self) -> Path:
+        """The profile's file in the cache folder. Raises OSError if there is no such folder."""
+        return cache_folder() / self._name
 
 
 def machine(devices: Sequence[str], loading: Mapping[str, Any]) -> str:
@@ -125,13 +129,12 @@ def load(path: str | os.PathLike[str], key: PairKey, make: Callable[[Profile], _
             numbers that it cannot use.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it cannot be read.
         ValueError: the file is not a profile, is of another format or another pair, or holds
             numbers that `make` refuses.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = _arrays(path)
         if int(arrays["format"]) != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}, got {int(arrays['format'])}")
         if str(arrays["pair"]) != key.pair:
@@ -145,8 +148,20 @@ def load(path: str | os.PathLike[str], key: PairKey, make: Callable[[Profile], _
         raise ValueError(
             f"profile '{os.fspath(path)}' cannot be used: it has no {error}"
         ) from error
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"profile '{os.fspath(path)}' cannot be used: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many kinds of errors for damaged files
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"profile '{os.fspath(path)}' cannot be used: {reason}") from error
+
+
+def _arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the arrays of a file, which must not be larger than any profile is."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:

@@ -69,7 +69,8 @@ class Stats:
         drafted_by: drafted tokens by source, like ``{"lookup": 12}``. A token that several sources
             proposed counts for each.
         accepted_by: accepted tokens by source.
-        tokens_per_call: generated / target_calls; 1 without a draft.
+        tokens_per_call: tokens of the answer, and its end token if there is one, for each target
+            call; 1 where nothing is drafted.
         acceptance_rate: accepted / drafted.
         acceptance_histogram: ``[n]`` counts target calls that accepted n drafted tokens.
         rank_histogram: ``[r]`` counts verified positions whose token was the (r+1)-th in the

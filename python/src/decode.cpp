@@ -41,7 +41,8 @@ const char* kind(const std::vector<std::pair<Token, float>>&) {
 template <class T>
 T cast(const char* name, nb::handle value) {
   T out{};
-  if (!nb::try_cast(value, out)) refuse_type(name, kind(out), value);
+  const bool is_misread = !std::is_same_v<T, bool> && nb::isinstance<nb::bool_>(value);
+  if (is_misread || !nb::try_cast(value, out)) refuse_type(name, kind(out), value);
   return out;
 }
 

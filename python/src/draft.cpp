@@ -70,25 +70,24 @@ void bind_agreement(nb::module_& m) {
           "opinions"_a, "hit"_a, "Learns which of the tokens came; len(opinions) for another one.");
 }
 
+void begin(TextDrafts& d, const std::vector<Token>& tokens, bool looks_up,
+           const std::vector<std::tuple<std::string, std::vector<Token>>>& others) {
+  TextDrafts::Texts texts;
+  for (const auto& [name, text] : others) {
+    const Source source = name == "prediction" ? Source::kPrediction : Source::kHistory;
+    texts.push_back(std::make_shared<TextSource>(source));
+    for (const Token token : text) texts.back()->append(token);
+  }
+  d.begin(tokens, looks_up, std::move(texts));
+}
+
 void bind_texts(nb::module_& m) {
   nb::class_<HitRates>(m, "HitRates", "How often the tokens that texts propose come true.")
       .def(nb::init<>());
   nb::class_<TextDrafts>(m, "TextDrafts", "What texts propose along the paths of trees.")
       .def(nb::init<>())
-      .def(
-          "begin",
-          [](TextDrafts& d, const std::vector<Token>& tokens, bool looks_up,
-             const std::vector<std::tuple<std::string, std::vector<Token>>>& others) {
-            TextDrafts::Texts texts;
-            for (const auto& [name, text] : others) {
-              const Source source = name == "prediction" ? Source::kPrediction : Source::kHistory;
-              texts.push_back(std::make_shared<TextSource>(source));
-              for (const Token token : text) texts.back()->append(token);
-            }
-            d.begin(tokens, looks_up, std::move(texts));
-          },
-          "tokens"_a, "looks_up"_a = true,
-          "others"_a = std::vector<std::tuple<std::string, std::vector<Token>>>())
+      .def("begin", &begin, "tokens"_a, "looks_up"_a = true,
+           "others"_a = std::vector<std::tuple<std::string, std::vector<Token>>>())
       .def("append", [](TextDrafts& d, const std::vector<Token>& tokens) { d.append(tokens); })
       .def("reset", &TextDrafts::reset)
       .def("add", &TextDrafts::add, "parent"_a, "token"_a)

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 class Keywords {
@@ -17,7 +18,9 @@ class Keywords {
   void read(const char* name, T& member) {
     if (!unread_.contains(name)) return;
     const nanobind::object value = unread_.attr("pop")(name);
-    if (!nanobind::try_cast(value, member))
+    const bool is_misread =
+        !std::is_same_v<T, bool> && nanobind::isinstance<nanobind::bool_>(value);
+    if (is_misread || !nanobind::try_cast(value, member))
       throw nanobind::type_error(
           (std::string(name) + " must be " + expected(member) + ", got " + shown(value)).c_str());
   }

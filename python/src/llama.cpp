@@ -16,6 +16,7 @@
 #include "ersd/llama/backend.h"
 #include "ersd/llama/context.h"
 #include "ersd/llama/cores.h"
+#include "ersd/llama/gguf_check.h"
 #include "ersd/llama/samplers.h"
 #include "ersd/llama/teacher.h"
 #include "ersd/race/logprobs.h"
@@ -224,5 +225,9 @@ void bind_llama(nb::module_& m) {
   m.def("take_log", &llama::init_backend,
         "Routes llama.cpp's log to this library, whoever has set it before.");
   m.def("set_verbose", &llama::set_verbose, "verbose"_a, "Sets whether llama.cpp logs to stderr.");
+  m.def(
+      "check_model_file",
+      [](const std::string& path) { llama::check_gguf(path, llama::GgufKind::kModel); }, "path"_a,
+      NoGil(), "Raises ValueError unless the file is a GGUF model that can be loaded.");
   m.def("quantize", &llama::quantize, "path"_a, "out_path"_a, "type"_a, "n_threads"_a = 0, NoGil());
 }

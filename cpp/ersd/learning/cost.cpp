@@ -27,6 +27,7 @@ constexpr std::array<int32_t, 19> kOrder{1,  2, 4,  8,  16, 3,  5,  12, 6, 9,
 constexpr std::array<int32_t, 3> kLongOrder{1, 4, 16};  // on a long cache
 constexpr size_t kLeastWidths = 3;                      // measured whatever the budget
 constexpr int kRepetitions = 2;
+constexpr double kMostMs = 1e9;  // of a call, in a profile
 
 size_t index_of(int32_t width) {
   return static_cast<size_t>(std::ranges::lower_bound(CostCurve::kWidths, width) -
@@ -137,11 +138,12 @@ void CostCurve::set(const Points& ms) {
   for (const Curve& curve : ms)
     for (const double x : curve) {
       is_unknown = is_unknown && x == 0;
-      is_curve = is_curve && x > 0 && std::isfinite(x);
+      is_curve = is_curve && x > 0 && x < kMostMs;
     }
   if (!is_unknown && !is_curve)
     throw std::invalid_argument(
-        "costs must be positive milliseconds for each width, or all 0 where they are not known");
+        "costs must be positive milliseconds below 1e9 for each width, or all 0 where they are not "
+        "known");
   ms_ = ms;
   disagreements_ = 0;
   distrusted_ = false;
@@ -149,7 +151,9 @@ void CostCurve::set(const Points& ms) {
 
 double CostCurve::operator()(int32_t n) const {
   const double shorter = at(ms_[0], n), longer = at(ms_[1], n);
-  return shorter + (longer - shorter) * n_cached_ / kLengths[1];
+  const double expected = shorter + (longer - shorter) * n_cached_ / kLengths[1];
+  // Where calls on a long cache cost less, a yet longer one must not cost less than nothing.
+  return std::max(expected, std::min(shorter, longer));
 }
 
 double CostCurve::ms_per_node() const {

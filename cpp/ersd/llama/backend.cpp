@@ -4,10 +4,16 @@
 #include <ggml-backend.h>
 #include <llama.h>
 
+#ifndef _WIN32
+#include <pthread.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <mutex>
+
+#include "ersd/llama/cores.h"
 
 namespace ersd::llama {
 namespace {
@@ -34,6 +40,10 @@ void init_backend() {
   std::call_once(once, [] {
     ggml_backend_load_all();
     llama_backend_init();
+#ifndef _WIN32
+    // A forked child has no team of OpenMP threads, so the thread that forks must not have one.
+    pthread_atfork(release_team, nullptr, nullptr);
+#endif
   });
 }
 

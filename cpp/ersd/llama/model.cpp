@@ -1,15 +1,12 @@
 // Loading, vocabulary and requantisation of models.
 #include "ersd/llama/model.h"
 
-#include <gguf.h>
 #include <llama.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <utility>
 
 #include "ersd/check.h"
@@ -19,34 +16,6 @@ namespace ersd::llama {
 namespace {
 
 constexpr int32_t kMaxPadding = 128;  // padding tokens by which vocabularies may differ in size
-
-// Checks that llama.cpp would report only in its log.
-void check_file(const std::string& path) {
-  namespace fs = std::filesystem;
-  if (!fs::exists(path)) throw FileNotFound("no such model file: '" + path + "'");
-  if (fs::is_directory(path))
-    throw std::invalid_argument("'" + path + "' is a directory, expected a GGUF file");
-  std::array<char, 4> magic{};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error("'" + path + "' cannot be opened for reading");
-  file.read(magic.data(), magic.size());
-  if (std::string_view(magic.data(), 4) != "GGUF")
-    throw std::invalid_argument("'" + path + "' is not a GGUF file: it does not begin with 'GGUF'");
-
-  const std::unique_ptr<gguf_context, decltype(&gguf_free)> header(
-      gguf_init_from_file(path.c_str(), {.no_alloc = true, .ctx = nullptr}), gguf_free);
-  if (!header)
-    throw std::invalid_argument("'" + path +
-                                "' is a truncated or damaged GGUF file: its header cannot be read");
-  uint64_t needed = gguf_get_data_offset(header.get());
-  for (int64_t i = 0; i < gguf_get_n_tensors(header.get()); ++i)
-    needed = std::max<uint64_t>(needed, gguf_get_data_offset(header.get()) +
-                                            gguf_get_tensor_offset(header.get(), i) +
-                                            gguf_get_tensor_size(header.get(), i));
-  if (const uint64_t size = fs::file_size(path); size < needed)
-    throw std::invalid_argument("'" + path + "' is truncated: its tensors end at byte " +
-                                std::to_string(needed) + ", the file at " + std::to_string(size));
-}
 
 llama_model_params model_params(const ModelOptions& options) {
   llama_model_params params = llama_model_default_params();
@@ -105,7 +74,7 @@ void Model::Free::operator()(llama_model* model) const { llama_model_free(model)
 
 Model::Model(const std::string& path, const ModelOptions& options) : path_(path) {
   init_backend();
-  check_file(path);
+  check_gguf(path, GgufKind::kModel);
   llama_model_params params = model_params(options);
   const std::vector<float> split = padded_split(options.tensor_split);
   if (!options.tensor_split.empty()) params.tensor_split = split.data();
@@ -136,7 +105,7 @@ void Model::load_lora(const ModelOptions& options) {
   if (!std::isfinite(options.lora_scale))
     throw std::invalid_argument("lora_scale must be finite, got " +
                                 std::to_string(options.lora_scale));
-  check_file(options.lora_path);
+  check_gguf(options.lora_path, GgufKind::kAdapter);
   clear_error();
   lora_ = llama_adapter_lora_init(model_.get(), options.lora_path.c_str());
   lora_scale_ = options.lora_scale;
@@ -270,7 +239,7 @@ void quantize(const std::string& path, const std::string& out_path, const std::s
     throw std::invalid_argument("quantize: unknown type '" + type + "', expected one of " + names);
   }
   init_backend();
-  check_file(path);
+  check_gguf(path, GgufKind::kModel);
   clear_error();
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.ftype = found->second;

@@ -5,12 +5,12 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "ersd/llama/gguf_check.h"
 #include "ersd/token.h"
 
 struct llama_adapter_lora;
@@ -18,10 +18,6 @@ struct llama_model;
 struct llama_vocab;
 
 namespace ersd::llama {
-
-struct FileNotFound : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 // A key of a file's metadata, and the value that replaces the file's.
 using KvOverride = std::pair<std::string, std::variant<bool, int64_t, double, std::string>>;

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ersd import arguments
 from ersd._loader import llama_cpp_module
 from ersd.engine import Engine
 from ersd.engine.stream import Stream
@@ -95,7 +96,8 @@ def apply_chat_template(
     Raises:
         ValueError: the model has no chat template, or the template refuses the messages.
     """
-    return tokenize_chat(self, render_chat(self, messages, tools=tools, **variables))
+    prompt = render_chat(self, messages, tools=tools, **variables)
+    return tokenize_chat(self, arguments.text("messages", prompt))
 
 
 def render_chat(
@@ -108,7 +110,8 @@ def render_chat(
 ) -> str:
     """Returns the text of a conversation's prompt. See `apply_chat_template`."""
     template = chat_template_of(engine, bool(tools))
-    plain: Any = [with_joined_parts(message) for message in messages]
+    plain: Any = [with_joined_parts(message) for message in arguments.messages(messages)]
+    _check_tools(tools)
     offered: Any = tools
     try:
         bos, eos = (_text(engine, token) for token in (engine.target.bos, engine.target.eos))
@@ -169,11 +172,22 @@ def _text(engine: Engine, token: int) -> str:
 
 def with_joined_parts(message: Message) -> dict[str, Any]:
     """Returns the message with its text parts joined, because most templates expect one text."""
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise ValueError(f"expected mappings with a 'role', got {message!r}")
     content = message.get("content")
     if content is None or isinstance(content, str):
         return dict(message)
-    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+    parts = content if isinstance(content, list | tuple) else [None]
+    if not all(map(_is_text, parts)):
         raise ValueError(f"expected 'content' to be text or parts of type 'text', got {content!r}")
     return {**message, "content": "\n".join(part["text"] for part in content)}
+
+
+def _is_text(part: object) -> bool:
+    is_kind = isinstance(part, Mapping) and part.get("type") == "text"
+    return is_kind and isinstance(part.get("text"), str)  # type: ignore[union-attr,attr-defined]
+
+
+def _check_tools(tools: Any) -> None:
+    """Raises TypeError unless tools are None or a list of mappings."""
+    is_list = isinstance(tools, Sequence) and not isinstance(tools, str | bytes)
+    if tools is not None and not (is_list and all(isinstance(each, Mapping) for each in tools)):
+        raise TypeError(f"tools must be a list of mappings, got {tools!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ersd import arguments
 from ersd.api.parameters import Parameters, engine_options
 from ersd.api.responses import Response, Text, answer
 from ersd.api.stopping_criteria import StoppingCriteria, stopping_processor
@@ -95,9 +96,12 @@ def prompt_to_complete(
     Raises:
         ValueError: there is a suffix, and the model has no tokens for it.
     """
+    is_text = isinstance(prompt, str)
+    given = arguments.text("prompt", prompt) if is_text else arguments.token_ids("prompt", prompt)
     if suffix is None:
-        return engine.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
-    text = prompt if isinstance(prompt, str) else engine.detokenize(prompt)
+        return engine.tokenize(given) if isinstance(given, str) else given
+    arguments.text("suffix", suffix, "a str or None")
+    text = given if isinstance(given, str) else engine.detokenize(given)
     prefix_token, suffix_token, middle_token = engine.target.fim
     if min(prefix_token, suffix_token, middle_token) < 0:
         raise ValueError(

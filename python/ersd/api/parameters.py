@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import numpy as np
+
+from ersd.arguments import whole
 from ersd.engine.options import LogitsProcessor
 from ersd.grammars import Source
 
@@ -21,6 +24,7 @@ class Parameters(TypedDict, total=False):
         max_tokens: the largest number of tokens to generate; None, 0 or less for as many as the
             context has room for.
         seed: 0 or more is a seed; None or -1 draws a random one.
+        temperature: None is the default of `Options`, also for the other numbers.
         stop: strings that end the answer; they are not part of it.
         top_k: 0 or less keeps all tokens.
         top_p: 1 or more keeps all tokens; 0 or less keeps the most probable one.
@@ -60,16 +64,16 @@ def engine_options(given: Parameters, further: Mapping[str, Any]) -> dict[str, A
     """
     options: dict[str, Any] = {**given, **further}
     tfs_z = options.pop("tfs_z")
-    if tfs_z != 1.0:
+    if tfs_z not in (1.0, None):
         raise ValueError(
             f"tfs_z must be 1.0: llama.cpp has no tail-free sampling any more, got {tfs_z}"
         )
     max_tokens, top_k, top_p = given["max_tokens"], given["top_k"], given["top_p"]
-    only_best = top_p <= 0  # llama.cpp keeps one token then
-    return options | {
-        "max_tokens": None if max_tokens is None or max_tokens <= 0 else max_tokens,
-        "seed": None if given["seed"] == -1 else given["seed"],
-        "stop": () if given["stop"] is None else given["stop"],
-        "top_k": 1 if only_best else max(top_k, 0),
-        "top_p": 1.0 if only_best else min(top_p, 1.0),
-    }
+    if max_tokens is not None and whole("max_tokens", max_tokens, "an int or None") <= 0:
+        max_tokens = None
+    if top_k is not None:
+        top_k = max(whole("top_k", top_k, "an int or None"), 0)
+    if isinstance(top_p, int | float | np.number):
+        top_k = 1 if top_p <= 0 else top_k  # llama.cpp keeps one token then
+        top_p = 1.0 if top_p <= 0 else min(top_p, 1.0)
+    return options | {"max_tokens": max_tokens, "top_k": top_k, "top_p": top_p}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,11 @@ def stopping_processor(
     Raises:
         ValueError: the model has no end token.
     """
-    each: Sequence[StoppingCriteria] = [criteria] if callable(criteria) else criteria
+    each = [criteria] if callable(criteria) else criteria
+    if not isinstance(each, Iterable) or not all(map(callable, each)):
+        raise TypeError(
+            f"stopping_criteria must be callables (input_ids, logits) -> bool, got {criteria!r}"
+        )
     end = target.eos
     if end < 0:
         raise ValueError(

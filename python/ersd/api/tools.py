@@ -33,10 +33,16 @@ def tools_and_choice(
     The choice "none" leaves no tools.
     """
     if functions is not None:
+        _check_functions(functions)
         tools = [{"type": "function", "function": function} for function in functions]
     if function_call is not None:
         tool_choice = function_call
         if not isinstance(function_call, str):
+            if not isinstance(function_call, Mapping) or "name" not in function_call:
+                raise TypeError(
+                    "function_call must be 'none', 'auto' or a mapping with a 'name', "
+                    f"got {function_call!r}"
+                )
             tool_choice = {"type": "function", "function": {"name": function_call["name"]}}
     return (None if tool_choice == "none" else tools), tool_choice
 
@@ -56,9 +62,10 @@ def tool_use(
     Raises:
         ValueError: the choice is none of these, or there is no such tool.
     """
+    _check_functions(functions)
     names = [function["name"] for function in functions]
-    if isinstance(choice, Mapping):
-        name = choice["function"]["name"]
+    if choice is not None and not isinstance(choice, str):
+        name = _name_of(choice)
         if name not in names:
             raise ValueError(f"tool_choice must name one of the tools {names}, got {name!r}")
         return ToolUse([functions[names.index(name)]], "named", False)
@@ -71,6 +78,24 @@ def tool_use(
     if choice == "required" and not names:
         raise ValueError("tool_choice needs tools to be 'required'")
     return ToolUse([] if choice == "none" else functions, choice, parallel)
+
+
+def _check_functions(functions: Any) -> None:
+    """Raises TypeError unless each function is a mapping with a name."""
+    is_list = isinstance(functions, Sequence) and not isinstance(functions, str | bytes)
+    if not is_list or not all(isinstance(each, Mapping) and "name" in each for each in functions):
+        raise TypeError(f"functions must be mappings with a 'name', got {functions!r}")
+
+
+def _name_of(choice: Any) -> Any:
+    """Returns the name of a chosen tool. Raises TypeError if there is none."""
+    chosen = choice.get("function") if isinstance(choice, Mapping) else None
+    if not isinstance(chosen, Mapping) or "name" not in chosen:
+        raise TypeError(
+            "tool_choice must be 'none', 'auto', 'required' or a mapping whose 'function' has a "
+            f"'name', got {choice!r}"
+        )
+    return chosen["name"]
 
 
 @dataclass(frozen=True)

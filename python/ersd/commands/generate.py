@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import stat
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ersd.commands.flags import options_from
@@ -26,8 +29,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add("words", nargs="*", metavar="PROMPT", help="the prompt; - reads it from standard input")
+    add(
+        "words",
+        nargs="*",
+        metavar="PROMPT",
+        help="the prompt; what a pipe brings is appended to it, and - reads standard input",
+    )
     add("-p", "--prompt", help="the prompt")
+    add("-f", "--file", type=Path, help="file whose text is appended to the prompt")
     add_text_flags(parser, max_tokens=128)
     add(
         "--logprobs",
@@ -73,13 +82,29 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _prompt(args: argparse.Namespace) -> str:
-    """Return the prompt from the flags or, if they say so or have none, from standard input."""
-    given = ([args.prompt] if args.prompt is not None else []) + list(args.words)
-    if given == ["-"] or (not given and not sys.stdin.isatty()):
-        return sys.stdin.read().removesuffix("\n")
-    if not given:
-        raise ValueError("no prompt: give it as an argument, or - for standard input")
-    return " ".join(given)
+    """Return the prompt: the words, then the file, then what a pipe brings, on lines of their own.
+
+    A - among the words stands for standard input. Standard input that is neither a pipe nor a file,
+    such as a terminal, is read only then.
+    """
+    words = ([args.prompt] if args.prompt is not None else []) + list(args.words)
+    texts = [" ".join(word for word in words if word != "-")] if words else []
+    if args.file is not None:
+        texts.append(args.file.read_text(encoding="utf-8").removesuffix("\n"))
+    if "-" in words or _is_piped() or (not texts and not sys.stdin.isatty()):
+        texts.append(sys.stdin.read().removesuffix("\n"))
+    if not texts:
+        raise ValueError("no prompt: give it as an argument, with -f, or - for standard input")
+    return "\n".join(filter(None, texts))
+
+
+def _is_piped() -> bool:
+    """Return whether standard input is a pipe or a file."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # there is none, or it is closed
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _result(prompt: str, stream: Stream, interrupted: bool) -> dict[str, Any]:

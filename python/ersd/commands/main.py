@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from ersd.commands import batch, chat, distill, generate, paper, quantize, serve, tune
@@ -18,6 +20,7 @@ COMMANDS = (generate, chat, batch, serve, tune, quantize, paper, distill)
 SUCCESS, FAILURE, WRONG_USAGE = 0, 1, 2
 CTRL_C = 128 + 2  # as if SIGINT had ended the process
 BROKEN_PIPE = 128 + 13  # as if SIGPIPE had ended the process
+TERMINATED = 128 + 15  # as if SIGTERM had ended the process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 after an error, 2 for wrong usage, 130 after Ctrl-C, 141 if the
-        reader of standard output is gone.
+        reader of standard output is gone. SIGTERM ends the process with 143.
     """
     parser = _parser()
     args = parser.parse_args(argv)
@@ -38,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and args.command != "serve":  # which has its own answer to it
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         if args.version:
             print(version(), flush=True)
@@ -53,6 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ersd: {_sentence(error)}", file=sys.stderr)
         return FAILURE
     return SUCCESS
+
+
+def _terminate(*_: object) -> None:
+    """End by SIGTERM as by an error, so that unfinished files are removed."""
+    raise SystemExit(TERMINATED)
 
 
 def _sentence(error: Exception) -> str:

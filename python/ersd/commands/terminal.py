@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ersd.engine.options import Options
@@ -21,10 +21,11 @@ _CONTINUATION = ". "
 _DIM, _CYAN, _PLAIN = "\x1b[2m", "\x1b[36m", "\x1b[0m"
 _HELP = """\
 /reset         forget the conversation and keep the system prompt (also /clear)
-/regen         generate the last answer again
+/regen         generate another answer in place of the last one
 /system TEXT   forget the conversation and set the system prompt; without TEXT, remove it
 /exit          leave (also /quit, /bye, Ctrl-D, Ctrl-C twice)
-A line that ends with \\ continues in the next line. Ctrl-C stops an answer."""
+A line that ends with \\ continues in the next line, and so does pasted text.
+Ctrl-C stops an answer, and clears the line that is being typed."""
 
 
 def talk(
@@ -59,6 +60,9 @@ def talk(
             conversation.note("")
             return
         except KeyboardInterrupt:
+            if conversation.was_typing():
+                conversation.note("")
+                continue
             if leaving:
                 return
             leaving = True
@@ -79,7 +83,10 @@ class _Conversation:
         self._begin(system)
         if self._interactive:
             with contextlib.suppress(ImportError):
-                import readline  # noqa: F401 - input() then edits lines and keeps a history
+                import readline  # input() then edits lines and keeps a history
+
+                # Python turns this off. With it, pasted lines are one message.
+                readline.parse_and_bind("set enable-bracketed-paste on")
             if os.name == "nt":
                 os.system("")  # Windows consoles understand colours after this
 
@@ -100,6 +107,11 @@ class _Conversation:
         while line.endswith("\\"):
             line = line[:-1] + "\n" + input(_CONTINUATION if self._interactive else "")
         return line
+
+    def was_typing(self) -> bool:
+        """Return whether there was text in the line that Ctrl-C ended."""
+        readline = sys.modules.get("readline")
+        return bool(self._interactive and readline and readline.get_line_buffer())
 
     def take(self, line: str) -> bool:
         """Answer a message or obey a command.
@@ -131,17 +143,21 @@ class _Conversation:
         self._messages = [{"role": "system", "content": system}] if system else []
 
     def _answer_again(self) -> None:
-        """Replace the last answer by a new one."""
+        """Replace the last answer by a new one, with a fresh seed."""
         if self._messages and self._messages[-1]["role"] == "assistant":
             self._messages.pop()
-            self._answer()
+            self._answer(seed=None)
         else:
             self.note("there is no answer yet")
 
-    def _answer(self) -> None:
-        """Answer the last message. A message without an answer is dropped from the conversation."""
+    def _answer(self, **changed: Any) -> None:
+        """Answer the last message. A message without an answer is dropped from the conversation.
+
+        Args:
+            changed: options that differ from those of the conversation.
+        """
         try:
-            stream = self._generator.stream_chat(self._messages, **self._options)
+            stream = self._generator.stream_chat(self._messages, **(self._options | changed))
             self._show(stream)
         except (ValueError, RuntimeError) as error:
             self._messages.pop()

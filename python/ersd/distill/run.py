@@ -80,7 +80,8 @@ def distill(settings: Distillation) -> Figures:
     figures = evaluate(_pair(settings, unfinished), prompts_of(held))
     export(trainer.student, settings.target, settings.draft, {**facts, **figures})
     text = card(settings, facts, figures, curve)
-    settings.draft.with_suffix(".md").write_text(text, encoding="utf-8")
+    with replacing(settings.draft.with_suffix(".md")) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
     return figures
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 
 from ersd import _core
@@ -60,15 +61,19 @@ def restore_file(
         profile: a file; True for the one in the cache folder, if it exists; False for none.
 
     Raises:
-        FileNotFoundError, ValueError: as `profiles.load`, for a file that was named.
+        OSError, ValueError: as `profiles.load`, for a file that was named.
     """
     if not isinstance(profile, bool):
         core.restore(profiles.load(profile, key, from_plain))
-    elif profile and key.path.exists():
+    elif profile:
         # A file in the cache folder that cannot be used, such as one of an older version, is
-        # ignored here and written again later.
-        with contextlib.suppress(ValueError, OSError):
+        # ignored here and written again once the costs are measured.
+        try:
             core.restore(profiles.load(key.path, key, from_plain))
+        except FileNotFoundError:
+            pass
+        except (ValueError, OSError) as error:
+            print(f"ersd: starting without a profile: {error}", file=sys.stderr)
 
 
 class CostFile:
@@ -96,5 +101,5 @@ class CostFile:
         with contextlib.suppress(ValueError, OSError):
             kept = profiles.load(key.path, key, from_plain)
         kept.target, kept.draft = known.target, known.draft
-        with contextlib.suppress(OSError):  # the folder may be read-only
+        with contextlib.suppress(OSError):  # the folder may be read-only, or the disk full
             profiles.save(to_plain(kept), key.path, key)

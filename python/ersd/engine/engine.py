@@ -7,7 +7,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
+import numpy as np
+
 from ersd import _core
+from ersd.arguments import text, token_ids
 from ersd.engine.answer import result_of
 from ersd.engine.async_stream import AsyncStream
 from ersd.engine.batch import BatchItem, results_as_they_end
@@ -101,8 +104,8 @@ class Engine(KnownPair):
             progress: whether stderr shows how many answers are finished.
             return_exceptions: whether the error of a prompt stands in place of its result, while
                 the other prompts go on. Otherwise the first error is raised and ends all of them.
-            seed: None draws a seed for each prompt. An int is the seed of the first prompt, and
-                prompt i has the seed ``seed + i``. A sequence holds one seed for each prompt.
+            seed: None or -1 draws a seed for each prompt. Another int is that of the first prompt,
+                and prompt i has the seed ``seed + i``. A sequence holds one seed for each prompt.
             options: see `ersd.Options`. All prompts have the same ones, so the same logits
                 processors are called for all of them, in turn.
 
@@ -112,6 +115,8 @@ class Engine(KnownPair):
         """
         if isinstance(prompts, str):
             raise TypeError(f"prompts must be a sequence of prompts, got the text {prompts!r}")
+        if not isinstance(prompts, Sequence | np.ndarray):
+            raise TypeError(f"prompts must be a sequence of prompts, got {prompts!r}")
         seeds = seeds_of_batch(seed, len(prompts))
         core_options(cast(Options, options), 0, self._grammars, self._texts)
         for prompt in () if return_exceptions else prompts:
@@ -237,9 +242,10 @@ class Engine(KnownPair):
         return ranked_positions(self._shared, self._prompt(prompt), options, logits)
 
     def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
-        """Returns the prompt as token ids. Raises ValueError if it cannot be a prompt."""
+        """Returns the prompt as token ids. Raises TypeError or ValueError if it cannot be one."""
         if isinstance(prompt, str):
-            prompt = self.tokenize(prompt)
-        tokens = [int(token) for token in prompt]
+            tokens = self.tokenize(text("prompt", prompt))
+        else:
+            tokens = token_ids("prompt", prompt)
         self._core.check_prompt(tokens)
         return tokens

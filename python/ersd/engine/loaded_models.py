@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ersd import _core
+from ersd import _core, arguments
 from ersd.engine.async_driver import AsyncDriver
 from ersd.engine.core_profile import CostFile, restore_file
 from ersd.engine.draft_texts import DraftTexts
+from ersd.engine.model_options import ModelOptions, load_core
 from ersd.engine.shared_core import SharedCore
-from ersd.engine.width_verdict import WidthVerdict
 from ersd.grammars import Compiler
-from ersd.profile import PairKey
 from ersd.results import Exactness
-from ersd.state import State
+from ersd.state import State, check_state, checked_state
 
 __all__ = ["LoadedModels"]
 
@@ -68,32 +67,24 @@ class LoadedModels:
         verbose: bool = False,
     ) -> None:
         """Loads the models. The class `ersd.Generator` describes the arguments."""
-        _core.set_verbose(verbose)
-        loading: dict[str, Any] = {  # the options that the costs of calls depend on
-            "n_gpu_layers": n_gpu_layers,
-            "draft_n_gpu_layers": draft_n_gpu_layers,
-            "main_gpu": main_gpu,
-            "split_mode": split_mode,
-            "tensor_split": list(tensor_split or []),
-            "flash_attn": -1 if flash_attn is None else int(flash_attn),
-            "offload_kqv": offload_kqv,
-            "type_k": type_k,
-            "type_v": type_v,
-            "lora_path": "" if lora_path is None else os.fspath(lora_path),
-            **{"lora_scale": lora_scale, **(llama_params or {})},
-        }
-        others: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads or 0}
-        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total, "n_keep": n_keep}
-        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "exact": exact}
-        others |= {"use_mmap": use_mmap, "use_mlock": use_mlock}
+        given = ModelOptions({k: v for k, v in locals().items() if k != "self"})
+        _core.set_verbose(arguments.flag("verbose", verbose))
+        known = profile if isinstance(profile, bool) else arguments.file_path("profile", profile)
+        self.chat_template = chat_template and arguments.text("chat_template", chat_template)
         self._texts = DraftTexts(partial(self.tokenize, add_special=False), draft_sources)
-        others |= {"n_history": n_history if self._texts.keeps_history else 0}
-        others |= {"drafts": self._texts.drafts_without_model}
-        self._core = _load(model_path, draft_model_path, loading, others)
-        self.chat_template = chat_template
+        given.others["drafts"] = self._texts.drafts_without_model
+        if not self._texts.keeps_history:
+            given.others["n_history"] = 0
+        self._core = load_core(given)
+        self._begin(given, known)
+
+    def _begin(self, given: ModelOptions, profile: str | bool) -> None:
+        """Prepares what works on the loaded models."""
+        lora, scale = given.loading["lora_path"], given.loading["lora_scale"]
         self._grammars = Compiler(self._core.target)
-        self._lora = "" if lora_path is None else f"{os.path.basename(lora_path)} by {lora_scale}"
-        self._pair = _pair_key(model_path, draft_model_path, loading, self._core.n_threads)
+        self._lora = f"{os.path.basename(lora)} by {scale}" if lora else ""
+        self._contents = given.contents()
+        self._pair = given.pair_key(self._contents, self._core.n_threads)
         restore_file(self._core, self._pair, profile)
         costs = CostFile(self._core, self._pair if profile is True else None)
         self._shared = SharedCore(self._core, costs)
@@ -143,7 +134,11 @@ class LoadedModels:
                 beginning of sequence.
             parse_special: whether special tokens like ``<|im_end|>`` in the text are parsed.
         """
-        return self._core.target.tokenize(text, add_special, parse_special)
+        return self._core.target.tokenize(
+            arguments.text("text", text),
+            arguments.flag("add_special", add_special),
+            arguments.flag("parse_special", parse_special),
+        )
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Converts token ids to text. Bytes that are not UTF-8 become U+FFFD.
@@ -155,7 +150,8 @@ class LoadedModels:
         Raises:
             ValueError: a token is not in the vocabulary.
         """
-        pieces = (self._core.target.piece(token, special) for token in tokens)
+        found = arguments.token_ids("tokens", tokens, "a list of token ids")
+        pieces = (self._core.target.piece(token, bool(special)) for token in found)
         return b"".join(pieces).decode("utf-8", "replace")
 
     def reset(self) -> None:
@@ -173,16 +169,18 @@ class LoadedModels:
         the same models and the same cache types.
         """
         with self._shared.use() as core:
-            return State(self._descriptions(), *core.save_state())
+            return checked_state(self._descriptions(), *core.save_state())
 
     def load_state(self, state: State) -> None:
         """Replaces what the caches hold. A prompt that begins with these tokens is not read again.
 
         Raises:
-            ValueError: the state is of other models or cache types, or longer than the context. The
-                caches are empty then.
+            TypeError: it is no state.
+            ValueError: the state is damaged, of other models or cache types, or longer than the
+                context. The caches are empty then, unless it is of other models.
             RuntimeError: generations are under way.
         """
+        check_state(state)
         if state.models != self._descriptions():
             raise ValueError(
                 f"the state is of the models {state.models}, "
@@ -194,40 +192,11 @@ class LoadedModels:
     def _descriptions(self) -> list[str]:
         """Describes the models, to recognise them in another process."""
         models = [self.target, self.draft] if self.draft else [self.target]
-        found = [f"{m.description}, {m.n_params} parameters, {m.size} bytes" for m in models]
+        found = [
+            f"{model.description}, {model.n_params} parameters, {model.size} bytes, "
+            f"contents {contents[:16]}"
+            for model, contents in zip(models, self._contents, strict=True)
+        ]
         if self._lora:
             found[0] += f", LoRA {self._lora}"
         return found
-
-
-def _load(
-    model_path: _Path,
-    draft_model_path: _Path | None,
-    loading: dict[str, Any],
-    others: dict[str, Any],
-) -> _core.Generator:
-    """Loads the models, with what is known of the target's call widths."""
-    # A short context is not tested on a long cache, so its verdict does not hold for a longer one.
-    tested = loading | {"n_ctx": others["n_ctx"]}
-    verdict = WidthVerdict(model_path, _device_names(), tested)
-    core = _core.Generator(
-        os.fspath(model_path),
-        "" if draft_model_path is None else os.fspath(draft_model_path),
-        **verdict.read(),
-        **loading,
-        **others,
-    )
-    verdict.write(width_that_differs=core.width_that_differs, padding=core.padding)
-    return core
-
-
-def _pair_key(
-    model_path: _Path, draft_model_path: _Path | None, loading: dict[str, Any], n_threads: int
-) -> PairKey:
-    """Identifies the models and what their costs depend on."""
-    loading = loading | {"n_threads": n_threads}
-    return PairKey(model_path, draft_model_path, _device_names(), loading)
-
-
-def _device_names() -> list[str]:
-    return [name for name, _, _ in _core.devices()]

@@ -9,14 +9,22 @@ from __future__ import annotations
 import difflib
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ersd import _core
+from ersd.arguments import texts, whole
 from ersd.engine.draft_texts import DraftTexts
+from ersd.engine.option_values import (
+    bias_pairs,
+    check_grammars,
+    check_logprobs,
+    check_mirostat,
+)
 from ersd.grammars import Compiler, Source, answer_source
 
 if TYPE_CHECKING:
@@ -125,32 +133,7 @@ class _Form(NamedTuple):
 
 def check_max_tokens(max_tokens: int | None) -> int:
     """Returns max_tokens, or -1 if it is None. Raises TypeError for anything but an int."""
-    if not isinstance(max_tokens, int | None) or isinstance(max_tokens, bool):
-        raise TypeError(f"max_tokens must be an int or None, got {max_tokens!r}")
-    return -1 if max_tokens is None else max_tokens
-
-
-def _check_logprobs(logprobs: int | None) -> int | None:
-    if not isinstance(logprobs, int | None) or isinstance(logprobs, bool):
-        raise TypeError(f"logprobs must be an int or None, got {logprobs!r}")
-    return logprobs
-
-
-def _check_mirostat(mirostat_mode: int) -> None:
-    if mirostat_mode != 0:
-        raise ValueError(
-            "mirostat_mode must be 0: mirostat truncates by a state that it carries from token to "
-            "token, and here every token is a function of the tokens before it, its position and "
-            f"the seed, got {mirostat_mode!r}"
-        )
-
-
-def _strings(stop: str | Sequence[str] | None) -> list[str]:
-    return [stop] if isinstance(stop, str) else list(stop or ())
-
-
-def _pairs(logit_bias: Mapping[int, float] | None) -> list[tuple[int, float]]:
-    return [(int(token), float(bias)) for token, bias in (logit_bias or {}).items()]
+    return -1 if max_tokens is None else whole("max_tokens", max_tokens, "an int or None")
 
 
 def _processor(
@@ -159,7 +142,7 @@ def _processor(
     """Returns one callable that applies all in turn. Raises TypeError if one is not callable."""
     if processors is None or callable(processors):
         return processors
-    chain = tuple(processors)
+    chain = tuple(processors) if isinstance(processors, Iterable) else (None,)
     if not all(callable(each) for each in chain):
         raise TypeError(
             f"logits_processor must be callables (input_ids, scores) -> scores, got {processors!r}"
@@ -178,17 +161,17 @@ def _processor(
 _FORMS: Mapping[str, _Form] = {
     "max_tokens": _Form("None is the same as -1.", check_max_tokens),
     "penalty_last_n": _Form("llama-cpp-python's constructor calls it last_n_tokens_size."),
-    "dry_sequence_breakers": _Form(to_core=list),
-    "logit_bias": _Form("It is a mapping from tokens to biases.", _pairs, default=None),
+    "dry_sequence_breakers": _Form(to_core=partial(texts, "dry_sequence_breakers")),
+    "logit_bias": _Form("It is a mapping from tokens to biases.", bias_pairs, default=None),
     "grammar": _Form("A llama_cpp.LlamaGrammar may stand for the text.", default=None),
     "logits_processor": _Form(
         "Several callables are applied in turn. They get i32[n] and f32[n_vocab], only at verified "
         "positions, once at each and in order. They are much slower than the other options.",
         _processor,
     ),
-    "logprobs": _Form("None gives no log-probabilities.", _check_logprobs),
-    "seed": _Form("None draws a fresh seed, which is in the result.", default=None),
-    "stop": _Form("A single string need not be in a sequence.", _strings),
+    "logprobs": _Form("None gives no log-probabilities.", check_logprobs),
+    "seed": _Form("None or -1 draws a fresh seed, which is in the result.", default=None),
+    "stop": _Form("A single string need not be in a sequence.", partial(texts, "stop")),
     "draft_sources": _Form("None stands for those of the Generator.", default=None),
     "prediction": _Form(
         'It is a text, tokens, or OpenAI\'s {"type": "content", "content": ...}.', default=None
@@ -303,7 +286,8 @@ def core_options(
     """
     _check_names(options)
     given: dict[str, Any] = {**DEFAULTS, **options, "seed": seed}
-    _check_mirostat(given.pop("mirostat_mode"))
+    check_mirostat(given.pop("mirostat_mode"))
+    check_grammars(given)
     source = answer_source(*(given.pop(name) for name in _GRAMMARS))
     given["grammar"] = None if source is None else grammars.compile(source)
     for name in ("prediction", "references"):

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,18 +43,32 @@ class WidthVerdict:
         self._known: dict[str, int | None] = dict.fromkeys(self._NAMES)
 
     def read(self) -> dict[str, int | None]:
-        """Returns what is known. Damaged files are as if missing."""
+        """Returns what is known. A damaged file counts as missing, and a line on stderr says so."""
         if self._path is not None:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                found = json.loads(self._path.read_text())
-                self._known = {
-                    name: None if found[name] is None else int(found[name]) for name in self._NAMES
-                }
+            try:
+                self._known = self._parsed(self._path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                pass
+            except Exception as error:  # a damaged file makes the parser raise many kinds
+                reason = str(error) or type(error).__name__
+                print(f"ersd: ignoring '{self._path}': {reason}", file=sys.stderr)
         return dict(self._known)
+
+    def _parsed(self, text: str) -> dict[str, int | None]:
+        """Returns the verdict in a file. Raises any error if the file is damaged."""
+        found = json.loads(text)
+        known = {name: found[name] for name in self._NAMES}
+        if found["checksum"] != self._checksum(known):
+            raise ValueError("its checksum is that of other contents")
+        return known
 
     def write(self, **found: int | None) -> None:
         """Keeps what was found, if there is anything new."""
         if self._path is None or found in (self._known, dict.fromkeys(self._NAMES)):
             return
         with contextlib.suppress(OSError), replacing(self._path) as unfinished:
-            unfinished.write_text(json.dumps(found))
+            unfinished.write_text(json.dumps(found | {"checksum": self._checksum(found)}))
+
+    @staticmethod
+    def _checksum(verdict: Mapping[str, int | None]) -> str:
+        return hashlib.sha256(json.dumps(verdict, sort_keys=True).encode()).hexdigest()[:12]

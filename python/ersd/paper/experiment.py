@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ersd import Generator, Position, theory
+from ersd.files import replacing
 from ersd.progress import Progress, differences
 from ersd.prompts import read_prompts
 from ersd.ranks import MAX_RANK, METHODS, STRATEGIES, Record
@@ -177,14 +178,19 @@ def _open_records(path: Path, settings: Record) -> list[Record]:
     """
     *whole, unfinished = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
     if not whole:
-        path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        _replace(path, [json.dumps(settings)])
         return []
     if (found := json.loads(whole[0])) != settings:
         which = differences(found, settings)
         raise ValueError(f"'{path}' holds another experiment: {which}; name another folder")
     if unfinished:
-        path.write_text("\n".join(whole) + "\n", encoding="utf-8")
+        _replace(path, whole)
     return [json.loads(line) for line in whole[1:]]
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _sampling(job: Record, seed: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ersd.files import replacing
 from ersd.paper.table import Row, Table
 from ersd.ranks import MAX_RANK
 
@@ -70,7 +71,8 @@ def draw(picture: Picture, table: Table, folder: Path) -> None:
         ax.grid(alpha=0.3)
         ax.legend(**LEGEND)
     axes[0].set_ylabel(picture.y)
-    figure.savefig(folder / f"{picture.name}.png", dpi=110)
+    with replacing(folder / f"{picture.name}.png") as unfinished:
+        figure.savefig(unfinished, dpi=110, format="png")
 
 
 def _line(ax: Axes, rows: Sequence[Row], x: str, style: tuple[str, str], label: str) -> None:

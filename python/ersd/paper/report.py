@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ersd.files import replacing
 from ersd.paper.pictures import METHOD_NAMES, PICTURES, STRATEGY_STYLE, draw
 from ersd.paper.table import Row, Table
 
@@ -58,7 +59,8 @@ def write_report(rows: Iterable[Row], settings: dict[str, Any], folder: Path) ->
         )
     if table.select("engine_calls"):
         parts += _engine_section(table)
-    (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    with replacing(folder / "report.md") as unfinished:
+        unfinished.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def _cell(row: Row, digits: int = 2) -> str:

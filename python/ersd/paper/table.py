@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ersd.files import replacing
 from ersd.ranks import METHODS
 
 __all__ = ["Row", "Table", "single_k", "write_table"]
@@ -112,7 +113,7 @@ def write_table(rows: Iterable[Row], path: Path) -> None:
     def cell(value: object) -> object:
         return ("" if np.isnan(value) else f"{value:.6g}") if isinstance(value, float) else value
 
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row.__dataclass_fields__)
         writer.writerows([cell(value) for value in vars(row).values()] for row in rows)
