@@ -61,6 +61,8 @@ class Stats:
     """Counts and times of one generation. Times are in milliseconds.
 
     Attributes:
+        strategy: the drafting strategy that was used. It is "sequence" instead of the one that was
+            asked for where a model is recurrent or hybrid, because it cannot hold a tree.
         generated: tokens of the answer.
         target_calls: calls of the target after the prompt.
         draft_calls: calls of the draft after the prompt.
@@ -92,6 +94,7 @@ class Stats:
         tokens_per_second: generated tokens per second, without the time of the prompt.
     """
 
+    strategy: str
     generated: int
     target_calls: int
     draft_calls: int

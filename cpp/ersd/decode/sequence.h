@@ -72,6 +72,7 @@ class Sequence {
  private:
   friend class Engine;
 
+  void adapt_to(const Abilities& abilities);
   // Whether the draft model takes part, and whether texts and the grammar do. Rejection sampling
   // uses the draft model alone.
   bool uses_model() const {

@@ -44,7 +44,7 @@ bool Drafter::run_level(std::span<DraftedTree* const> trees, bool is_first) {
     if (tree->level_.empty() && !reads) continue;
     parts_.push_back({tree->place, tree->history, &tree->tree, tree->level_});
     const auto n_tokens = static_cast<int32_t>(tree->history.size() + tree->level_.size()) -
-                          model_->n_cached(tree->place);
+                          model_->n_cached(tree->place) + model_->n_read_again(tree->place);
     tree->stats->draft_tokens += n_tokens;
     width += n_tokens;
   }

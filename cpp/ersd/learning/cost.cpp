@@ -39,7 +39,8 @@ class CallTimer {
   explicit CallTimer(LanguageModel& model)
       : model_(model), cached_(model.cached().begin(), model.cached().end()) {
     tree_.reset(0);
-    for (int32_t i = 1; i < CostCurve::kWidths.back(); ++i) tree_.add(0, i % model.n_vocab());
+    for (int32_t i = 1; i < CostCurve::kWidths.back(); ++i)
+      tree_.add(model.abilities().branches ? 0 : i - 1, i % model.n_vocab());
     nodes_.resize(static_cast<size_t>(tree_.size()));
     std::iota(nodes_.begin(), nodes_.end(), 0);
     time(1);  // the first call of a model is slower than any other

@@ -42,11 +42,12 @@ Context::Context(const Model& model, const ContextOptions& options,
       n_ctx_(options.n_ctx),
       n_ctx_total_(std::max(options.n_ctx_total, options.n_ctx)),
       n_threads_(options.n_threads > 0 ? options.n_threads : default_n_threads()),
-      max_nodes_(model.can_branch() ? options.max_nodes : 0),
+      max_nodes_(options.max_nodes),
       window_(std::max(0, llama_model_n_swa(model.get()))),
       governor_(n_threads_),
       governs_(!model.on_gpu()),
       can_branch_(model.can_branch()),
+      whole_trees_(options.whole_trees),
       ordered_cells_(options.ordered_cells && cache_on_cpu(model, options)) {
   create(model, options);
   apply_lora(model);
@@ -56,9 +57,10 @@ Context::Context(const Model& model, const ContextOptions& options,
 
 void Context::create(const Model& model, const ContextOptions& options) {
   const int32_t n_used_ids = can_branch_ ? first_branch_id() : n_sequences();
-  const int32_t n_ids = max_nodes_ > 0 ? kMaxIds : n_used_ids;
+  const int32_t n_ids = max_nodes_ > 0 && can_branch_ ? kMaxIds : n_used_ids;
   n_branch_ids_ = n_ids - n_used_ids;
   reset_branches();
+  choose_rollback(model, options);
   // The trees of a step go into one call, which has a root for each of them. llama.cpp aborts if
   // a call has room for fewer tokens than there are ids, or the cache has.
   const int32_t n_call = std::max(max_nodes_ + n_sequences(), n_ids);
@@ -68,6 +70,13 @@ void Context::create(const Model& model, const ContextOptions& options) {
   params.n_threads = params.n_threads_batch = n_threads_;
   params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::max(options.n_batch, n_call));
   params.n_seq_max = static_cast<uint32_t>(n_ids);
+  if (!can_branch_) {
+    // Each place has cells of its own. With those of others between them, rejected tokens would
+    // leave holes there.
+    params.kv_unified = n_ids == 1;
+    params.n_ctx = static_cast<uint32_t>(n_ids * std::max(n_ctx_ + kMaxChain + 1, n_call));
+    params.n_rs_seq = static_cast<uint32_t>(n_rollback_);
+  }
   can_shift_ = params.type_k != GGML_TYPE_BF16;  // llama.cpp aborts on shifting such keys
   clear_error();
   context_.reset(llama_init_from_model(model.get(), params));

@@ -38,10 +38,14 @@ class Context : public LanguageModel {
   int32_t n_free() const override;
   int32_t max_nodes() const override { return max_nodes_ > 0 ? n_batch_ : n_sequences(); }
   int32_t max_branches() const override { return n_branch_ids_; }
+  Abilities abilities() const override;
+  int32_t n_read_again(int32_t sequence = 0) const override { return place(sequence).n_read_again; }
+  bool must_catch_up(int32_t sequence = 0) const override;
   std::span<const Token> cached(int32_t sequence = 0) const override;
   // Throws Interrupted, and std::runtime_error if the cells do not suffice or llama.cpp fails: the
-  // trees of the call's places have ended then, and what was committed before is still cached,
-  // unless the model is recurrent. Throws std::invalid_argument for parts that no call can have.
+  // trees of the call's places have ended then, and what was committed before is still cached; of
+  // a recurrent model, what its last checkpoint holds. Throws std::invalid_argument for parts that
+  // no call can have.
   void decode(std::span<const Part> parts) override;
   std::span<const float> logits(int32_t node, int32_t sequence = 0) const override;
   void commit(std::span<const Accepted> accepted) override;
@@ -70,7 +74,8 @@ class Context : public LanguageModel {
 
  private:
   using Bytes = std::vector<uint8_t>;
-  static constexpr int32_t kMaxIds = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
+  static constexpr int32_t kMaxIds = 256;   // llama.cpp's limit: llama_max_parallel_sequences()
+  static constexpr int32_t kMaxChain = 16;  // drafted nodes of a tree that must be a chain
   static constexpr int32_t kNoHole = std::numeric_limits<int32_t>::max();
   // Sequences that hold buried cells. Each cell is in both: with a sliding window, llama.cpp reuses
   // a cell that is in one sequence only once it has left the window.
@@ -78,6 +83,7 @@ class Context : public LanguageModel {
 
   // context.cpp
   void create(const Model& model, const ContextOptions& options);
+  void choose_rollback(const Model& model, const ContextOptions& options);
   void apply_lora(const Model& model);
   Place& place(int32_t sequence);
   const Place& place(int32_t sequence) const;
@@ -111,6 +117,18 @@ class Context : public LanguageModel {
   void remove(const Place& place, int32_t n);
   void cut(int32_t sequence, int32_t n);
   void clear();
+
+  // context_chains.cpp
+  void save_checkpoints(std::span<const Part> parts);
+  void save_bases(std::span<const Part> parts);
+  void save_checkpoint(int32_t sequence, Checkpoint& checkpoint, uint32_t flags);
+  bool load_checkpoint(int32_t sequence, const Checkpoint& checkpoint, uint32_t flags);
+  void keep_path(int32_t sequence, const DraftTree* tree);
+  void go_back(int32_t sequence);
+  void return_to(int32_t sequence, int32_t n);
+  void return_to_checkpoint(int32_t sequence, int32_t n);
+  void shorten(int32_t sequence, int32_t n, int32_t n_read_again);
+  bool ends_prompt(const Part& part) const;
 
   // context_places.cpp
   int32_t first_branch_id() const;
@@ -168,13 +186,15 @@ class Context : public LanguageModel {
   ThreadGovernor governor_;
   bool governs_;  // only calls on the CPU wait for threads
   bool can_branch_, ordered_cells_;
-  bool can_shift_ = false;        // whether cells can move to other positions
-  bool must_compact_ = false;     // whether free cells may lie before cells that are in use
-  int32_t n_new_cells_ = 0;       // cells numbered since all trees had ended, see Place
-  int32_t first_hole_ = kNoHole;  // the lowest number of a cell that was freed since then
+  bool whole_trees_;
+  int32_t n_rollback_ = kMaxDraftNodes;  // see Abilities
+  bool can_shift_ = false;               // whether cells can move to other positions
+  int32_t n_new_cells_ = 0;              // cells numbered since all trees had ended, see Place
+  int32_t first_hole_ = kNoHole;         // the lowest number of a cell that was freed since then
   bool has_graves_ = false;  // whether a graveyard holds cells, perhaps some that places hold too
   int32_t n_buried_ = 0;
   int64_t n_decoded_ = 0;
+  bool has_called_ = false;  // whether the decode() under way has called llama.cpp
 };
 
 }  // namespace ersd::llama

@@ -50,7 +50,7 @@ class Model {
   std::string metadata(const std::string& key) const;  // empty if the key is missing
 
   // Whether the cache can hold several continuations of one text. Recurrent and hybrid models
-  // cannot: they keep one state.
+  // cannot: they keep one state. Their drafts are chains.
   bool can_branch() const;
 
   bool on_gpu() const { return on_gpu_; }  // whether any layer is on a GPU
