@@ -19,6 +19,11 @@ constexpr int32_t kLongCache = 1024;
 // or 8 rows at a time. On an H100, calls of 9 to 48 tokens were alike, and of few others.
 constexpr std::array<CallWidths, 4> kPaddings{{{2, 0}, {4, 0}, {8, 0}, {16, 48}}};
 
+// Drafted nodes of a call for which memory is taken when models are loaded: so many for each
+// request, and enough for the widest call of the test of widths. A row of logits of a vocabulary of
+// 262,144 tokens has a megabyte, on the host and on a GPU.
+constexpr int32_t kNodesEach = 16, kLeastNodes = 64;
+
 constexpr int32_t kMaxDefaultCtx = 4096;  // limit of the context length that a model chooses
 
 // Each running request has a place, and as many places keep the texts of earlier requests.
@@ -68,6 +73,7 @@ llama::ContextOptions ModelPair::context_options(const GeneratorOptions& options
   // A recurrent or hybrid model has a state and cells for each place, which no other place can use.
   if (!target_.can_branch())
     place_options_.n_cells = std::max(place_options_.n_cells, options.n_parallel * context.n_ctx);
+  context.max_nodes = std::clamp(kNodesEach * options.n_parallel, kLeastNodes, kMaxDraftNodes);
   const bool keeps_texts = options.n_parallel > 1 && target_.can_branch();
   context.n_ctx_total = place_options_.n_cells;
   context.n_sequences = keeps_texts ? 2 * options.n_parallel : options.n_parallel;
@@ -80,7 +86,8 @@ void ModelPair::make_target_context(const GeneratorOptions& options, llama::Cont
                                     const std::function<bool()>& interrupted) {
   context.exact = options.exact.value_or(draft_ || options.drafts);
   context.ordered_cells = options.exact.value_or(true);
-  context.max_nodes = draft_ || options.drafts || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
+  // The test of widths makes trees too.
+  if (!draft_ && !options.drafts && !context.exact) context.max_nodes = 0;
   target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
   if (!context.exact) {
     exactness_.reason =

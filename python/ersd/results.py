@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = [
     "Exactness",
     "Forecast",
+    "Memory",
     "Position",
     "Result",
     "Stats",
@@ -36,6 +37,30 @@ class Exactness:
     def __bool__(self) -> bool:
         """Whether it holds."""
         return self.holds
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a model takes on a device, in bytes.
+
+    Attributes:
+        model: "target" or "draft".
+        device: llama.cpp's name of the device, such as "CPU" or "CUDA0".
+        weights: the weights; those of a file that is mapped are in memory once they are used.
+        cache: keys, values and states.
+        compute: what calls work with, their logits included.
+    """
+
+    model: str
+    device: str
+    weights: int
+    cache: int
+    compute: int
+
+    def __str__(self) -> str:
+        """Returns a line with the three in megabytes."""
+        mb = [f"{n / 1e6:.0f} MB" for n in (self.weights, self.cache, self.compute)]
+        return f"{self.model} on {self.device}: weights {mb[0]}, cache {mb[1]}, calls {mb[2]}"
 
 
 @dataclass(frozen=True)

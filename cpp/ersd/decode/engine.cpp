@@ -47,6 +47,11 @@ void Engine::begin_texts(Sequence& s) {
   s.texts_.begin(s.tokens_, options.draft_sources.has(Source::kLookup), std::move(others));
 }
 
+void Engine::reserve_nodes(int32_t n) {
+  target_.reserve_nodes(n);
+  if (drafter_) drafter_->model().reserve_nodes(n);
+}
+
 // Cuts a cache to what it has in common with the history. The model says what its cache holds,
 // which is right even after a step that failed.
 void Engine::keep_prefix(LanguageModel& model, const Sequence& sequence) {

@@ -32,6 +32,12 @@ void Sequence::adapt_to(const Abilities& abilities) {
   options_.draft_depth = std::min(options_.draft_depth, abilities.max_depth);
 }
 
+int32_t Sequence::fixed_nodes() const {
+  if (!drafts() || options_.draft_nodes == kAuto) return 0;
+  const bool varies = options_.strategy == Strategy::kAdaptive;
+  return varies ? kMostTimesNodes * options_.draft_nodes : options_.draft_nodes;
+}
+
 // Makes the shape of the strategy in use, or returns the last one if it is the same.
 const TreeShape& Sequence::make_shape(int32_t k, int32_t max_depth) {
   if (shape_ && shape_nodes_ == k && shape_depth_ == max_depth) return *shape_;

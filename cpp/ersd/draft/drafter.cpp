@@ -4,6 +4,7 @@
 #include "ersd/stopwatch.h"
 
 namespace ersd {
+
 void Drafter::draft(std::span<DraftedTree* const> trees, const Price& price) {
   spare_.clear();
   for (DraftedTree* tree : trees) begin(*tree, price);

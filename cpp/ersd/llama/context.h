@@ -2,9 +2,11 @@
 // keeps accepted tokens in the cache as plain decoding of each sequence would leave them.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "ersd/learning/thread_governor.h"
@@ -36,8 +38,11 @@ class Context : public LanguageModel {
   int32_t n_batch() const override { return n_batch_; }
   int32_t n_sequences() const override { return static_cast<int32_t>(places_.size()); }
   int32_t n_free() const override;
-  int32_t max_nodes() const override { return max_nodes_ > 0 ? n_batch_ : n_sequences(); }
+  int32_t max_nodes() const override { return std::min(n_batch_, n_rows_); }
   int32_t max_branches() const override { return n_branch_ids_; }
+  // Makes llama.cpp's context anew, with what the cache holds. Throws std::runtime_error if there
+  // is no memory for that; the cache is as it was then.
+  void reserve_nodes(int32_t n) override;
   Abilities abilities() const override;
   int32_t n_read_again(int32_t sequence = 0) const override { return place(sequence).n_read_again; }
   bool must_catch_up(int32_t sequence = 0) const override;
@@ -62,6 +67,13 @@ class Context : public LanguageModel {
   int64_t n_decoded() const { return n_decoded_; }  // tokens decoded since construction
   int32_t n_buried() const { return n_buried_; }    // cells that wait for compact()
 
+  // Bytes on a device, or on the host.
+  struct Memory {
+    std::string device;
+    size_t weights = 0, cache = 0, compute = 0;
+  };
+  std::vector<Memory> memory_use() const;
+
   // The cached tokens of a place, and llama.cpp's bytes of their cells.
   struct State {
     std::vector<Token> tokens;
@@ -82,9 +94,10 @@ class Context : public LanguageModel {
   static constexpr int32_t kGraveyards = 2;
 
   // context.cpp
-  void create(const Model& model, const ContextOptions& options);
-  void choose_rollback(const Model& model, const ContextOptions& options);
-  void apply_lora(const Model& model);
+  void create();
+  void choose_rollback();
+  void apply_lora();
+  void take_padding_id();
   Place& place(int32_t sequence);
   const Place& place(int32_t sequence) const;
   llama_memory_i* memory() const;
@@ -151,6 +164,8 @@ class Context : public LanguageModel {
   void order_cells(int32_t id, int32_t begin, int32_t end);
   void bury(int32_t sequence, int32_t n);
   void compact();
+  std::vector<Saved> save_all();
+  void restore_all(const std::vector<Saved>& all);
   Saved save_place(int32_t sequence, const std::vector<Saved>& earlier);
 
   // context_state.cpp
@@ -159,6 +174,8 @@ class Context : public LanguageModel {
   struct Free {
     void operator()(llama_context* context) const;
   };
+  const Model& model_;
+  ContextOptions options_;
   std::function<bool()> interrupted_;
   std::unique_ptr<llama_context, Free> context_;
   // The rows of a call and the batch that points to them, kept between calls to reuse their memory.
@@ -178,6 +195,7 @@ class Context : public LanguageModel {
   std::vector<int32_t> path_;        // accepted nodes, from the root on
   int32_t n_vocab_, n_ctx_, n_ctx_total_, n_threads_, max_nodes_;
   int32_t n_batch_ = 0;       // tokens of a call at most
+  int32_t n_rows_ = 0;        // nodes of a call at most, roots included
   int32_t n_branch_ids_ = 0;  // how many branch_ids_ there are if no place has one
   int32_t window_ = 0;        // of a model with sliding-window attention, in positions; 0: none
   int32_t n_cells_ = 0;       // cells of llama.cpp's cache
@@ -187,6 +205,9 @@ class Context : public LanguageModel {
   bool governs_;  // only calls on the CPU wait for threads
   bool can_branch_, ordered_cells_;
   bool whole_trees_;
+  // Whether sliding-window layers keep all cells. Otherwise what has left the window is gone, and a
+  // place returns to earlier tokens by checkpoints, as recurrent models do.
+  bool keeps_window_ = true;
   int32_t n_rollback_ = kMaxDraftNodes;  // see Abilities
   bool can_shift_ = false;               // whether cells can move to other positions
   int32_t n_new_cells_ = 0;              // cells numbered since all trees had ended, see Place

@@ -86,11 +86,21 @@ void Context::bury(int32_t sequence, int32_t n) {
 // Frees buried cells: takes everything out of the cache and puts the places' tokens back, one place
 // after the other. A beginning that places share is put back once.
 void Context::compact() {
+  const std::vector<Saved> all = save_all();
+  llama_memory_clear(memory(), false);
+  restore_all(all);
+}
+
+std::vector<Context::Saved> Context::save_all() {
   std::vector<Saved> all;
   reclaim_branches();
   for (int32_t i = 0; i < n_sequences(); ++i)
     if (place(i).n_cached() > 0) all.push_back(save_place(i, all));
-  llama_memory_clear(memory(), false);
+  return all;
+}
+
+// Puts the tokens of all places back into an empty cache.
+void Context::restore_all(const std::vector<Saved>& all) {
   n_buried_ = 0;
   has_graves_ = false;
   try {

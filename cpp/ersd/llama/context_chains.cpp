@@ -60,15 +60,15 @@ bool Context::must_catch_up(int32_t sequence) const {
 
 // Chooses how many states llama.cpp keeps for each sequence. A draft model decodes its chains token
 // by token, and llama.cpp takes back rows of the last call alone.
-void Context::choose_rollback(const Model& model, const ContextOptions& options) {
+void Context::choose_rollback() {
   if (can_branch_) return;
   n_rollback_ = 0;
   if (max_nodes_ == 0 || !whole_trees_) return;
-  llama_context_params params = context_params(model, options);
+  llama_context_params params = context_params(model_, options_);
   params.n_threads = params.n_threads_batch = n_threads_;
-  const auto bytes = static_cast<double>(bytes_of_rollback(model, params));
+  const auto bytes = static_cast<double>(bytes_of_rollback(model_, params));
   if (bytes == 0) return;
-  const double most = std::max(kStatesBytes, kStatesShare * static_cast<double>(model.size()));
+  const double most = std::max(kStatesBytes, kStatesShare * static_cast<double>(model_.size()));
   const double n_states = most / (bytes * n_sequences());
   n_rollback_ =
       static_cast<int32_t>(std::min<double>(n_states - 1, std::min(max_nodes_, kMaxChain)));
@@ -79,7 +79,7 @@ void Context::choose_rollback(const Model& model, const ContextOptions& options)
 bool Context::ends_prompt(const Part& part) const {
   const Place& p = place(part.sequence);
   const auto n_history = static_cast<int32_t>(part.history.size());
-  return !can_branch_ && !part.nodes.empty() && n_history > p.n_cached() &&
+  return (!can_branch_ || !keeps_window_) && !part.nodes.empty() && n_history > p.n_cached() &&
          p.n_new + n_history - p.n_cached() >= kCheckpointTokens;
 }
 
@@ -89,7 +89,8 @@ void Context::save_checkpoints(std::span<const Part> parts) {
   for (const Part& part : parts) {
     Place& p = place(part.sequence);
     if (part.nodes.empty() || p.n_tree > 0) continue;
-    if (p.n_new >= kCheckpointTokens && p.n_read_again == 0) {
+    const bool is_lost = !can_branch_ || !keeps_window_;
+    if (is_lost && p.n_new >= kCheckpointTokens && p.n_read_again == 0) {
       if (p.checkpoints.size() == kMostCheckpoints) p.checkpoints.erase(p.checkpoints.begin());
       save_checkpoint(part.sequence, p.checkpoints.emplace_back(), kHostState);
     }

@@ -45,7 +45,7 @@ void Context::check_parts(std::span<const Part> parts) const {
                                   " must end its tree before its history grows");
     n_nodes += length(part.nodes);
   }
-  check_between("decode: the number of nodes", n_nodes, 0, n_batch_);
+  check_between("decode: the number of nodes", n_nodes, 0, max_nodes());
   if (ordered_cells_ && first_hole_ != kNoHole)
     throw std::invalid_argument("decode: trees that were decoded together must end together");
 }
@@ -66,7 +66,8 @@ void Context::decode(std::span<const Part> parts) {
     const bool ends_prompts =
         std::ranges::any_of(parts, [this](const Part& part) { return ends_prompt(part); });
     read_histories(parts, widths_.pads() || ends_prompts ? 0 : n_batch_ - n_nodes);
-    if (!can_branch_) save_checkpoints(parts), save_bases(parts);
+    save_checkpoints(parts);
+    if (!can_branch_) save_bases(parts);
     decode_rest(parts);
   } catch (...) {
     drop_call(parts);

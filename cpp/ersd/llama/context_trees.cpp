@@ -126,8 +126,13 @@ void Context::remove(const Place& place, int32_t n) {
 void Context::cut(int32_t sequence, int32_t n) {
   Place& p = place(sequence);
   if (!can_branch_) return return_to(sequence, n);
-  // A sliding window that has lost its first cells cannot be cut.
-  if (llama_memory_seq_pos_min(memory(), sequence) > 0) n = 0;
+  // A sliding window can be cut if the cells before the cut are still there.
+  const int32_t n_needed = keeps_window_ ? 0 : std::max(0, n - window_);
+  if (llama_memory_seq_pos_min(memory(), sequence) > n_needed) {
+    if (!keeps_window_) return return_to_checkpoint(sequence, n);
+    n = 0;
+  }
+  while (!p.checkpoints.empty() && p.checkpoints.back().n > n) p.checkpoints.pop_back();
   const bool alone = is_alone(sequence);
   if (alone && n == 0) return clear();
   if (n == 0) give_branches_back(p, 1);

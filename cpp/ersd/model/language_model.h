@@ -59,6 +59,10 @@ class LanguageModel {
   virtual int32_t max_nodes() const { return 1 << 16; }  // of all trees of a call, with roots
   virtual int32_t max_branches() const { return kMaxDraftNodes; }  // see DraftTree::n_branches()
 
+  // Takes more memory where that is needed for trees of n drafted nodes in one call; max_nodes()
+  // and max_branches() say what came of it. No tree may be uncommitted.
+  virtual void reserve_nodes(int32_t /*n*/) {}
+
   virtual Abilities abilities() const { return {}; }
   // How many of the committed tokens the place's next call reads again, see Abilities. Where they
   // are many, that call should be sure of what it reads, and have no drafted nodes.

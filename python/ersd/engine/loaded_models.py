@@ -15,7 +15,7 @@ from ersd.engine.shared_core import SharedCore
 from ersd.engine.width_verdict import WidthVerdict
 from ersd.grammars import Compiler
 from ersd.profile import PairKey
-from ersd.results import Exactness
+from ersd.results import Exactness, Memory
 from ersd.state import State
 
 __all__ = ["LoadedModels"]
@@ -115,6 +115,11 @@ class LoadedModels:
     def exact(self) -> Exactness:
         """Whether the text is the same to the bit whatever is drafted, and why."""
         return Exactness(self._core.exact, self._core.exact_reason)
+
+    @property
+    def memory(self) -> list[Memory]:
+        """What each model takes on each device."""
+        return [Memory(*row) for row in self._core.memory_use()]
 
     @property
     def n_ctx(self) -> int:
