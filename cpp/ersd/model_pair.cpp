@@ -143,6 +143,7 @@ void ModelPair::load_draft(const std::string& path, const GeneratorOptions& opti
   llama::ModelOptions model_options = options.model;
   model_options.n_gpu_layers = options.draft_n_gpu_layers;
   model_options.lora_path.clear();
+  model_options.rpc_servers.clear();  // its calls are too short for a network
   draft_.emplace(path, model_options);
   llama::check_same_vocabulary(target_, *draft_);
 }

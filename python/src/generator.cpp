@@ -56,6 +56,7 @@ Generator::Options read_options(const nb::kwargs& given) {
   keywords.read("main_gpu", o.model.main_gpu);
   keywords.read("split_mode", o.model.split_mode);
   keywords.read("tensor_split", o.model.tensor_split);
+  keywords.read("rpc_servers", o.model.rpc_servers);
   keywords.read("use_mmap", o.model.use_mmap);
   keywords.read("use_mlock", o.model.use_mlock);
   keywords.read("flash_attn", o.context.flash_attn);

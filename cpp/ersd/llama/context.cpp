@@ -50,7 +50,7 @@ Context::Context(const Model& model, const ContextOptions& options,
       governs_(!model.on_gpu()),
       can_branch_(model.can_branch()),
       whole_trees_(options.whole_trees),
-      ordered_cells_(options.ordered_cells && cache_on_cpu(model, options)) {
+      ordered_cells_(options.ordered_cells && (options.exact || cache_on_cpu(model, options))) {
   choose_rollback();
   create();
 }

@@ -79,11 +79,13 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   llama_model_params params = model_params(options);
   const std::vector<float> split = padded_split(options.tensor_split);
   if (!options.tensor_split.empty()) params.tensor_split = split.data();
+  std::vector<ggml_backend_dev_t> devices = devices_with(options.rpc_servers);
+  if (has_rpc()) params.devices = devices.data();  // otherwise llama.cpp chooses
   clear_error();
   model_.reset(llama_model_load_from_file(path.c_str(), params));
   if (!model_) throw std::runtime_error("llama.cpp could not load '" + path + "'" + error_suffix());
   vocab_ = llama_model_get_vocab(model_.get());
-  on_gpu_ = options.n_gpu_layers != 0 && has_gpu();
+  on_gpu_ = options.n_gpu_layers != 0 && devices.size() > 1;
   if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE)
     throw std::invalid_argument("'" + path + "' has no vocabulary, expected a text model");
   if (!llama_model_has_decoder(model_.get()) || llama_model_has_encoder(model_.get()) ||

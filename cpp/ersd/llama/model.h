@@ -27,6 +27,9 @@ struct ModelOptions {
   int32_t main_gpu = 0;             // the GPU of a model that is not split
   int32_t split_mode = 1;           // 0: one GPU, 1: split by layers, 2: split by rows
   std::vector<float> tensor_split;  // share of each GPU; empty: llama.cpp decides
+  // Servers of llama.cpp's RPC backend, "host:port", whose devices hold layers beside local GPUs. A
+  // model without servers stays on this machine.
+  std::vector<std::string> rpc_servers;
   bool use_mmap = true;
   bool use_mlock = false;
   std::string lora_path;  // GGUF file of a LoRA adapter; empty: no adapter

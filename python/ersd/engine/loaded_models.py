@@ -11,6 +11,7 @@ from ersd import _core
 from ersd.engine.async_driver import AsyncDriver
 from ersd.engine.core_profile import CostFile, restore_file
 from ersd.engine.draft_texts import DraftTexts
+from ersd.engine.rpc_servers import reachable
 from ersd.engine.shared_core import SharedCore
 from ersd.engine.width_verdict import WidthVerdict
 from ersd.grammars import Compiler
@@ -46,6 +47,7 @@ class LoadedModels:
         main_gpu: int = 0,
         split_mode: int = 1,
         tensor_split: Sequence[float] | None = None,
+        rpc_servers: Sequence[str] | None = None,
         use_mmap: bool = True,
         use_mlock: bool = False,
         flash_attn: bool | None = None,
@@ -74,6 +76,7 @@ class LoadedModels:
             "main_gpu": main_gpu,
             "split_mode": split_mode,
             "tensor_split": list(tensor_split or []),
+            "rpc_servers": reachable(rpc_servers or []),
             "flash_attn": -1 if flash_attn is None else int(flash_attn),
             "offload_kqv": offload_kqv,
             "type_k": type_k,
