@@ -140,7 +140,8 @@ void Request::fill_text(Untaken& untaken) {
                    {accepted.begin(), accepted.end()},
                    {sources.begin(), sources.end()}};
     }
-    for (const int32_t node : sequence_->accepted().subspan(1).first(static_cast<size_t>(step.n_accepted)))
+    for (const int32_t node :
+         sequence_->accepted().subspan(1).first(static_cast<size_t>(step.n_accepted)))
       step.sources.push_back(sequence_->tree().sources(node));
     uncount(tokens.size(), n_kept);
   }

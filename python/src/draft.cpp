@@ -52,8 +52,7 @@ void bind_texts(nb::module_& m) {
              const std::vector<std::tuple<std::string, std::vector<Token>>>& others) {
             TextDrafts::Texts texts;
             for (const auto& [name, text] : others) {
-              const Source source =
-                  name == "prediction" ? Source::kPrediction : Source::kHistory;
+              const Source source = name == "prediction" ? Source::kPrediction : Source::kHistory;
               texts.push_back(std::make_shared<TextSource>(source));
               for (const Token token : text) texts.back()->append(token);
             }

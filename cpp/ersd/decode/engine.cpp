@@ -17,7 +17,10 @@ std::span<const Token> first_tokens(std::span<const Token> history, int32_t n) {
 }  // namespace
 
 Engine::Engine(LanguageModel& target, LanguageModel* draft, double prompt_share, int32_t n_history)
-    : target_(target), drafter_(draft, target.n_vocab()), history_(n_history), pacer_(prompt_share) {}
+    : target_(target),
+      drafter_(draft, target.n_vocab()),
+      history_(n_history),
+      pacer_(prompt_share) {}
 
 void Engine::begin(Sequence& sequence) {
   keep_prefix(target_, sequence);
@@ -49,7 +52,7 @@ void Engine::begin_texts(Sequence& s) {
 
 void Engine::reserve_nodes(int32_t n) {
   target_.reserve_nodes(n);
-  if (drafter_) drafter_->model().reserve_nodes(n);
+  if (drafter_.model()) drafter_.model()->reserve_nodes(n);
 }
 
 // Cuts a cache to what it has in common with the history. The model says what its cache holds,

@@ -100,8 +100,7 @@ Growth Engine::choose_growth(Sequence& s, int32_t k) {
   const bool may_grow = s.generates_ && s.n_read_ == 0 && tree.max_depth > 0;
   const bool waits = s.chooses_nodes() && (!plans(s) || !may_draft_);
   if (!may_grow || waits) return Growth::kNone;
-  if (!tree.runs_model)
-    return tree.texts ? grow_without_model(s) : Growth::kNone;
+  if (!tree.runs_model) return tree.texts ? grow_without_model(s) : Growth::kNone;
   if (s.options_.strategy == Strategy::kAdaptive)
     return s.chooses_nodes() ? Growth::kWorth : Growth::kMargins;
   tree.shape = &s.make_shape(k, tree.max_depth);
@@ -112,8 +111,8 @@ Growth Engine::choose_growth(Sequence& s, int32_t k) {
 Growth Engine::choose_reading(Sequence& s) {
   DraftedTree& tree = s.drafted_;
   const LanguageModel& draft = *drafter_.model();
-  const int32_t end = s.generates_ ? draft.n_cached(s.place_) + kCatchUp
-                                   : target_.n_cached(s.place_) + s.n_read_;
+  const int32_t end =
+      s.generates_ ? draft.n_cached(s.place_) + kCatchUp : target_.n_cached(s.place_) + s.n_read_;
   tree.history = tree.history.first(std::min(tree.history.size(), static_cast<size_t>(end)));
   return n_missing(draft, s) > 0 ? Growth::kRead : Growth::kNone;
 }
@@ -188,9 +187,11 @@ void Engine::learn_from_step(double ms) {
     if (!as_planned) continue;
     // What texts brought is not the draft model's, nor is a step in which they made it needless.
     if (plan.nodes > 0 && s->drafted_.rows.raw(0).empty()) continue;
-    controller_.learn(s->plan_, n_of_model(s->drafted_.tree, std::span(nodes_).first(static_cast<size_t>(s->drafted_.tree.size()))),
-                      n_of_model(s->drafted_.tree, s->verified_.path),
-                      ms * plan.ms / expected_ms);
+    controller_.learn(
+        s->plan_,
+        n_of_model(s->drafted_.tree,
+                   std::span(nodes_).first(static_cast<size_t>(s->drafted_.tree.size()))),
+        n_of_model(s->drafted_.tree, s->verified_.path), ms * plan.ms / expected_ms);
   }
   if (n_beside > 0) pacer_.learn(n_beside, n_prompt_rows_, ms);
   if (n_generating > 1 && n_prompt_rows_ == 0) {

@@ -192,10 +192,11 @@ inline constexpr std::tuple kOptions{
            "proposals, from one answer to the next."},
     Option{"draft_trees", &GenerationOptions::draft_trees,
            "Every step comes with the tree that was drafted for it."},
-    Option{"draft_sources", &GenerationOptions::draft_sources,
-           "Drafts come from these sources: 'model' is the draft model, 'lookup' repeats prompt and "
-           "answer, 'history' the texts of earlier requests and references, 'prediction' the "
-           "expected answer, and 'grammar' has tokens that are forced."},
+    Option{
+        "draft_sources", &GenerationOptions::draft_sources,
+        "Drafts come from these sources: 'model' is the draft model, 'lookup' repeats prompt and "
+        "answer, 'history' the texts of earlier requests and references, 'prediction' the "
+        "expected answer, and 'grammar' has tokens that are forced."},
     Option{"prediction", &GenerationOptions::prediction,
            "The answer that is expected. The nearer the answer comes to it, the fewer calls it "
            "takes."},

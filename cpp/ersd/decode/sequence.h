@@ -104,7 +104,7 @@ class Sequence {
   int32_t n_ctx_, place_ = 0, limit_ = 1;
   bool has_draft_, has_begun_ = false, wants_ranks_ = false;
   double recent_tokens_ = 0, recent_ms_ = 0;  // fading sums over its steps
-  std::vector<Token> tokens_;  // the last one is the next root
+  std::vector<Token> tokens_;                 // the last one is the next root
   TextDrafts texts_;
   size_t n_known_ = 0;  // tokens of the prompt that an earlier sequence had, too
   DraftedTree drafted_;

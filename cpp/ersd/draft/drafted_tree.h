@@ -43,8 +43,7 @@ class DraftedTree {
 
   // Adds a child, and returns it; -1 if the tree has as many nodes or branches as it may.
   // path: the probability of its path, for trees that grow by it.
-  int32_t add(int32_t parent, Token token, Sources sources = bit(Source::kModel),
-              double path = 0);
+  int32_t add(int32_t parent, Token token, Sources sources = bit(Source::kModel), double path = 0);
 
   // Drops the nodes from n on, at which the draft must not have run.
   void truncate(int32_t n);

@@ -7,15 +7,14 @@ namespace ersd {
 
 // The first of a state's further edges.
 int32_t SuffixAutomaton::first_edge(int32_t s, bool& is_indexed) const {
-  const int32_t edges =
-      s >= 0 ? beginnings_[static_cast<size_t>(s)].edges : branching(s).edges;
+  const int32_t edges = s >= 0 ? beginnings_[static_cast<size_t>(s)].edges : branching(s).edges;
   is_indexed = edges < kNone;
   return is_indexed ? -2 - edges : edges;
 }
 
 size_t SuffixAutomaton::slot(int32_t state, Token token) const {
-  const auto key = static_cast<uint64_t>(static_cast<uint32_t>(state)) << 32 |
-                   static_cast<uint32_t>(token);
+  const auto key =
+      static_cast<uint64_t>(static_cast<uint32_t>(state)) << 32 | static_cast<uint32_t>(token);
   return static_cast<size_t>(key * 0x9E3779B97F4A7C15u >> 20) & (index_.size() - 1);
 }
 

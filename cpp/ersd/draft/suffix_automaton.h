@@ -61,10 +61,10 @@ class SuffixAutomaton {
   size_t n_bytes() const;
 
  private:
-  static constexpr int32_t kNone = -1;      // no edge
-  static constexpr int32_t kRoot = 0;       // the empty beginning
+  static constexpr int32_t kNone = -1;  // no edge
+  static constexpr int32_t kRoot = 0;   // the empty beginning
   static constexpr int32_t kNoState = INT32_MIN;
-  static constexpr int32_t kListed = 16;    // states with more edges are in the index
+  static constexpr int32_t kListed = 16;  // states with more edges are in the index
 
   // State i >= 0 is the beginning of i tokens. Its first edge leads to the next beginning.
   struct Beginning {

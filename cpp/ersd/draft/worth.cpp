@@ -8,8 +8,7 @@
 namespace ersd {
 namespace {
 
-constexpr double kLeastPath = 1e-3;     // less probable paths are not worth sorting
-constexpr int32_t kMostTimesNodes = 4;  // a tree by margins has at most this many times k nodes
+constexpr double kLeastPath = 1e-3;  // less probable paths are not worth sorting
 
 // Calls cost least where their width fills whole blocks of rows, which have at most this many. If
 // so many nodes more were not worth their time, no more of them are.
@@ -74,10 +73,11 @@ void Drafter::run_next(DraftedTree& tree, int32_t node, const Price& price) {
   const bool has_texts = !tree.text_candidates(node).empty();
   bool is_worth_it = true;
   if (tree.growth == Growth::kMargins)
-    is_worth_it = node == 0 ? !has_texts || gain >= threshold(tree).value()
-                            : gain >= threshold(tree).value();
+    is_worth_it =
+        node == 0 ? !has_texts || gain >= threshold(tree).value() : gain >= threshold(tree).value();
   else if (has_texts && tree.growth == Growth::kWorth)
-    is_worth_it = gain > price.tokens_per_ms * (cost_(2) - cost_(1) + price.target_cost->ms_per_node());
+    is_worth_it =
+        gain > price.tokens_per_ms * (cost_(2) - cost_(1) + price.target_cost->ms_per_node());
   if (is_worth_it) tree.level_.push_back(node);
 }
 
@@ -100,12 +100,10 @@ size_t Drafter::n_worth_running(std::span<const Spare> spare, const Price& price
 void Drafter::choose_level(size_t first, const Price& price) {
   if (spare_.size() == first) return;
   const auto begin = spare_.begin() + static_cast<ptrdiff_t>(first);
-  const auto by_margins = std::stable_partition(begin, spare_.end(), [](const Spare& s) {
-    return s.tree->growth == Growth::kWorth;
-  });
+  const auto by_margins = std::stable_partition(
+      begin, spare_.end(), [](const Spare& s) { return s.tree->growth == Growth::kWorth; });
   std::ranges::stable_sort(begin, by_margins, std::greater(), &Spare::path);
-  const size_t n_chosen =
-      n_worth_running({begin, by_margins}, price);
+  const size_t n_chosen = n_worth_running({begin, by_margins}, price);
   size_t n = 0;
   std::erase_if(spare_, [&](const Spare& spare) {
     const size_t i = n++;

@@ -16,7 +16,7 @@ constexpr float kMostCounted = 512;
 constexpr double kLeast = 1e-3;  // cells are not surer than this
 constexpr float kBiasRate = 0.4F, kBiasPrior = 0.3F;
 
-constexpr std::array<int32_t, HitRates::kLengths> kLeastLengths{0, 1, 2,  3,  4,  5,
+constexpr std::array<int32_t, HitRates::kLengths> kLeastLengths{0, 1,  2,  3,  4,  5,
                                                                 7, 10, 14, 20, 32, 48};
 
 }  // namespace

@@ -94,7 +94,8 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
         "'" + path + "' (" + architecture() +
         ") does not generate text from left to right, expected a decoder-only model");
   for (Token token = 0; token < n_vocab(); ++token)
-    piece_lengths_.push_back(static_cast<uint8_t>(std::min<size_t>(piece(token).size(), UINT8_MAX)));
+    piece_lengths_.push_back(
+        static_cast<uint8_t>(std::min<size_t>(piece(token).size(), UINT8_MAX)));
   if (!options.lora_path.empty()) load_lora(options);
 }
 

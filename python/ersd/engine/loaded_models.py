@@ -16,7 +16,7 @@ from ersd.engine.shared_core import SharedCore
 from ersd.engine.width_verdict import WidthVerdict
 from ersd.grammars import Compiler
 from ersd.profile import PairKey
-from ersd.results import Exactness, Memory
+from ersd.results import Exactness
 from ersd.state import State
 
 __all__ = ["LoadedModels"]
@@ -97,8 +97,8 @@ class LoadedModels:
         self._lora = "" if lora_path is None else f"{os.path.basename(lora_path)} by {lora_scale}"
         self._pair = _pair_key(model_path, draft_model_path, loading, self._core.n_threads)
         restore_file(self._core, self._pair, profile)
-        costs = CostFile(self._core, self._pair if profile is True else None)
-        self._shared = SharedCore(self._core, costs)
+        kept = self._pair if profile is True else None
+        self._shared = SharedCore(self._core, CostFile(self._core, kept))
         self._driver = AsyncDriver(self._shared, owner=self)
 
     @property
@@ -118,11 +118,6 @@ class LoadedModels:
     def exact(self) -> Exactness:
         """Whether the text is the same to the bit whatever is drafted, and why."""
         return Exactness(self._core.exact, self._core.exact_reason)
-
-    @property
-    def memory(self) -> list[Memory]:
-        """What each model takes on each device."""
-        return [Memory(*row) for row in self._core.memory_use()]
 
     @property
     def n_ctx(self) -> int:
