@@ -269,6 +269,15 @@ void Generator::load_state(const State& state) {
   });
 }
 
+Generator::Memory Generator::memory_use() {
+  Memory memory;
+  lead_alone([&] {
+    memory.target = models_.target_context().memory_use();
+    if (models_.draft_context()) memory.draft = models_.draft_context()->memory_use();
+  });
+  return memory;
+}
+
 Generator::Snapshot Generator::look() const {
   return {scheduler_.n_running(), scheduler_.n_waiting(), scheduler_.n_free(), engine_.measured(),
           engine_.n_measurements()};

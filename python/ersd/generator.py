@@ -50,6 +50,10 @@ class Generator(Engine):
         main_gpu: the GPU that is used if the model is not split.
         split_mode: 0 for one GPU, 1 to split by layers, 2 to split by rows.
         tensor_split: the share of each GPU; None for llama.cpp's choice.
+        rpc_servers: addresses "host:port" of llama.cpp's ``rpc-server``, whose devices take layers
+            of the target; the draft stays here. llama.cpp calls this experimental: it has neither
+            passwords nor encryption, so use it on trusted networks only, and the process ends if a
+            server does. Each call of the target sends some messages to each server.
         use_mmap: whether to map the file instead of reading it.
         use_mlock: whether to keep the model from being swapped out of memory.
         flash_attn: whether to use flash attention; None chooses what is fastest, and on where

@@ -145,6 +145,18 @@ void bind_models(nb::class_<Generator>& generator) {
       .def_prop_ro("width_that_differs",
                    [](const Generator& g) { return g.models().widths().differs; })
       .def_prop_ro("padding", [](const Generator& g) { return g.models().widths().padding; })
+      .def(
+          "memory_use",
+          [](Generator& g) {
+            const Generator::Memory memory = g.memory_use();
+            std::vector<std::tuple<std::string, std::string, size_t, size_t, size_t>> rows;
+            for (const auto& m : memory.target)
+              rows.emplace_back("target", m.device, m.weights, m.cache, m.compute);
+            for (const auto& m : memory.draft)
+              rows.emplace_back("draft", m.device, m.weights, m.cache, m.compute);
+            return rows;
+          },
+          NoGil(), "Returns (model, device, bytes of weights, cache and calls) for each device.")
       .def_prop_ro("n_ctx", [](const Generator& g) { return g.models().n_ctx(); })
       .def_prop_ro("n_ctx_total", [](const Generator& g) { return g.models().n_ctx_total(); })
       .def_prop_ro("n_cells", [](const Generator& g) { return g.models().n_ctx_total(); })

@@ -17,6 +17,7 @@ inline void read_model_options(Keywords& keywords, ersd::llama::ModelOptions& o)
   keywords.read("tensor_split", o.tensor_split);
   keywords.read("use_mmap", o.use_mmap);
   keywords.read("use_mlock", o.use_mlock);
+  keywords.read("rpc_servers", o.rpc_servers);
   keywords.read("lora_path", o.lora_path);
   keywords.read("lora_scale", o.lora_scale);
   keywords.read("kv_overrides", o.kv_overrides);

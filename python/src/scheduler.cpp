@@ -38,6 +38,7 @@ nb::list source_names_of(const std::vector<uint8_t>& sources) {
 
 nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   nb::typed<nb::dict, nb::str, nb::any> d;
+  d["strategy"] = s.strategy;
   d["generated"] = s.generated;
   d["target_calls"] = s.target_calls;
   d["draft_calls"] = s.draft_calls;

@@ -71,7 +71,8 @@ void Engine::prepare_tree(Sequence& s) {
   tree.correction = s.corrects_draft() ? &knowledge(s).correction : nullptr;
   tree.margins = &knowledge(s).margins;
   tree.stats = &s.stats_;
-  tree.max_depth = std::min(s.limit_ - 1, s.options_.draft_depth);
+  const int32_t most = target_.must_catch_up(s.place_) ? 0 : s.options_.draft_depth;
+  tree.max_depth = std::min(s.limit_ - 1, most);
   const int32_t n_roots = load_.n_sequences;
   tree.max_nodes = std::min(kMaxDraftNodes, target_.max_nodes() - n_roots) / n_roots;
   tree.max_branches = target_.max_branches();
@@ -182,6 +183,8 @@ void Engine::learn_from_step(double ms) {
     s->stats_.expected_tokens += plan.tokens;
     s->stats_.expected_ms += plan.ms;
     if (n_prompt_rows_ > 0 || s->limit_ <= plan.nodes || !s->uses_model()) continue;
+    const bool as_planned = plan.nodes == 0 || s->drafted_.growth != Growth::kNone;
+    if (!as_planned) continue;
     // What texts brought is not the draft model's, nor is a step in which they made it needless.
     if (plan.nodes > 0 && s->drafted_.rows.raw(0).empty()) continue;
     controller_.learn(
@@ -232,10 +235,14 @@ void Engine::restore(const Profile& profile) {
 std::vector<DraftController::Plan> Engine::forecast() {
   const auto ranks = histogram().probabilities();
   TreeShapeBuilder builder;
+  const Abilities target = target_.abilities(), draft = drafter_.model()->abilities();
+  const int32_t depth =
+      std::min({GenerationOptions().draft_depth, target.max_depth, draft.max_depth});
   const auto shapes = [&](int32_t k) -> const TreeShape& {
-    return builder.build_optimal(ranks_of(ranks), k, GenerationOptions().draft_depth);
+    return target.branches && draft.branches ? builder.build_optimal(ranks_of(ranks), k, depth)
+                                             : builder.build_sequence(k, depth);
   };
-  return controller_.forecast(shapes, ranks_of(ranks), costs());
+  return controller_.forecast(shapes, ranks_of(ranks), costs(), {1, 1, target.n_rollback == 0});
 }
 
 }  // namespace ersd

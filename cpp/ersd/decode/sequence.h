@@ -66,12 +66,15 @@ class Sequence {
   std::span<const Token> tokens() const { return tokens_; }  // prompt and answer
   const GenerationOptions& options() const { return options_; }
   int32_t room() const { return n_ctx_ - static_cast<int32_t>(tokens_.size()); }
+  // The most nodes that a tree has whose k the options fix; 0 if the controller chooses k.
+  int32_t fixed_nodes() const;
   const Stats& stats() const { return stats_; }
   Stats& stats() { return stats_; }
 
  private:
   friend class Engine;
 
+  void adapt_to(const Abilities& abilities);
   // Whether the draft model takes part, and whether texts and the grammar do. Rejection sampling
   // uses the draft model alone.
   bool uses_model() const {

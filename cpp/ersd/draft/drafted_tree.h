@@ -21,6 +21,8 @@ namespace ersd {
 // probability.
 constexpr double kFirstHit = 0.8;
 
+constexpr int32_t kMostTimesNodes = 4;  // a tree by margins has at most this many times k nodes
+
 // How a tree grows.
 enum class Growth {
   kNone,     // it stays a root, and the draft does not run

@@ -8,9 +8,8 @@
 namespace ersd {
 namespace {
 
-constexpr double kSure = 0.95;          // where texts are surer, the draft model does not run
-constexpr double kLeastPath = 1e-3;     // less probable paths are not worth sorting
-constexpr int32_t kMostTimesNodes = 4;  // a tree by margins has at most this many times k nodes
+constexpr double kSure = 0.95;       // where texts are surer, the draft model does not run
+constexpr double kLeastPath = 1e-3;  // less probable paths are not worth sorting
 
 // Calls cost least where their width fills whole blocks of rows, which have at most this many. If
 // so many nodes more were not worth their time, no more of them are.

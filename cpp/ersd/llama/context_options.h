@@ -36,7 +36,9 @@ struct ContextOptions {
   // Context::order_cells(). A draft model does not need this.
   bool ordered_cells = true;
   int32_t max_nodes = kMaxDraftNodes;  // drafted nodes of a call at most; 0: plain decoding alone
-  int32_t n_sequences = 1;             // places
+  // Whether each tree is decoded in one call, as targets do. Drafts decode level by level.
+  bool whole_trees = true;
+  int32_t n_sequences = 1;  // places
   int32_t n_ctx_total = 0;  // tokens that all places hold together; 0: n_ctx. Trees have extra room
 };
 

@@ -66,7 +66,6 @@ llama_context_params context_params(const Model& model, const ContextOptions& op
   std::tie(params.type_k, params.type_v) = cache_types(model, options);
   params.flash_attn_type = flash_attention(model, options, params.type_v);
   params.kv_unified = true;  // the sequences of a tree share cells
-  params.swa_full = true;    // a sliding window would drop cells that a rollback needs
   params.offload_kqv = options.offload_kqv;
   params.op_offload = options.op_offload;
   params.rope_scaling_type = static_cast<llama_rope_scaling_type>(options.rope.scaling_type);

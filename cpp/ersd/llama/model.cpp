@@ -81,11 +81,13 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   const auto kv_overrides = overrides(options.kv_overrides);
   if (!options.kv_overrides.empty()) params.kv_overrides = kv_overrides.data();
   params.vocab_only = options.vocab_only;
+  std::vector<ggml_backend_dev_t> devices = devices_with(options.rpc_servers);
+  if (has_rpc()) params.devices = devices.data();  // otherwise llama.cpp chooses
   clear_error();
   model_.reset(llama_model_load_from_file(path.c_str(), params));
   if (!model_) throw std::runtime_error("llama.cpp could not load '" + path + "'" + error_suffix());
   vocab_ = llama_model_get_vocab(model_.get());
-  on_gpu_ = options.n_gpu_layers != 0 && has_gpu();
+  on_gpu_ = options.n_gpu_layers != 0 && devices.size() > 1;
   if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE)
     throw std::invalid_argument("'" + path + "' has no vocabulary, expected a text model");
   const bool generates = llama_model_has_decoder(model_.get()) &&

@@ -28,6 +28,9 @@ struct ModelOptions {
   int32_t main_gpu = 0;             // the GPU of a model that is not split
   int32_t split_mode = 1;           // 0: one GPU, 1: split by layers, 2: split by rows
   std::vector<float> tensor_split;  // share of each GPU; empty: llama.cpp decides
+  // Servers of llama.cpp's RPC backend, "host:port", whose devices hold layers beside local GPUs. A
+  // model without servers stays on this machine.
+  std::vector<std::string> rpc_servers;
   bool use_mmap = true;
   bool use_mlock = false;
   std::string lora_path;    // GGUF file of a LoRA adapter; empty: no adapter
@@ -55,7 +58,7 @@ class Model {
   std::string metadata(const std::string& key) const;  // empty if the key is missing
 
   // Whether the cache can hold several continuations of one text. Recurrent and hybrid models
-  // cannot: they keep one state.
+  // cannot: they keep one state. Their drafts are chains.
   bool can_branch() const;
 
   bool on_gpu() const { return on_gpu_; }  // whether any layer is on a GPU

@@ -56,6 +56,13 @@ def add_context_flags(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="the same text to the bit whatever is drafted; without either, if there is a draft",
     )
+    add(
+        "--rpc",
+        default="",
+        metavar="HOST:PORT,...",
+        help="servers of llama.cpp's RPC backend that take layers of the target (experimental, for"
+        " trusted networks)",
+    )
     add("--lora", help="LoRA adapter for the target, a GGUF file")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
 
@@ -150,6 +157,7 @@ def generator_from(
         n_threads=args.threads,
         n_gpu_layers=args.gpu_layers,
         draft_n_gpu_layers=args.gpu_layers_draft,
+        rpc_servers=[server for server in args.rpc.split(",") if server],
         exact=args.exact,
         lora_path=args.lora,
         verbose=args.verbose,

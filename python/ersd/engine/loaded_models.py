@@ -45,6 +45,7 @@ class LoadedModels:
         main_gpu: int = 0,
         split_mode: int = 1,
         tensor_split: Sequence[float] | None = None,
+        rpc_servers: Sequence[str] | None = None,
         use_mmap: bool = True,
         use_mlock: bool = False,
         flash_attn: bool | None = None,
@@ -86,8 +87,8 @@ class LoadedModels:
         self._contents = given.contents()
         self._pair = given.pair_key(self._contents, self._core.n_threads)
         restore_file(self._core, self._pair, profile)
-        costs = CostFile(self._core, self._pair if profile is True else None)
-        self._shared = SharedCore(self._core, costs)
+        kept = self._pair if profile is True else None
+        self._shared = SharedCore(self._core, CostFile(self._core, kept))
         self._driver = AsyncDriver(self._shared, owner=self)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ersd import _core, arguments
+from ersd.engine.rpc_servers import reachable
 from ersd.engine.width_verdict import WidthVerdict
 from ersd.files import fingerprint
 from ersd.profile import PairKey
@@ -47,6 +48,7 @@ class ModelOptions:
         self.draft = _path_or_none("draft_model_path", given["draft_model_path"])
         self.loading: dict[str, Any] = {name: given[name] for name in _LOADING}
         self.loading["tensor_split"] = _shares(given["tensor_split"])
+        self.loading["rpc_servers"] = reachable(given["rpc_servers"] or [])
         self.loading["flash_attn"] = _flag_or_auto("flash_attn", given["flash_attn"])
         self.loading["lora_path"] = _path_or_none("lora_path", given["lora_path"]) or ""
         self.loading |= given["llama_params"] or {}
