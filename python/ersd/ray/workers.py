@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -59,15 +60,13 @@ class Workers:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        # Rows are read here, where the file is.
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=False
-        )
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised, too
         rows = ray.data.read_datasource(
             _Rows(read, self.batch_size),
             override_num_blocks=1,
-            # Where the actors take all CPUs, none must be waited for.
-            ray_remote_args={"scheduling_strategy": here, "num_cpus": 0},
+            # Rows are read here, where the file is. The actors may take all CPUs.
+            label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
+            num_cpus=0,
         )
         answered = rows.map_batches(
             _Answering,
