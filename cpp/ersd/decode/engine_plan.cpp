@@ -107,14 +107,14 @@ Growth Engine::choose_growth(Sequence& s, int32_t k) {
   return Growth::kShape;
 }
 
-// While the target reads the prompt, the draft reads as much.
+// While the target reads the prompt, the draft reads as much, unless it holds more of it already.
 Growth Engine::choose_reading(Sequence& s) {
   DraftedTree& tree = s.drafted_;
-  const LanguageModel& draft = *drafter_.model();
-  const int32_t end =
-      s.generates_ ? draft.n_cached(s.place_) + kCatchUp : target_.n_cached(s.place_) + s.n_read_;
-  tree.history = tree.history.first(std::min(tree.history.size(), static_cast<size_t>(end)));
-  return n_missing(draft, s) > 0 ? Growth::kRead : Growth::kNone;
+  const int32_t n_cached = drafter_.model()->n_cached(s.place_);
+  const int32_t end = s.generates_ ? n_cached + kCatchUp : target_.n_cached(s.place_) + s.n_read_;
+  const int32_t n = std::min(static_cast<int32_t>(tree.history.size()), end);
+  tree.history = tree.history.first(static_cast<size_t>(n));
+  return n > n_cached ? Growth::kRead : Growth::kNone;
 }
 
 // A strategy says which nodes a tree may have. Without a draft model there are no ranks, so its
