@@ -229,7 +229,8 @@ def test_the_constructor(
         (
             lambda g: g.create_chat_completion([], tool_choice=5),
             TypeError,
-            "tool_choice must be 'none', 'auto', 'required' or a mapping whose 'function' has",
+            "tool_choice must be 'none', 'auto', 'required' or a mapping whose 'function' has a "
+            "'name'",
         ),
         (
             lambda g: g.create_chat_completion([], functions=[5]),

@@ -12,6 +12,7 @@ from ersd._core import (
     TableModel,
     expected_tokens,
     optimal_shape,
+    sequence_shape,
 )
 
 import oracles
@@ -93,6 +94,20 @@ def test_fixed_plans_and_forecasts(seed):
         assert ((f.tokens - 1) / share + 1) / (f.ms / 1.5) == pytest.approx(
             speed(f.nodes, RANKS, target, draft), rel=1e-3
         )
+
+
+def test_tokens_that_are_read_again_have_a_price():
+    """A chain of k nodes of which the first a are accepted costs a + 1 more tokens, if a < k."""
+    target, draft, p = curve(10.0, 0.7), curve(2.0, 0.1), RANKS[0]
+    for k in (1, 3, 16):
+        chain = sequence_shape(k, k)
+        plans = [
+            DraftController().plan_fixed(chain, RANKS, target, draft, reads_again=again)
+            for again in (False, True)
+        ]
+        n_again = sum(p**a * (1 - p) * (a + 1) for a in range(k))
+        assert plans[1].ms == pytest.approx(plans[0].ms + 0.7 * n_again)
+        assert plans[1].tokens == plans[0].tokens
 
 
 def simulate(controller, target, draft, n_calls, accepted, time=1.0):

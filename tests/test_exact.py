@@ -24,13 +24,17 @@ def half_precision(folder: Path) -> Path:
 
 
 def test_who_gets_an_exact_text(tiny_target: Path, tiny_draft: Path) -> None:
-    """By default a pair does and a target alone does not; exact asks for either."""
+    """By default all whose drafts may come from anywhere do; exact asks for either."""
     options = {"n_ctx": 256, "n_threads": 1, "profile": False}
     assert Generator(tiny_target, tiny_draft, **options).exact
-    alone = Generator(tiny_target, **options).exact
-    assert not alone
-    assert alone.reason == "nothing drafts, so the cache is llama.cpp's own"
-    assert Generator(tiny_target, exact=True, **options).exact
+    assert Generator(tiny_target, tiny_draft, draft_sources=["model"], **options).exact
+    assert Generator(tiny_target, **options).exact
+    assert Generator(tiny_target, draft_sources=["grammar"], **options).exact
+    for sources in ([], ["model"]):
+        alone = Generator(tiny_target, draft_sources=sources, **options).exact
+        assert not alone
+        assert alone.reason == "nothing drafts, so the cache is llama.cpp's own"
+        assert Generator(tiny_target, exact=True, draft_sources=sources, **options).exact
     assert not Generator(tiny_target, tiny_draft, exact=False, **options).exact
 
 
@@ -104,7 +108,7 @@ def test_the_verdict_is_kept(
         assert line.startswith(f"ersd: ignoring '{path}': ")
 
 
-def test_without_a_draft_the_text_is_llama_cpp_pythons(tiny_target: Path) -> None:
+def test_without_drafts_the_text_is_llama_cpp_pythons(tiny_target: Path) -> None:
     """Logits are those of Llama with its defaults to the bit, on a prompt of several batches."""
     import llama_cpp
 
@@ -114,7 +118,7 @@ def test_without_a_draft_the_text_is_llama_cpp_pythons(tiny_target: Path) -> Non
         rows.append(scores.copy())
         return scores
 
-    ours = Generator(tiny_target, n_ctx=1536, n_threads=1)
+    ours = Generator(tiny_target, n_ctx=1536, n_threads=1, draft_sources=[])
     theirs = llama_cpp.Llama(
         str(tiny_target), n_ctx=1536, n_threads=1, n_threads_batch=1, verbose=False
     )

@@ -51,6 +51,7 @@ def test_no_flags_give_the_defaults() -> None:
         ("--presence-penalty 0.5", "presence_penalty", 0.5),
         ("--frequency-penalty 0.5", "frequency_penalty", 0.5),
         ("--repeat-last-n -1", "penalty_last_n", -1),
+        ("--no-penalize-prompt", "penalize_prompt", False),
         ("--dry-multiplier 2", "dry_multiplier", 2.0),
         ("--dry-base 1.5", "dry_base", 1.5),
         ("--dry-allowed-length 1", "dry_allowed_length", 1),

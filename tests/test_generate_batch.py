@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,36 @@ def test_errors_in_place_of_results(pair: Generator) -> None:
     for i in (0, 1, 3, 4):
         alone = pair.generate(PROMPTS[i], seed=1 + i, **OPTIONS)
         assert results[i].tokens == alone.tokens  # type: ignore[union-attr]
+    check_idle(pair)
+
+
+def test_requests_with_options_of_their_own(pair: Generator) -> None:
+    """They are taken as places become free, and end with their results or errors."""
+    taken = 0
+    asked: list[tuple[Any, Any]] = [
+        ("the", {"max_tokens": i % 4 + 1, "seed": i, "draft_nodes": i % 3 + 1}) for i in range(30)
+    ]
+    asked[3] = ("the", {"max_tokens": -5})
+    asked[4] = ("the", {"unknown": 1})
+
+    def requests() -> Iterator[tuple[Any, Any]]:
+        nonlocal taken
+        for each in asked:
+            taken += 1
+            yield each
+
+    results = pair.generate_requests(requests())
+    assert taken == 0
+    found = dict([next(results)])
+    assert taken <= batch.WINDOW * N_PARALLEL
+    found |= dict(results)
+    assert sorted(found) == list(range(30))
+    assert (type(found.pop(3)), type(found.pop(4))) == (ValueError, TypeError)
+    for i, result in found.items():
+        assert result == replace(pair.generate("the", **asked[i][1]), stats=result.stats)
+    results = pair.generate_requests(requests())
+    next(results)
+    results.close()
     check_idle(pair)
 
 

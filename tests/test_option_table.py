@@ -25,6 +25,7 @@ DOCUMENTED = {
     "frequency_penalty": 0.0,
     "presence_penalty": 0.0,
     "penalty_last_n": 64,
+    "penalize_prompt": True,
     "dry_multiplier": 0.0,
     "dry_base": 1.75,
     "dry_allowed_length": 2,
@@ -47,6 +48,9 @@ DOCUMENTED = {
     "draft_depth": 64,
     "adapt_draft": True,
     "draft_trees": False,
+    "draft_sources": None,
+    "prediction": None,
+    "references": (),
 }
 
 # How Python annotates an option, by its type in the core; Python takes more for some options.
@@ -65,6 +69,9 @@ WIDER = {
     "stop": "str | Sequence[str] | None",
     "strategy": "str | None",
     "draft_nodes": "int | str",
+    "draft_sources": "Sequence[str] | None",
+    "prediction": "str | Sequence[int] | Mapping[str, Any] | None",
+    "references": "Sequence[str | Sequence[int]]",
 }
 
 
@@ -216,6 +223,7 @@ def test_every_option_is_documented() -> None:
         ("strategy", ["forest"]),
         ("draft_nodes", [0, -1, 257, "Auto"]),
         ("draft_depth", [0, 257]),
+        ("draft_sources", [["ngram"], ["lookup", "Model"]]),
     ],
 )
 def test_ranges(name: str, outside: list) -> None:
@@ -243,6 +251,7 @@ def test_edges_of_ranges_are_allowed() -> None:
         "logprobs": [None, 0],
         "draft_nodes": ["auto", 1, 256],
         "draft_depth": [1, 256],
+        "draft_sources": [[], ["lookup", "history", "prediction", "grammar", "model"]],
     }
     for name, values in edges.items():
         for value in values:

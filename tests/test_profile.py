@@ -238,7 +238,7 @@ def test_what_is_no_profile_is_refused(
 def test_wrong_files(
     taught: Generator, tiny_target: Path, tiny_draft: Path, tmp_path: Path
 ) -> None:
-    """Refused are missing files, other files, another pair's, and any without a draft."""
+    """Refused are missing files, other files, and those of another pair or of a target alone."""
     with pytest.raises(FileNotFoundError, match="no such profile: 'nowhere"):
         generator(tiny_target, tiny_draft, profile="nowhere.npz")
     for content in (b"", b"PK", b"text", np.arange(3).tobytes()):
@@ -249,13 +249,30 @@ def test_wrong_files(
     other.save_profile(tmp_path / "other.npz")
     with pytest.raises(ValueError, match="another target or draft"):
         taught.load_profile(tmp_path / "other.npz")
-    alone = generator(tiny_target, None, profile=True)
-    for action in (alone.save_profile, alone.load_profile):
-        with pytest.raises(ValueError, match="it needs a draft model"):
-            action(tmp_path / "alone.npz")
+    alone = generator(tiny_target, None)
+    alone.save_profile(tmp_path / "alone.npz")
+    for one, name in ((taught, "alone.npz"), (alone, "other.npz")):
+        with pytest.raises(ValueError, match="another target or draft"):
+            one.load_profile(tmp_path / name)
     with pytest.raises(OSError, match=r"no\.npz"):
         taught.save_profile(tmp_path / "no.npz" / "deeper.npz")
-    assert {path.name for path in tmp_path.iterdir()} == {"no.npz", "other.gguf", "other.npz"}
+    names = {"no.npz", "other.gguf", "other.npz", "alone.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_a_target_alone_has_costs_too(tiny_target: Path, tmp_path: Path) -> None:
+    """They say what drafts from texts are worth; those of a draft model are refused."""
+    alone, path = generator(tiny_target, None), tmp_path / "alone.npz"
+    assert not alone.profile().has_costs
+    alone.generate("a", max_tokens=2, draft_nodes="auto")
+    assert alone.profile().has_costs
+    alone.save_profile(path)
+    again = generator(tiny_target, None, profile=path)
+    assert again.profile().target_ms == alone.profile().target_ms
+    assert not np.any(again.profile().draft_ms)
+    changed(path, path, draft_ms=np.ones((2, 19)))
+    with pytest.raises(ValueError, match="costs must be those of the target alone"):
+        again.load_profile(path)
 
 
 def test_wrong_costs_last_one_answer(

@@ -77,6 +77,21 @@ def test_penalties(generator: Generator, last_n: int, values: tuple) -> None:
     assert changed > 50
 
 
+@pytest.mark.parametrize("n_prompt", [0, 5, 1000])
+def test_penalties_of_the_answer_alone(generator: Generator, n_prompt: int) -> None:
+    """Without penalize_prompt, tokens of the prompt count for nothing, whatever the window."""
+    options = {"repeat_penalty": 1.3, "presence_penalty": 0.2, "penalty_last_n": 20}
+    changed = 0
+    for logits, history, _ in rows(generator, {}):
+        given = GenerationOptions(**options, penalize_prompt=False)
+        n = min(n_prompt, len(history))
+        ours = generator.target.process_logits(given, history, n, logits)
+        window = samplers.penalties(len(logits), 20, 1.3, 0.0, 0.2)
+        np.testing.assert_array_equal(ours, samplers.apply(window, logits, history[n:]))
+        changed += np.count_nonzero(ours != logits)
+    assert (changed > 50) == (n_prompt < 1000)
+
+
 @pytest.mark.parametrize("last_n", [10, 64, -1])
 @pytest.mark.parametrize("breakers", [[], ["a"], ["the", "\n", "é"]], ids=str)
 def test_dry(

@@ -38,6 +38,7 @@ LAYERS = [
     {"engine"},
     {"models", "api"},
     {"generator"},
+    {"llama"},
     {"__init__"},
     {"rank_distributions"},
     {"theory"},
@@ -46,6 +47,8 @@ LAYERS = [
     {"tune"},
     {"divergence"},
     {"paper", "distill", "serve"},
+    {"tables"},
+    {"ray"},
     {"commands"},
     {"__main__"},
 ]

@@ -65,6 +65,10 @@
 #include "ersd/llama/context.h"            // decoding and cache
 #include "ersd/llama/samplers.h"           // bias, penalties and DRY
 #include "ersd/llama/teacher.h"            // many texts side by side
+#include "ersd/llama/model_facts.h"        // what a file says beyond what decoding needs
+#include "ersd/llama/plain_context.h"      // calls without trees, each row with an output
+#include "ersd/llama/embedder.h"           // embeddings of texts
+#include "ersd/llama/row_reader.h"         // the logits of every token of a text
 
 #include "ersd/text.h"                     // UTF-8 and stop strings
 #include "ersd/request.h"                  // a generation as its caller sees it

@@ -22,7 +22,8 @@ Generator::Generator(const std::string& target_path, const std::string& draft_pa
                      const Options& options, std::function<bool()> interrupted)
     : models_(target_path, draft_path, options, interrupted),
       interrupted_(std::move(interrupted)),
-      engine_(models_.target_context(), models_.draft_context(), options.prompt_share, options.n_history),
+      engine_(models_.target_context(), models_.draft_context(), options.prompt_share,
+              options.n_history),
       scheduler_(engine_, models_.target_context(), models_.draft_context(), options.n_parallel,
                  models_.place_options()),
       n_parallel_(options.n_parallel),
@@ -266,6 +267,15 @@ void Generator::load_state(const State& state) {
     }
     scheduler_.set_last_place(0);
   });
+}
+
+Generator::Memory Generator::memory_use() {
+  Memory memory;
+  lead_alone([&] {
+    memory.target = models_.target_context().memory_use();
+    if (models_.draft_context()) memory.draft = models_.draft_context()->memory_use();
+  });
+  return memory;
 }
 
 Generator::Snapshot Generator::look() const {

@@ -87,6 +87,12 @@ class Generator {
   State save_state();
   void load_state(const State& state);
 
+  // What each model takes on each device; nothing for a draft that there is not.
+  struct Memory {
+    std::vector<llama::Context::Memory> target, draft;
+  };
+  Memory memory_use();
+
   // Numbers at the end of the last step.
   struct Snapshot {
     int32_t n_active = 0, n_waiting = 0;  // requests that have places, and those that wait for one

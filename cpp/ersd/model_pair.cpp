@@ -19,6 +19,11 @@ constexpr int32_t kLongCache = 1024;
 // or 8 rows at a time. On an H100, calls of 9 to 48 tokens were alike, and of few others.
 constexpr std::array<CallWidths, 4> kPaddings{{{2, 0}, {4, 0}, {8, 0}, {16, 48}}};
 
+// Drafted nodes of a call for which memory is taken when models are loaded: so many for each
+// request, and enough for the widest call of the test of widths. A row of logits of a vocabulary of
+// 262,144 tokens has a megabyte, on the host and on a GPU.
+constexpr int32_t kNodesEach = 16, kLeastNodes = 64;
+
 constexpr int32_t kMaxDefaultCtx = 4096;  // limit of the context length that a model chooses
 
 // Each running request has a place, and as many places keep the texts of earlier requests.
@@ -43,6 +48,8 @@ ModelPair::ModelPair(const std::string& target_path, const std::string& draft_pa
   make_target_context(options, context, interrupted);
   if (draft_) {
     context.exact = context.ordered_cells = false;  // a draft may differ in its last bits
+    context.rope = {};                              // which is the target's
+    context.whole_trees = false;
     draft_context_ = std::make_unique<llama::Context>(*draft_, context, interrupted);
   }
   // An exact context on a CPU has flash attention, which skips the cells of other places there.
@@ -64,6 +71,10 @@ llama::ContextOptions ModelPair::context_options(const GeneratorOptions& options
     refuse("n_ctx_total", "0 or at least n_ctx, which is " + std::to_string(context.n_ctx),
            options.n_ctx_total);
   place_options_.n_cells = options.n_ctx_total == 0 ? context.n_ctx : options.n_ctx_total;
+  // A recurrent or hybrid model has a state and cells for each place, which no other place can use.
+  if (!target_.can_branch())
+    place_options_.n_cells = std::max(place_options_.n_cells, options.n_parallel * context.n_ctx);
+  context.max_nodes = std::clamp(kNodesEach * options.n_parallel, kLeastNodes, kMaxDraftNodes);
   const bool keeps_texts = options.n_parallel > 1 && target_.can_branch();
   context.n_ctx_total = place_options_.n_cells;
   context.n_sequences = keeps_texts ? 2 * options.n_parallel : options.n_parallel;
@@ -76,8 +87,8 @@ void ModelPair::make_target_context(const GeneratorOptions& options, llama::Cont
                                     const std::function<bool()>& interrupted) {
   context.exact = options.exact.value_or(draft_ || options.drafts);
   context.ordered_cells = options.exact.value_or(true);
-  context.max_nodes = draft_ || options.drafts || context.exact ? kMaxDraftNodes : 0;  // the test makes trees too
-  if (context.exact && !options.exact && !target_.can_branch()) context.exact = false;
+  // The test of widths makes trees too.
+  if (!draft_ && !options.drafts && !context.exact) context.max_nodes = 0;
   target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
   if (!context.exact) {
     exactness_.reason =
@@ -107,6 +118,7 @@ void ModelPair::make_target_context(const GeneratorOptions& options, llama::Cont
 // Pads the target's calls so that all of them give the same logits. Returns false if no padding
 // does that.
 bool ModelPair::pad_target_context(int32_t n_parallel) {
+  if (!target_.can_branch()) return false;  // padding needs a sequence in the same call
   for (const CallWidths& padding : kPaddings) {
     const int32_t n = padding.step;
     if (widths_.padding && n != *widths_.padding) continue;
@@ -132,12 +144,9 @@ void ModelPair::load_draft(const std::string& path, const GeneratorOptions& opti
   llama::ModelOptions model_options = options.model;
   model_options.n_gpu_layers = options.draft_n_gpu_layers;
   model_options.lora_path.clear();
+  model_options.kv_overrides.clear();
+  model_options.rpc_servers.clear();  // its calls are too short for a network
   draft_.emplace(path, model_options);
-  for (const llama::Model* model : {&target(), draft()})
-    if (!model->can_branch())
-      throw std::invalid_argument("'" + model->path() + "' (" + model->architecture() +
-                                  ") keeps one recurrent state and cannot hold a tree of drafts; "
-                                  "it can be used without a draft model");
   llama::check_same_vocabulary(target_, *draft_);
 }
 

@@ -119,6 +119,7 @@ void Request::fill_text(Untaken& untaken) {
   for (; n_kept < tokens.size() && reason == FinishReason::kNone; ++n_kept) {
     if (vocabulary_.is_end(tokens[n_kept])) {
       reason = FinishReason::kStop;
+      step.end_token = tokens[n_kept];
       sequence_->stats().end_tokens = 1;
       break;  // an end token is not part of the answer
     }
@@ -141,7 +142,8 @@ void Request::fill_text(Untaken& untaken) {
                    {accepted.begin(), accepted.end()},
                    {sources.begin(), sources.end()}};
     }
-    for (const int32_t node : sequence_->accepted().subspan(1).first(static_cast<size_t>(step.n_accepted)))
+    for (const int32_t node :
+         sequence_->accepted().subspan(1).first(static_cast<size_t>(step.n_accepted)))
       step.sources.push_back(sequence_->tree().sources(node));
     uncount(tokens.size(), n_kept);
   }

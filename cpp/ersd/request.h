@@ -42,6 +42,7 @@ struct GenerationStep {
   int32_t n_accepted = 0;              // how many of these tokens were drafted
   std::vector<uint8_t> sources;        // u8[n_accepted]: a bit for each source of a drafted token
   std::optional<StepTree> tree;        // if the options ask for it
+  Token end_token = -1;                // which ended the answer; -1 if none did
   FinishReason finish_reason = FinishReason::kNone;
 };
 

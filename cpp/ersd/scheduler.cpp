@@ -127,7 +127,10 @@ bool Scheduler::admit(Request& request) {
   }
   const int32_t n_spare = running_.empty() ? 0 : kSpareCells * (n_running() + 1);
   if (!places_.take(sequence, n_spare)) return false;
+  int32_t n_nodes = sequence.fixed_nodes();
+  for (const RequestPtr& other : running_) n_nodes += other->sequence().fixed_nodes();
   try {
+    engine_.reserve_nodes(n_nodes);
     engine_.begin(sequence);
   } catch (...) {
     places_.leave(sequence);

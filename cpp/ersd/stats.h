@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace ersd {
@@ -15,6 +16,7 @@ constexpr size_t kHistogramRanks = 64;
 
 // Counts of one generation, and times in milliseconds.
 struct Stats {
+  std::string strategy;      // that was used: "sequence" where a model cannot hold trees
   int64_t generated = 0;     // tokens of the answer
   int64_t end_tokens = 0;    // 1 if an end token, which is no part of it, ended the answer
   int64_t target_calls = 0;  // calls after the prompt

@@ -12,6 +12,7 @@ from ersd.engine.async_stream import AsyncStream
 from ersd.engine.options import Options
 from ersd.engine.stream import Stream
 from ersd.generator import Generator
+from ersd.llama import Llama, LlamaState
 from ersd.results import Position, Result, Stats, Step, StepTree, TokenLogprob
 from ersd.state import State
 
@@ -19,6 +20,8 @@ __version__ = _loader.VERSION
 __all__ = [
     "AsyncStream",
     "Generator",
+    "Llama",
+    "LlamaState",
     "Options",
     "Position",
     "Result",

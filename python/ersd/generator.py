@@ -50,6 +50,10 @@ class Generator(Engine):
         main_gpu: the GPU that is used if the model is not split.
         split_mode: 0 for one GPU, 1 to split by layers, 2 to split by rows.
         tensor_split: the share of each GPU; None for llama.cpp's choice.
+        rpc_servers: addresses "host:port" of llama.cpp's ``rpc-server``, whose devices take layers
+            of the target; the draft stays here. llama.cpp calls this experimental: it has neither
+            passwords nor encryption, so use it on trusted networks only, and the process ends if a
+            server does. Each call of the target sends some messages to each server.
         use_mmap: whether to map the file instead of reading it.
         use_mlock: whether to keep the model from being swapped out of memory.
         flash_attn: whether to use flash attention; None chooses what is fastest, and on where
@@ -90,6 +94,10 @@ class Generator(Engine):
         profile: a file of `save_profile` to start from; True for the one in the cache folder, if it
             exists, which is also where the costs of calls are written once they are measured; False
             to start without one and write none.
+        llama_params: further parameters of llama.cpp for the target: rope_scaling_type,
+            rope_freq_base, rope_freq_scale, yarn_ext_factor, yarn_attn_factor, yarn_beta_fast,
+            yarn_beta_slow, yarn_orig_ctx, op_offload, and kv_overrides, a list of pairs of a key
+            of the file's metadata and the value that replaces the file's.
         verbose: whether llama.cpp logs to stderr.
 
     Raises:

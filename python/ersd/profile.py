@@ -71,6 +71,7 @@ class PairKey:
 
     Attributes:
         pair: hashes of what is in both model files, and in the target's adapter.
+        has_draft: whether there is a draft model.
         machine: the processor, the devices, llama.cpp's version and the options of loading.
     """
 
@@ -90,6 +91,7 @@ class PairKey:
             loading: the options of loading that costs depend on.
         """
         self.pair = " ".join(contents)
+        self.has_draft = len(paths) > 1
         self.machine = machine(devices, loading)
         key = hashlib.sha256(f"{self.pair} {self.machine}".encode()).hexdigest()[:12]
         stem = "+".join(Path(path).stem for path in paths)
@@ -137,7 +139,9 @@ def load(path: str | os.PathLike[str], key: PairKey, make: Callable[[Profile], _
             raise ValueError(f"expected format {_FORMAT}, got {int(arrays['format'])}")
         if str(arrays["pair"]) != key.pair:
             raise ValueError("it is that of another target or draft")
-        return make(_profile(arrays, with_costs=str(arrays["machine"]) == key.machine))
+        profile = _profile(arrays, with_costs=str(arrays["machine"]) == key.machine)
+        _check_costs(profile, has_draft=key.has_draft)
+        return make(profile)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such profile: '{os.fspath(path)}'") from error
     except KeyError as error:
@@ -172,9 +176,13 @@ def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:
             target_ms=np.zeros_like(profile.target_ms).tolist(),
             draft_ms=np.zeros_like(profile.draft_ms).tolist(),
         )
-    if np.any(profile.draft_ms) and not np.any(profile.target_ms):
-        raise ValueError("costs must be those of the target too, if they are those of the draft")
     return profile
+
+
+def _check_costs(profile: Profile, *, has_draft: bool) -> None:
+    if np.any(profile.draft_ms) != (has_draft and np.any(profile.target_ms)):
+        models = "target and draft, or of neither" if has_draft else "the target alone"
+        raise ValueError(f"costs must be those of {models}")
 
 
 def processor() -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = [
     "Exactness",
     "Forecast",
+    "Memory",
     "Position",
     "Result",
     "Stats",
@@ -39,6 +40,30 @@ class Exactness:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a model takes on a device, in bytes.
+
+    Attributes:
+        model: "target" or "draft".
+        device: llama.cpp's name of the device, such as "CPU" or "CUDA0".
+        weights: the weights; those of a file that is mapped are in memory once they are used.
+        cache: keys, values and states.
+        compute: what calls work with, their logits included.
+    """
+
+    model: str
+    device: str
+    weights: int
+    cache: int
+    compute: int
+
+    def __str__(self) -> str:
+        """Returns a line with the three in megabytes."""
+        mb = [f"{n / 1e6:.0f} MB" for n in (self.weights, self.cache, self.compute)]
+        return f"{self.model} on {self.device}: weights {mb[0]}, cache {mb[1]}, calls {mb[2]}"
+
+
+@dataclass(frozen=True)
 class TokenLogprob:
     """The log-probability of one token of the answer.
 
@@ -61,6 +86,8 @@ class Stats:
     """Counts and times of one generation. Times are in milliseconds.
 
     Attributes:
+        strategy: the drafting strategy that was used. It is "sequence" instead of the one that was
+            asked for where a model is recurrent or hybrid, because it cannot hold a tree.
         generated: tokens of the answer.
         target_calls: calls of the target after the prompt.
         draft_calls: calls of the draft after the prompt.
@@ -93,6 +120,7 @@ class Stats:
         tokens_per_second: generated tokens per second, without the time of the prompt.
     """
 
+    strategy: str
     generated: int
     target_calls: int
     draft_calls: int

@@ -20,6 +20,7 @@ void bind_learning(nanobind::module_& m);
 void bind_draft(nanobind::module_& m);
 void bind_decode(nanobind::module_& m);
 void bind_llama(nanobind::module_& m);
+void bind_embedder(nanobind::module_& m);
 void bind_scheduler(nanobind::module_& m);
 void bind_generator(nanobind::module_& m);
 

@@ -7,6 +7,7 @@
 
 #include "bind.h"
 #include "ersd/draft/text_drafts.h"
+#include "ersd/learning/agreement.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -41,30 +42,68 @@ void bind_automaton(nb::module_& m) {
       .def_prop_ro("n_bytes", &SuffixAutomaton::n_bytes);
 }
 
+void bind_agreement(nb::module_& m) {
+  using Pairs = std::vector<std::tuple<double, double>>;
+  const auto opinions = [](const Pairs& given) {
+    std::vector<AgreementModel::Opinion> out;
+    for (const auto& [model, text] : given) out.push_back({model, text});
+    return out;
+  };
+  nb::class_<AgreementModel>(
+      m, "AgreementModel",
+      "How probable tokens are that the draft model, a text or both propose. An opinion is what "
+      "each of the two says of a token; 0 if it does not propose the token.")
+      .def(nb::init<>())
+      .def(
+          "predict",
+          [opinions](AgreementModel& a, const Pairs& given) {
+            std::vector<double> hits;
+            a.predict(opinions(given), hits);
+            return hits;
+          },
+          "opinions"_a, "The probability of each token.")
+      .def(
+          "learn",
+          [opinions](AgreementModel& a, const Pairs& given, size_t hit) {
+            a.learn(opinions(given), hit);
+          },
+          "opinions"_a, "hit"_a, "Learns which of the tokens came; len(opinions) for another one.");
+}
+
+void begin(TextDrafts& d, const std::vector<Token>& tokens, bool looks_up,
+           const std::vector<std::tuple<std::string, std::vector<Token>>>& others) {
+  TextDrafts::Texts texts;
+  for (const auto& [name, text] : others) {
+    const Source source = name == "prediction" ? Source::kPrediction : Source::kHistory;
+    texts.push_back(std::make_shared<TextSource>(source));
+    for (const Token token : text) texts.back()->append(token);
+  }
+  d.begin(tokens, looks_up, std::move(texts));
+}
+
 void bind_texts(nb::module_& m) {
   nb::class_<HitRates>(m, "HitRates", "How often the tokens that texts propose come true.")
       .def(nb::init<>());
   nb::class_<TextDrafts>(m, "TextDrafts", "What texts propose along the paths of trees.")
       .def(nb::init<>())
-      .def(
-          "begin",
-          [](TextDrafts& d, const std::vector<Token>& tokens, bool looks_up,
-             const std::vector<std::tuple<std::string, std::vector<Token>>>& others) {
-            TextDrafts::Texts texts;
-            for (const auto& [name, text] : others) {
-              const Source source =
-                  name == "prediction" ? Source::kPrediction : Source::kHistory;
-              texts.push_back(std::make_shared<TextSource>(source));
-              for (const Token token : text) texts.back()->append(token);
-            }
-            d.begin(tokens, looks_up, std::move(texts));
-          },
-          "tokens"_a, "looks_up"_a = true,
-          "others"_a = std::vector<std::tuple<std::string, std::vector<Token>>>())
+      .def("begin", &begin, "tokens"_a, "looks_up"_a = true,
+           "others"_a = std::vector<std::tuple<std::string, std::vector<Token>>>())
       .def("append", [](TextDrafts& d, const std::vector<Token>& tokens) { d.append(tokens); })
       .def("reset", &TextDrafts::reset)
       .def("add", &TextDrafts::add, "parent"_a, "token"_a)
       .def("truncate", &TextDrafts::truncate, "n"_a)
+      .def(
+          "made",
+          [](const TextDrafts& d, int32_t node) {
+            std::vector<std::tuple<Token, int, int, int, int, int>> out;
+            for (const auto& p : d.made(node))
+              out.emplace_back(p.token, p.cell.source, p.cell.form, p.cell.length, p.cell.share,
+                               p.cell.luck);
+            return out;
+          },
+          "node"_a,
+          "What was proposed after a node: token, source, form, and classes of length, share and "
+          "luck.")
       .def(
           "propose",
           [](TextDrafts& d, int32_t node, const HitRates& rates,
@@ -90,5 +129,6 @@ void bind_texts(nb::module_& m) {
 
 void bind_draft(nb::module_& m) {
   bind_automaton(m);
+  bind_agreement(m);
   bind_texts(m);
 }

@@ -14,6 +14,7 @@
 
 #include "bind.h"
 #include "keywords.h"
+#include "load_options.h"
 #include "request_handle.h"
 
 namespace nb = nanobind;
@@ -48,20 +49,9 @@ class SignalPoll {
 Generator::Options read_options(const nb::kwargs& given) {
   Generator::Options o;
   Keywords keywords(given);
-  keywords.read("n_ctx", o.context.n_ctx);
-  keywords.read("n_batch", o.context.n_batch);
-  keywords.read("n_threads", o.context.n_threads);
-  keywords.read("n_gpu_layers", o.model.n_gpu_layers);
+  read_model_options(keywords, o.model);
+  read_context_options(keywords, o.context);
   keywords.read("draft_n_gpu_layers", o.draft_n_gpu_layers);
-  keywords.read("main_gpu", o.model.main_gpu);
-  keywords.read("split_mode", o.model.split_mode);
-  keywords.read("tensor_split", o.model.tensor_split);
-  keywords.read("use_mmap", o.model.use_mmap);
-  keywords.read("use_mlock", o.model.use_mlock);
-  keywords.read("flash_attn", o.context.flash_attn);
-  keywords.read("offload_kqv", o.context.offload_kqv);
-  keywords.read("type_k", o.context.type_k);
-  keywords.read("type_v", o.context.type_v);
   keywords.read("n_parallel", o.n_parallel);
   keywords.read("n_ctx_total", o.n_ctx_total);
   keywords.read("prompt_share", o.prompt_share);
@@ -72,8 +62,6 @@ Generator::Options read_options(const nb::kwargs& given) {
   keywords.read("padding", o.widths.padding);
   keywords.read("context_shift", o.context_shift);
   keywords.read("n_keep", o.n_keep);
-  keywords.read("lora_path", o.model.lora_path);
-  keywords.read("lora_scale", o.model.lora_scale);
   keywords.refuse_unread();
   return o;
 }
@@ -157,6 +145,18 @@ void bind_models(nb::class_<Generator>& generator) {
       .def_prop_ro("width_that_differs",
                    [](const Generator& g) { return g.models().widths().differs; })
       .def_prop_ro("padding", [](const Generator& g) { return g.models().widths().padding; })
+      .def(
+          "memory_use",
+          [](Generator& g) {
+            const Generator::Memory memory = g.memory_use();
+            std::vector<std::tuple<std::string, std::string, size_t, size_t, size_t>> rows;
+            for (const auto& m : memory.target)
+              rows.emplace_back("target", m.device, m.weights, m.cache, m.compute);
+            for (const auto& m : memory.draft)
+              rows.emplace_back("draft", m.device, m.weights, m.cache, m.compute);
+            return rows;
+          },
+          NoGil(), "Returns (model, device, bytes of weights, cache and calls) for each device.")
       .def_prop_ro("n_ctx", [](const Generator& g) { return g.models().n_ctx(); })
       .def_prop_ro("n_ctx_total", [](const Generator& g) { return g.models().n_ctx_total(); })
       .def_prop_ro("n_cells", [](const Generator& g) { return g.models().n_ctx_total(); })

@@ -52,7 +52,13 @@ class Keywords {
   static const char* expected(int32_t) { return "an int of 32 bits"; }
   static const char* expected(float) { return "a number"; }
   static const char* expected(const std::string&) { return "a str"; }
+  static const char* expected(const std::vector<std::string>&) { return "a sequence of str"; }
   static const char* expected(const std::vector<float>&) { return "a sequence of numbers"; }
+  // Of other types, such as kv_overrides.
+  template <class T>
+  static const char* expected(const std::vector<T>&) {
+    return "a sequence of pairs (name, bool, int, float or str)";
+  }
 
   nanobind::dict unread_;
 };

@@ -185,10 +185,13 @@ void bind_controller(nb::module_& m) {
       .def(
           "plan_fixed",
           [](OneText& c, const TreeShape& shape, const std::vector<double>& ranks,
-             const CostCurve& target, const CostCurve& draft) {
-            return c.controller.plan_fixed(c.text, shape, ranks, {target, draft}, {});
+             const CostCurve& target, const CostCurve& draft, bool reads_again) {
+            return c.controller.plan_fixed(c.text, shape, ranks, {target, draft},
+                                           {1, 1, reads_again});
           },
-          "shape"_a, "ranks"_a, "target"_a, "draft"_a, "The plan of a given shape.")
+          "shape"_a, "ranks"_a, "target"_a, "draft"_a, "reads_again"_a = false,
+          "The plan of a given shape. reads_again: whether accepted tokens are read again where "
+          "others were rejected.")
       .def(
           "forecast",
           [](OneText& c, const std::vector<double>& ranks, const CostCurve& target,

@@ -21,6 +21,7 @@
 #include "ersd/llama/teacher.h"
 #include "ersd/race/logprobs.h"
 #include "ersd/race/race.h"
+#include "load_options.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -88,13 +89,17 @@ void bind_model_file(nb::module_& m) {
   nb::class_<llama::Model>(m, "Model", "A GGUF file loaded by llama.cpp; see ersd.Generator.")
       .def(
           "__init__",
-          [](llama::Model* self, const std::string& path, int32_t n_gpu_layers) {
-            const nb::gil_scoped_release no_gil;
+          [](llama::Model* self, const std::string& path, const nb::kwargs& given) {
             llama::ModelOptions options;
-            options.n_gpu_layers = n_gpu_layers;
+            Keywords keywords(given);
+            read_model_options(keywords, options);
+            keywords.read("vocab_only", options.vocab_only);
+            keywords.read("any_kind", options.any_kind);
+            keywords.refuse_unread();
+            const nb::gil_scoped_release no_gil;
             new (self) llama::Model(path, options);
           },
-          "path"_a, "n_gpu_layers"_a = -1)
+          nb::sig("def __init__(self, path: str, **options: object) -> None"))
       .def_prop_ro("path", &llama::Model::path)
       .def_prop_ro("description", &llama::Model::description)
       .def_prop_ro("architecture", &llama::Model::architecture)

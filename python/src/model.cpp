@@ -37,7 +37,9 @@ void bind_language_model(nb::module_& m) {
       .def_prop_ro("n_ctx", &LanguageModel::n_ctx)
       .def_prop_ro("n_sequences", &LanguageModel::n_sequences)
       .def_prop_ro("n_free", &LanguageModel::n_free)
+      .def_prop_ro("max_nodes", &LanguageModel::max_nodes)
       .def_prop_ro("max_branches", &LanguageModel::max_branches)
+      .def("reserve_nodes", &LanguageModel::reserve_nodes, "n"_a)
       .def(
           "cached",
           [](const LanguageModel& model, int32_t sequence) {

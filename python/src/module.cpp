@@ -11,6 +11,7 @@ NB_MODULE(_core, m) {
   bind_draft(m);
   bind_decode(m);
   bind_llama(m);
+  bind_embedder(m);
   bind_scheduler(m);
   bind_generator(m);
 }

@@ -38,6 +38,7 @@ nb::list source_names_of(const std::vector<uint8_t>& sources) {
 
 nb::typed<nb::dict, nb::str, nb::any> to_dict(const Stats& s) {
   nb::typed<nb::dict, nb::str, nb::any> d;
+  d["strategy"] = s.strategy;
   d["generated"] = s.generated;
   d["target_calls"] = s.target_calls;
   d["draft_calls"] = s.draft_calls;
@@ -85,6 +86,7 @@ void bind_steps(nb::module_& m) {
       .def_prop_ro(
           "sources", [](const GenerationStep& s) { return source_names_of(s.sources); },
           nb::sig("def sources(self) -> list[tuple[str, ...]]"))
+      .def_ro("end_token", &GenerationStep::end_token)
       .def_prop_ro("finish_reason",
                    [](const GenerationStep& s) { return to_string(s.finish_reason); });
 }

@@ -66,8 +66,12 @@ void bind_draft_tree(nb::module_& m) {
                    [](const DraftTree& t) {
                      return std::vector<Token>(t.tokens().begin(), t.tokens().end());
                    })
-      .def_prop_ro("parents", [](const DraftTree& t) {
-        return std::vector<int32_t>(t.parents().begin(), t.parents().end());
+      .def_prop_ro("parents",
+                   [](const DraftTree& t) {
+                     return std::vector<int32_t>(t.parents().begin(), t.parents().end());
+                   })
+      .def_prop_ro("sources", [](const DraftTree& t) {
+        return std::vector<int32_t>(t.sources().begin(), t.sources().end());
       });
 }
 

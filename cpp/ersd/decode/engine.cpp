@@ -17,7 +17,10 @@ std::span<const Token> first_tokens(std::span<const Token> history, int32_t n) {
 }  // namespace
 
 Engine::Engine(LanguageModel& target, LanguageModel* draft, double prompt_share, int32_t n_history)
-    : target_(target), drafter_(draft, target.n_vocab()), history_(n_history), pacer_(prompt_share) {}
+    : target_(target),
+      drafter_(draft, target.n_vocab()),
+      history_(n_history),
+      pacer_(prompt_share) {}
 
 void Engine::begin(Sequence& sequence) {
   keep_prefix(target_, sequence);
@@ -45,6 +48,11 @@ void Engine::begin_texts(Sequence& s) {
   if (options.draft_sources.has(Source::kPrediction) && !options.prediction.empty())
     add(Source::kPrediction, options.prediction);
   s.texts_.begin(s.tokens_, options.draft_sources.has(Source::kLookup), std::move(others));
+}
+
+void Engine::reserve_nodes(int32_t n) {
+  target_.reserve_nodes(n);
+  if (drafter_.model()) drafter_.model()->reserve_nodes(n);
 }
 
 // Cuts a cache to what it has in common with the history. The model says what its cache holds,
@@ -106,7 +114,7 @@ void Engine::choose_readers(std::span<Sequence* const> sequences) {
     if (n_missing > 0 && s->n_read_ == n_missing && !s->uses_model()) s->generates_ = true;
     if (s->generates_ || s->n_read_ > 0) step_.push_back(s);
   }
-  load_ = {0, n_prompt_rows_};
+  load_ = {0, n_prompt_rows_, target_.abilities().n_rollback == 0};
   int64_t n_cached = 0;
   for (const Sequence* s : step_) {
     load_.n_sequences += s->generates_, load_.n_rows += s->generates_;
@@ -134,11 +142,12 @@ void Engine::call_target() {
   for (Sequence* s : step_) {
     const DraftTree& tree = s->drafted_.tree;
     const int32_t n_nodes = s->generates_ ? tree.size() : 0;
+    const int32_t n_rows = s->n_read_ + target_.n_read_again(s->place_) + n_nodes;
     for (auto n = static_cast<int32_t>(nodes_.size()); n < n_nodes; ++n) nodes_.push_back(n);
     const auto history = first_tokens(s->history(), target_.n_cached(s->place_) + s->n_read_);
     parts_.push_back({s->place_, history, &tree, {}});
-    s->stats_.target_tokens += s->n_read_ + n_nodes;
-    width += s->n_read_ + n_nodes;
+    s->stats_.target_tokens += n_rows;
+    width += n_rows;
   }
   // nodes_ has grown to its final size, so spans of it stay valid.
   for (size_t i = 0; i < parts_.size(); ++i)

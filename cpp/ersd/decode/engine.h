@@ -33,6 +33,9 @@ class Engine {
   // nothing, because its text depends on every bit of both models.
   void begin(Sequence& sequence);
 
+  // Makes room for trees of n nodes in one call, see LanguageModel::reserve_nodes().
+  void reserve_nodes(int32_t n);
+
   // Makes one target call for all these sequences. Those whose prompt is not read yet read a piece
   // of it; the others get at least one token and at most their limit, or fail alone. If a model
   // throws, no sequence changes, and the step may be made again.

@@ -71,7 +71,8 @@ void Engine::prepare_tree(Sequence& s) {
   tree.correction = s.corrects_draft() ? &knowledge(s).correction : nullptr;
   tree.margins = &knowledge(s).margins;
   tree.stats = &s.stats_;
-  tree.max_depth = std::min(s.limit_ - 1, s.options_.draft_depth);
+  const int32_t most = target_.must_catch_up(s.place_) ? 0 : s.options_.draft_depth;
+  tree.max_depth = std::min(s.limit_ - 1, most);
   const int32_t n_roots = load_.n_sequences;
   tree.max_nodes = std::min(kMaxDraftNodes, target_.max_nodes() - n_roots) / n_roots;
   tree.max_branches = target_.max_branches();
@@ -99,22 +100,21 @@ Growth Engine::choose_growth(Sequence& s, int32_t k) {
   const bool may_grow = s.generates_ && s.n_read_ == 0 && tree.max_depth > 0;
   const bool waits = s.chooses_nodes() && (!plans(s) || !may_draft_);
   if (!may_grow || waits) return Growth::kNone;
-  if (!tree.runs_model)
-    return tree.texts ? grow_without_model(s) : Growth::kNone;
+  if (!tree.runs_model) return tree.texts ? grow_without_model(s) : Growth::kNone;
   if (s.options_.strategy == Strategy::kAdaptive)
     return s.chooses_nodes() ? Growth::kWorth : Growth::kMargins;
   tree.shape = &s.make_shape(k, tree.max_depth);
   return Growth::kShape;
 }
 
-// While the target reads the prompt, the draft reads as much.
+// While the target reads the prompt, the draft reads as much, unless it holds more of it already.
 Growth Engine::choose_reading(Sequence& s) {
   DraftedTree& tree = s.drafted_;
-  const LanguageModel& draft = *drafter_.model();
-  const int32_t end = s.generates_ ? draft.n_cached(s.place_) + kCatchUp
-                                   : target_.n_cached(s.place_) + s.n_read_;
-  tree.history = tree.history.first(std::min(tree.history.size(), static_cast<size_t>(end)));
-  return n_missing(draft, s) > 0 ? Growth::kRead : Growth::kNone;
+  const int32_t n_cached = drafter_.model()->n_cached(s.place_);
+  const int32_t end = s.generates_ ? n_cached + kCatchUp : target_.n_cached(s.place_) + s.n_read_;
+  const int32_t n = std::min(static_cast<int32_t>(tree.history.size()), end);
+  tree.history = tree.history.first(static_cast<size_t>(n));
+  return n > n_cached ? Growth::kRead : Growth::kNone;
 }
 
 // A strategy says which nodes a tree may have. Without a draft model there are no ranks, so its
@@ -183,11 +183,15 @@ void Engine::learn_from_step(double ms) {
     s->stats_.expected_tokens += plan.tokens;
     s->stats_.expected_ms += plan.ms;
     if (n_prompt_rows_ > 0 || s->limit_ <= plan.nodes || !s->uses_model()) continue;
+    const bool as_planned = plan.nodes == 0 || s->drafted_.growth != Growth::kNone;
+    if (!as_planned) continue;
     // What texts brought is not the draft model's, nor is a step in which they made it needless.
     if (plan.nodes > 0 && s->drafted_.rows.raw(0).empty()) continue;
-    controller_.learn(s->plan_, n_of_model(s->drafted_.tree, std::span(nodes_).first(static_cast<size_t>(s->drafted_.tree.size()))),
-                      n_of_model(s->drafted_.tree, s->verified_.path),
-                      ms * plan.ms / expected_ms);
+    controller_.learn(
+        s->plan_,
+        n_of_model(s->drafted_.tree,
+                   std::span(nodes_).first(static_cast<size_t>(s->drafted_.tree.size()))),
+        n_of_model(s->drafted_.tree, s->verified_.path), ms * plan.ms / expected_ms);
   }
   if (n_beside > 0) pacer_.learn(n_beside, n_prompt_rows_, ms);
   if (n_generating > 1 && n_prompt_rows_ == 0) {
@@ -231,10 +235,14 @@ void Engine::restore(const Profile& profile) {
 std::vector<DraftController::Plan> Engine::forecast() {
   const auto ranks = histogram().probabilities();
   TreeShapeBuilder builder;
+  const Abilities target = target_.abilities(), draft = drafter_.model()->abilities();
+  const int32_t depth =
+      std::min({GenerationOptions().draft_depth, target.max_depth, draft.max_depth});
   const auto shapes = [&](int32_t k) -> const TreeShape& {
-    return builder.build_optimal(ranks_of(ranks), k, GenerationOptions().draft_depth);
+    return target.branches && draft.branches ? builder.build_optimal(ranks_of(ranks), k, depth)
+                                             : builder.build_sequence(k, depth);
   };
-  return controller_.forecast(shapes, ranks_of(ranks), costs());
+  return controller_.forecast(shapes, ranks_of(ranks), costs(), {1, 1, target.n_rollback == 0});
 }
 
 }  // namespace ersd

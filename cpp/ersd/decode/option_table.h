@@ -150,6 +150,8 @@ inline constexpr std::tuple kOptions{
     Option{"penalty_last_n", &LogitsProcessorOptions::penalty_last_n, kWindow,
            "The repeat, frequency and presence penalties look back over this many tokens of prompt "
            "and answer; -1 means all of them, 0 turns the penalties off."},
+    Option{"penalize_prompt", &LogitsProcessorOptions::penalize_prompt,
+           "The repeat, frequency and presence penalties see the tokens of the prompt, too."},
     Option{"dry_multiplier", &LogitsProcessorOptions::dry_multiplier, kFinite,
            "DRY (don't repeat yourself) subtracts multiplier * base^(n - allowed_length) from the "
            "logit of a token that would continue a repetition of n tokens; 0 is off."},
@@ -192,10 +194,11 @@ inline constexpr std::tuple kOptions{
            "proposals, from one answer to the next."},
     Option{"draft_trees", &GenerationOptions::draft_trees,
            "Every step comes with the tree that was drafted for it."},
-    Option{"draft_sources", &GenerationOptions::draft_sources,
-           "Drafts come from these sources: 'model' is the draft model, 'lookup' repeats prompt and "
-           "answer, 'history' the texts of earlier requests and references, 'prediction' the "
-           "expected answer, and 'grammar' has tokens that are forced."},
+    Option{
+        "draft_sources", &GenerationOptions::draft_sources,
+        "Drafts come from these sources: 'model' is the draft model, 'lookup' repeats prompt and "
+        "answer, 'history' the texts of earlier requests and references, 'prediction' the "
+        "expected answer, and 'grammar' has tokens that are forced."},
     Option{"prediction", &GenerationOptions::prediction,
            "The answer that is expected. The nearer the answer comes to it, the fewer calls it "
            "takes."},

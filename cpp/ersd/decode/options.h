@@ -55,6 +55,7 @@ struct LogitsProcessorOptions {
   float frequency_penalty = 0;
   float presence_penalty = 0;
   int32_t penalty_last_n = 64;
+  bool penalize_prompt = true;
   float dry_multiplier = 0;
   float dry_base = 1.75f;
   int32_t dry_allowed_length = 2;

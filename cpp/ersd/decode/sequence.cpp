@@ -16,10 +16,26 @@ Sequence::Sequence(std::span<const Token> prompt, const GenerationOptions& optio
       drafted_(std::min(target.n_vocab(), draft ? draft->n_vocab() : target.n_vocab())) {
   tokens_.reserve(static_cast<size_t>(n_ctx_) + 1);
   tokens_.assign(prompt.begin(), prompt.end());
+  adapt_to(target.abilities());
+  if (draft) adapt_to(draft->abilities());
+  stats_.strategy = to_string(options_.strategy);
   coupling_.reset(options.method, options.sampling, options.seed);
   if (!is_race(options.method)) knowledge_ = std::make_unique<DraftKnowledge>();
   for (auto* counts : {&stats_.acceptance_histogram, &stats_.nodes_histogram})
     counts->reserve(kMaxDraftNodes + 1);
+}
+
+// Chooses the nearest strategy that the model can do.
+void Sequence::adapt_to(const Abilities& abilities) {
+  if (!abilities.branches && options_.strategy != Strategy::kSimple)
+    options_.strategy = Strategy::kSequence;
+  options_.draft_depth = std::min(options_.draft_depth, abilities.max_depth);
+}
+
+int32_t Sequence::fixed_nodes() const {
+  if (!drafts() || options_.draft_nodes == kAuto) return 0;
+  const bool varies = options_.strategy == Strategy::kAdaptive;
+  return varies ? kMostTimesNodes * options_.draft_nodes : options_.draft_nodes;
 }
 
 // Makes the shape of the strategy in use, or returns the last one if it is the same.

@@ -66,12 +66,15 @@ class Sequence {
   std::span<const Token> tokens() const { return tokens_; }  // prompt and answer
   const GenerationOptions& options() const { return options_; }
   int32_t room() const { return n_ctx_ - static_cast<int32_t>(tokens_.size()); }
+  // The most nodes that a tree has whose k the options fix; 0 if the controller chooses k.
+  int32_t fixed_nodes() const;
   const Stats& stats() const { return stats_; }
   Stats& stats() { return stats_; }
 
  private:
   friend class Engine;
 
+  void adapt_to(const Abilities& abilities);
   // Whether the draft model takes part, and whether texts and the grammar do. Rejection sampling
   // uses the draft model alone.
   bool uses_model() const {
@@ -101,7 +104,7 @@ class Sequence {
   int32_t n_ctx_, place_ = 0, limit_ = 1;
   bool has_draft_, has_begun_ = false, wants_ranks_ = false;
   double recent_tokens_ = 0, recent_ms_ = 0;  // fading sums over its steps
-  std::vector<Token> tokens_;  // the last one is the next root
+  std::vector<Token> tokens_;                 // the last one is the next root
   TextDrafts texts_;
   size_t n_known_ = 0;  // tokens of the prompt that an earlier sequence had, too
   DraftedTree drafted_;

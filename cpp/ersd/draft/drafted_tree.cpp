@@ -42,7 +42,7 @@ void DraftedTree::truncate(int32_t n) {
 
 double DraftedTree::text_hit(int32_t node) const {
   double hit = 0;
-  for (const Candidate& candidate : text_candidates(node)) hit += candidate.hit;
+  for (const Candidate& candidate : text_candidates(node)) hit = std::max(hit, candidate.hit);
   return hit;
 }
 
@@ -51,7 +51,8 @@ void DraftedTree::propose(int32_t node) {
   proposed_.clear();
   if (tree.depth(node) < max_depth) {
     const Clock clock = coupling->race_clock(child_position(node));
-    if (texts) texts->propose(node, coupling->temperature() > 0 ? &clock : nullptr, *rates, proposed_);
+    if (texts)
+      texts->propose(node, coupling->temperature() > 0 ? &clock : nullptr, *rates, proposed_);
     if (processors && processors->has_grammar()) apply_grammar(node);
   }
   first_candidate_.push_back(candidates_.size());
@@ -59,10 +60,10 @@ void DraftedTree::propose(int32_t node) {
   candidates_.insert(candidates_.end(), proposed_.begin(), proposed_.end());
 }
 
-// Drops what the grammar does not allow, and proposes what it allows where it allows little. A token
-// that it leaves no choice about is certain. Otherwise longer tokens are likelier: a model writes a
-// name in few tokens. If the grammar fails, nothing is drafted here; verification meets the same
-// error if it comes here.
+// Drops what the grammar does not allow, and proposes what it allows where it allows little. A
+// token that it leaves no choice about is certain. Otherwise longer tokens are likelier: a model
+// writes a name in few tokens. If the grammar fails, nothing is drafted here; verification meets
+// the same error if it comes here.
 void DraftedTree::apply_grammar(int32_t node) {
   try {
     const TokenMask mask = processors->mask(history, tree, node);

@@ -21,6 +21,8 @@ namespace ersd {
 // probability.
 constexpr double kFirstHit = 0.8;
 
+constexpr int32_t kMostTimesNodes = 4;  // a tree by margins has at most this many times k nodes
+
 // How a tree grows.
 enum class Growth {
   kNone,     // it stays a root, and the draft does not run
@@ -41,8 +43,7 @@ class DraftedTree {
 
   // Adds a child, and returns it; -1 if the tree has as many nodes or branches as it may.
   // path: the probability of its path, for trees that grow by it.
-  int32_t add(int32_t parent, Token token, Sources sources = bit(Source::kModel),
-              double path = 0);
+  int32_t add(int32_t parent, Token token, Sources sources = bit(Source::kModel), double path = 0);
 
   // Drops the nodes from n on, at which the draft must not have run.
   void truncate(int32_t n);
@@ -56,7 +57,7 @@ class DraftedTree {
     return std::span(candidates_).subspan(first_candidate_[n], n_candidates_[n]);
   }
 
-  // How probable it is that one of them comes.
+  // How probable the likeliest of them is.
   double text_hit(int32_t node) const;
 
   double path(int32_t node) const { return path_[static_cast<size_t>(node)]; }

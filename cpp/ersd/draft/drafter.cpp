@@ -4,6 +4,7 @@
 #include "ersd/stopwatch.h"
 
 namespace ersd {
+
 void Drafter::draft(std::span<DraftedTree* const> trees, const Price& price) {
   spare_.clear();
   for (DraftedTree* tree : trees) begin(*tree, price);
@@ -44,7 +45,7 @@ bool Drafter::run_level(std::span<DraftedTree* const> trees, bool is_first) {
     if (tree->level_.empty() && !reads) continue;
     parts_.push_back({tree->place, tree->history, &tree->tree, tree->level_});
     const auto n_tokens = static_cast<int32_t>(tree->history.size() + tree->level_.size()) -
-                          model_->n_cached(tree->place);
+                          model_->n_cached(tree->place) + model_->n_read_again(tree->place);
     tree->stats->draft_tokens += n_tokens;
     width += n_tokens;
   }

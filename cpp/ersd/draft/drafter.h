@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <map>
-#include <utility>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "ersd/draft/drafted_tree.h"
@@ -59,9 +59,9 @@ class Drafter {
 
   // What the target's next call is worth, while nodes are added to its trees.
   struct Worth {
-    double tokens = 0;   // expected
-    int32_t width = 0;   // tokens of the call
-    double most = 0;     // the greatest worth so far
+    double tokens = 0;  // expected
+    int32_t width = 0;  // tokens of the call
+    double most = 0;    // the greatest worth so far
     int32_t best_width = 0;
   };
 

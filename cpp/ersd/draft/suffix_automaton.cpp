@@ -7,15 +7,14 @@ namespace ersd {
 
 // The first of a state's further edges.
 int32_t SuffixAutomaton::first_edge(int32_t s, bool& is_indexed) const {
-  const int32_t edges =
-      s >= 0 ? beginnings_[static_cast<size_t>(s)].edges : branching(s).edges;
+  const int32_t edges = s >= 0 ? beginnings_[static_cast<size_t>(s)].edges : branching(s).edges;
   is_indexed = edges < kNone;
   return is_indexed ? -2 - edges : edges;
 }
 
 size_t SuffixAutomaton::slot(int32_t state, Token token) const {
-  const auto key = static_cast<uint64_t>(static_cast<uint32_t>(state)) << 32 |
-                   static_cast<uint32_t>(token);
+  const auto key =
+      static_cast<uint64_t>(static_cast<uint32_t>(state)) << 32 | static_cast<uint32_t>(token);
   return static_cast<size_t>(key * 0x9E3779B97F4A7C15u >> 20) & (index_.size() - 1);
 }
 
@@ -84,20 +83,23 @@ void SuffixAutomaton::add_edge(int32_t state, Token token, int32_t to, int32_t c
 // returns it.
 int32_t SuffixAutomaton::split(int32_t from, int32_t to) {
   const int32_t made = -1 - static_cast<int32_t>(branchings_.size());
-  branchings_.push_back({length_of(from) + 1, link_of(to), kNone, end({to, 0})});
-  bool is_indexed = false;
-  for (int32_t e = first_edge(to, is_indexed); e != kNone;) {
-    const Edge edge = edges_[static_cast<size_t>(e)];
-    add_edge(made, edge.token, edge.to, edge.count);
-    e = edge.next;
-  }
+  branchings_.push_back(
+      {length_of(from) + 1, link_of(to), kNone, to >= 0 ? to : branching(to).end});
+  // The new state's edges come in the same order, the oldest of them first.
   if (to >= 0) {
     const Beginning& beginning = beginnings_[static_cast<size_t>(to)];
-    if (beginning.next >= 0) add_edge(made, beginning.next, to + 1, beginning.count);
-    beginnings_[static_cast<size_t>(to)].link = made;
-  } else {
-    branchings_[static_cast<size_t>(-1 - to)].link = made;
+    add_edge(made, beginning.next, to + 1, beginning.count);
   }
+  bool is_indexed = false;
+  copied_.clear();
+  for (int32_t e = first_edge(to, is_indexed); e != kNone; e = edges_[static_cast<size_t>(e)].next)
+    copied_.push_back(edges_[static_cast<size_t>(e)]);
+  for (size_t i = copied_.size(); i-- > 0;)
+    add_edge(made, copied_[i].token, copied_[i].to, copied_[i].count);
+  if (to >= 0)
+    beginnings_[static_cast<size_t>(to)].link = made;
+  else
+    branchings_[static_cast<size_t>(-1 - to)].link = made;
   return made;
 }
 
@@ -133,6 +135,7 @@ void SuffixAutomaton::append(Token token) {
 
 SuffixAutomaton::Match SuffixAutomaton::follow(Match match, Token token) const {
   int32_t to = kNoState;
+  match.state = state_of(match);
   while ((to = target(match.state, token)) == kNoState) {
     if (match.state == kRoot) return {};
     match = shorter(match);
@@ -143,13 +146,14 @@ SuffixAutomaton::Match SuffixAutomaton::follow(Match match, Token token) const {
 void SuffixAutomaton::continuations(Match match, size_t most,
                                     std::vector<Continuation>& out) const {
   out.clear();
+  const int32_t state = state_of(match);
   bool is_indexed = false;
-  for (int32_t e = first_edge(match.state, is_indexed); e != kNone && out.size() < most;
+  for (int32_t e = first_edge(state, is_indexed); e != kNone && out.size() < most;
        e = edges_[static_cast<size_t>(e)].next)
     out.push_back({edges_[static_cast<size_t>(e)].token, edges_[static_cast<size_t>(e)].count});
-  if (match.state < 0 || out.size() >= most) return;
-  const Beginning& beginning = beginnings_[static_cast<size_t>(match.state)];
-  if (beginning.next >= 0) out.push_back({beginning.next, beginning.count});
+  if (state < 0 || state == size() || out.size() >= most) return;
+  const Beginning& beginning = beginnings_[static_cast<size_t>(state)];
+  out.push_back({beginning.next, beginning.count});
 }
 
 size_t SuffixAutomaton::n_bytes() const {

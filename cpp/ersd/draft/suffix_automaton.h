@@ -17,7 +17,8 @@ namespace ersd {
 // text's beginnings hold the token that follows there, so their commonest edge costs no memory.
 class SuffixAutomaton {
  public:
-  // A substring of the text: one of those of a state. The default is the empty one.
+  // A substring of the text: one of those of a state. The default is the empty one. It stays right
+  // while the text grows.
   struct Match {
     int32_t state = 0, length = 0;
   };
@@ -42,8 +43,9 @@ class SuffixAutomaton {
   // The longest ending of a substring that is shorter and ends at more places; the empty one of the
   // empty one.
   Match shorter(Match match) const {
-    if (match.state == kRoot) return {};
-    return {link_of(match.state), length_of(link_of(match.state))};
+    const int32_t state = state_of(match);
+    if (state == kRoot) return {};
+    return {link_of(state), length_of(link_of(state))};
   }
 
   // Writes what followed a substring, at most `most` tokens, those first that followed it last for
@@ -52,7 +54,8 @@ class SuffixAutomaton {
 
   // The place of the token after some occurrence of a substring.
   int32_t end(Match match) const {
-    return match.state >= 0 ? match.state : branching(match.state).end;
+    const int32_t state = state_of(match);
+    return state >= 0 ? state : branching(state).end;
   }
 
   int32_t size() const { return static_cast<int32_t>(beginnings_.size()) - 1; }
@@ -61,10 +64,10 @@ class SuffixAutomaton {
   size_t n_bytes() const;
 
  private:
-  static constexpr int32_t kNone = -1;      // no edge
-  static constexpr int32_t kRoot = 0;       // the empty beginning
+  static constexpr int32_t kNone = -1;  // no edge
+  static constexpr int32_t kRoot = 0;   // the empty beginning
   static constexpr int32_t kNoState = INT32_MIN;
-  static constexpr int32_t kListed = 16;    // states with more edges are in the index
+  static constexpr int32_t kListed = 16;  // states with more edges are in the index
 
   // State i >= 0 is the beginning of i tokens. Its first edge leads to the next beginning.
   struct Beginning {
@@ -87,6 +90,12 @@ class SuffixAutomaton {
     return s >= 0 ? beginnings_[static_cast<size_t>(s)].link : branching(s).link;
   }
   int32_t length_of(int32_t s) const { return s >= 0 ? s : branching(s).length; }
+  // The state of a substring, which may have been split since the match was found.
+  int32_t state_of(Match match) const {
+    while (match.state != kRoot && length_of(link_of(match.state)) >= match.length)
+      match.state = link_of(match.state);
+    return match.state;
+  }
   int32_t& edges_of(int32_t s) {
     return s >= 0 ? beginnings_[static_cast<size_t>(s)].edges
                   : branchings_[static_cast<size_t>(-1 - s)].edges;
@@ -107,6 +116,7 @@ class SuffixAutomaton {
   std::deque<Beginning> beginnings_;
   std::deque<Branching> branchings_;
   std::deque<Edge> edges_;
+  std::vector<Edge> copied_;  // by split()
   // Edges of states with many, by a hash of state and token; -1 for free places. Linear probing.
   struct Indexed {
     int32_t state = 0, edge = kNone;

@@ -9,8 +9,8 @@ namespace {
 
 constexpr double kLuckRate = 1.0 / 8;
 constexpr size_t kMostContext = 256;  // tokens of a prompt that are looked for in other texts
-constexpr double kMostTotal = 0.99;  // what candidates may sum to
-constexpr int32_t kGrammar = -1;     // stands for a text
+constexpr double kMostTotal = 0.99;   // what candidates may sum to
+constexpr int32_t kGrammar = -1;      // stands for a text
 
 uint8_t luck_class(double luck) {
   return static_cast<uint8_t>(luck < 0.3 ? 0 : luck < 0.6 ? 1 : luck < 0.85 ? 2 : 3);
@@ -90,6 +90,13 @@ void TextDrafts::propose(int32_t node, const Clock* clock, const HitRates& rates
   for (const Candidate& candidate : out) total += candidate.hit;
   if (total > kMostTotal)
     for (Candidate& candidate : out) candidate.hit *= kMostTotal / total;
+}
+
+std::vector<HitRates::Proposal> TextDrafts::made(int32_t node) const {
+  std::vector<HitRates::Proposal> proposals;
+  for (const Made& made : made_)
+    if (made.node == node) proposals.push_back(made.proposal);
+  return proposals;
 }
 
 void TextDrafts::merge(std::vector<Candidate>& out, Token token, double hit, Source source) {

@@ -42,6 +42,9 @@ class TextDrafts {
   void propose_by_grammar(int32_t node, Token before, Token token, int32_t n_allowed, size_t place,
                           const HitRates& rates, std::vector<Candidate>& out);
 
+  // The proposals that were made after a node, for tests.
+  std::vector<HitRates::Proposal> made(int32_t node) const;
+
   // Learns from verified positions, at which candidates were proposed: which tokens came after the
   // accepted nodes.
   void learn(std::span<const int32_t> path, std::span<const Token> emitted, HitRates& rates);

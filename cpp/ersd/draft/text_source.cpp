@@ -44,8 +44,10 @@ TextSource::Place TextSource::follow(const Place& place, Token token) const {
   if (next.n_departed > kMostDeparted) next = {.match = next.match, .last = token};
   const int32_t agreed = next.n_departed > 0 ? kLeastMatch : next.n_agreed + 1;
   if (next.match.length >= kLeastMatch && (next.cursor < 0 || next.match.length > agreed))
-    next = {.match = next.match, .cursor = automaton_.end(next.match),
-            .n_agreed = next.match.length, .last = token};
+    next = {.match = next.match,
+            .cursor = automaton_.end(next.match),
+            .n_agreed = next.match.length,
+            .last = token};
   return next;
 }
 
@@ -72,18 +74,16 @@ void TextSource::propose_after(SuffixAutomaton::Match match, Form form, const Pl
   for (size_t n = 0; n < std::min(kMostProposed, continuations_.size()); ++n) {
     const auto best = static_cast<size_t>(std::ranges::max_element(weights_) - weights_.begin());
     const Token token = continuations_[best].token;
-    const bool is_at_cursor = place.n_departed == 0 && has(place.cursor) &&
-                              automaton_.token(place.cursor) == token;
-    const int32_t share = is_sole                           ? 0
-                          : is_at_cursor                    ? 1
-                          : weights_[best] > kLikely * total ? 2
-                                                            : 3;
+    const bool is_at_cursor =
+        place.n_departed == 0 && has(place.cursor) && automaton_.token(place.cursor) == token;
+    const int32_t share = is_sole ? 0 : is_at_cursor ? 1 : weights_[best] > kLikely * total ? 2 : 3;
     add(token, form, match.length, share, out);
     weights_[best] = -1;
   }
 }
 
-void TextSource::propose(const Place& place, const Clock* clock, std::vector<HitRates::Proposal>& out) {
+void TextSource::propose(const Place& place, const Clock* clock,
+                         std::vector<HitRates::Proposal>& out) {
   out.clear();
   const bool agrees = place.n_departed == 0 && has(place.cursor);
   if (agrees && place.n_before > place.n_agreed && place.n_agreed < kBack)
@@ -94,7 +94,8 @@ void TextSource::propose(const Place& place, const Clock* clock, std::vector<Hit
   if (place.match.length > 0) propose_after(place.match, Form::kFollows, place, clock, out);
   if (place.n_departed > 0) {
     const int32_t share = std::min(place.n_departed - 1, kMostShare);
-    if (has(place.skip)) add(automaton_.token(place.skip), Form::kSkips, place.n_agreed, share, out);
+    if (has(place.skip))
+      add(automaton_.token(place.skip), Form::kSkips, place.n_agreed, share, out);
     if (has(place.cursor + place.n_departed))
       add(automaton_.token(place.cursor + place.n_departed), Form::kReplaces, place.n_agreed, share,
           out);

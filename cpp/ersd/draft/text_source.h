@@ -27,12 +27,12 @@ class TextSource {
   // Where an answer stands in the text.
   struct Place {
     SuffixAutomaton::Match match;  // the answer's longest ending that occurs in the text
-    int32_t cursor = -1;     // the place in the text that the answer follows; -1 for none
-    int32_t n_agreed = 0;    // tokens up to the cursor that answer and text have in common
-    int32_t n_departed = 0;  // tokens of the answer since it departed from the text there
-    int32_t skip = -1;       // the place after the last of these tokens; -1 if it is not near
-    int32_t n_before = 0;    // n_agreed when the answer departed last
-    Token last = 0;          // the answer's last token
+    int32_t cursor = -1;           // the place in the text that the answer follows; -1 for none
+    int32_t n_agreed = 0;          // tokens up to the cursor that answer and text have in common
+    int32_t n_departed = 0;        // tokens of the answer since it departed from the text there
+    int32_t skip = -1;             // the place after the last of these tokens; -1 if it is not near
+    int32_t n_before = 0;          // n_agreed when the answer departed last
+    Token last = 0;                // the answer's last token
   };
 
   explicit TextSource(Source source) : source_(source) {}
@@ -46,7 +46,9 @@ class TextSource {
 
   // The place of an answer that is expected to begin as the text does, or of any other one.
   Place start() const {
-    return source_ == Source::kPrediction && size() > 0 ? Place{.match = {}, .cursor = 0, .n_agreed = kExpected} : Place{};
+    return source_ == Source::kPrediction && size() > 0
+               ? Place{.match = {}, .cursor = 0, .n_agreed = kExpected}
+               : Place{};
   }
 
   // The place after one more token of the answer.

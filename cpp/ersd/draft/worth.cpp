@@ -8,8 +8,8 @@
 namespace ersd {
 namespace {
 
-constexpr double kLeastPath = 1e-3;     // less probable paths are not worth sorting
-constexpr int32_t kMostTimesNodes = 4;  // a tree by margins has at most this many times k nodes
+constexpr double kSure = 0.95;       // where texts are surer, the draft model does not run
+constexpr double kLeastPath = 1e-3;  // less probable paths are not worth sorting
 
 // Calls cost least where their width fills whole blocks of rows, which have at most this many. If
 // so many nodes more were not worth their time, no more of them are.
@@ -64,20 +64,15 @@ void Drafter::add_spares(DraftedTree& tree, int32_t node) {
 // What the best child that the model finds at a node is expected to bring beside what texts propose
 // there.
 double Drafter::gain_of_running(const DraftedTree& tree, int32_t node) const {
-  return kFirstHit * tree.path(node) * (1 - std::min(tree.text_hit(node), 1.0));
+  return kFirstHit * tree.path(node) * (1 - tree.text_hit(node));
 }
 
-// Puts a node into the next level if it is worth it that the model runs there.
+// Puts a node into the next level, unless texts make it needless that the model runs there.
 void Drafter::run_next(DraftedTree& tree, int32_t node, const Price& price) {
-  if (tree.tree.depth(node) >= tree.max_depth) return;
-  const double gain = gain_of_running(tree, node);
-  const bool has_texts = !tree.text_candidates(node).empty();
-  bool is_worth_it = true;
-  if (tree.growth == Growth::kMargins)
-    is_worth_it = node == 0 ? !has_texts || gain >= threshold(tree).value()
-                            : gain >= threshold(tree).value();
-  else if (has_texts && tree.growth == Growth::kWorth)
-    is_worth_it = gain > price.tokens_per_ms * (cost_(2) - cost_(1) + price.target_cost->ms_per_node());
+  if (tree.tree.depth(node) >= tree.max_depth || tree.text_hit(node) > kSure) return;
+  const double cost = cost_(2) - cost_(1) + price.target_cost->ms_per_node();
+  const bool is_worth_it = tree.growth != Growth::kWorth || tree.text_candidates(node).empty() ||
+                           gain_of_running(tree, node) > price.tokens_per_ms * cost;
   if (is_worth_it) tree.level_.push_back(node);
 }
 
@@ -100,12 +95,10 @@ size_t Drafter::n_worth_running(std::span<const Spare> spare, const Price& price
 void Drafter::choose_level(size_t first, const Price& price) {
   if (spare_.size() == first) return;
   const auto begin = spare_.begin() + static_cast<ptrdiff_t>(first);
-  const auto by_margins = std::stable_partition(begin, spare_.end(), [](const Spare& s) {
-    return s.tree->growth == Growth::kWorth;
-  });
+  const auto by_margins = std::stable_partition(
+      begin, spare_.end(), [](const Spare& s) { return s.tree->growth == Growth::kWorth; });
   std::ranges::stable_sort(begin, by_margins, std::greater(), &Spare::path);
-  const size_t n_chosen =
-      n_worth_running({begin, by_margins}, price);
+  const size_t n_chosen = n_worth_running({begin, by_margins}, price);
   size_t n = 0;
   std::erase_if(spare_, [&](const Spare& spare) {
     const size_t i = n++;

@@ -20,7 +20,7 @@ class AgreementModel {
     double model = 0, text = 0;  // probabilities
   };
 
-  AgreementModel() : logit_({1, 0.8, 0.3}, {{{20, 0, 0}, {0, 20, 0}, {0, 0, 20}}}) {}
+  AgreementModel() : logit_({1, 0.25, 0}, {{{100, 0, 0}, {0, 50, 0}, {0, 0, 50}}}) {}
 
   // Sets hits[i] to the probability of token i; f64[opinions.size()].
   void predict(std::span<const Opinion> opinions, std::vector<double>& hits) {

@@ -29,6 +29,11 @@ constexpr size_t kLeastWidths = 3;                      // measured whatever the
 constexpr int kRepetitions = 2;
 constexpr double kMostMs = 1e9;  // of a call, in a profile
 
+// The tokens of measured calls are spread over the vocabulary, as those of texts are: each of them
+// then chooses its own experts, if the model is a mixture of experts, and a wider call needs more
+// of them.
+constexpr int64_t kSpread = 7919;
+
 size_t index_of(int32_t width) {
   return static_cast<size_t>(std::ranges::lower_bound(CostCurve::kWidths, width) -
                              CostCurve::kWidths.begin());
@@ -39,8 +44,9 @@ class CallTimer {
  public:
   explicit CallTimer(LanguageModel& model)
       : model_(model), cached_(model.cached().begin(), model.cached().end()) {
-    tree_.reset(0);
-    for (int32_t i = 1; i < CostCurve::kWidths.back(); ++i) tree_.add(0, i % model.n_vocab());
+    tree_.reset(token(0));
+    for (int32_t i = 1; i < CostCurve::kWidths.back(); ++i)
+      tree_.add(model.abilities().branches ? 0 : i - 1, token(i));
     nodes_.resize(static_cast<size_t>(tree_.size()));
     std::iota(nodes_.begin(), nodes_.end(), 0);
     time(1);  // the first call of a model is slower than any other
@@ -69,6 +75,8 @@ class CallTimer {
   }
 
  private:
+  Token token(int64_t i) const { return static_cast<Token>((i + 1) * kSpread % model_.n_vocab()); }
+
   LanguageModel& model_;
   std::vector<Token> cached_;
   DraftTree tree_;

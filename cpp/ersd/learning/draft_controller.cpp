@@ -42,6 +42,9 @@ DraftController::Plan DraftController::estimate(const TreeShape& shape,
   const int32_t k = shape.size() - 1;
   const int32_t n = load.n_sequences, width = load.n_rows + n * k;
   Plan plan{k, expected_tokens(shape, ranks, path_), costs.target(width) / n};
+  // P(rejected after a nodes) = path[a] - path[a + 1]; then the root and a nodes are read again.
+  if (load.reads_again)
+    plan.ms += (plan.tokens - (k + 1) * path_.back()) * costs.target.ms_per_node();
   int32_t level = 0, depth = 0, last_parent = -1;
   const auto add_draft_call = [&] {
     if (level > 0) plan.ms += costs.draft(n * (depth == 0 ? level + 1 : level)) / n;
@@ -123,10 +126,10 @@ const DraftController::Plan& DraftController::plan_fixed(Text& text, const TreeS
 
 std::vector<DraftController::Plan> DraftController::forecast(const Shapes& shapes,
                                                              std::span<const double> ranks,
-                                                             const Costs& costs) {
+                                                             const Costs& costs, const Load& load) {
   std::vector<Plan> plans{{0, 1, costs.target(1)}};
   for (const int32_t k : kNodes)
-    plans.push_back(calibrated({}, estimate(shapes(k), ranks, costs, {})));
+    plans.push_back(calibrated({}, estimate(shapes(k), ranks, costs, load)));
   return plans;
 }
 

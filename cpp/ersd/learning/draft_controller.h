@@ -36,6 +36,9 @@ class DraftController {
   // has if nothing is drafted. A sequence's part of the call's time is one of n_sequences.
   struct Load {
     int32_t n_sequences = 1, n_rows = 1;
+    // Whether the target reads accepted tokens again after a call that rejected some, see
+    // Abilities.
+    bool reads_again = false;
   };
 
   // What the next call is to do and what is expected of it.
@@ -68,7 +71,7 @@ class DraftController {
 
   // Returns what is expected of a plain call, and of calls with each k that plan() chooses from.
   std::vector<Plan> forecast(const Shapes& shapes, std::span<const double> ranks,
-                             const Costs& costs);
+                             const Costs& costs, const Load& load = {1, 1, false});
 
   // Learns from a call that followed a text's last plan: how many tokens were drafted and how many
   // of them accepted, and how long it took.

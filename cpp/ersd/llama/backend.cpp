@@ -11,7 +11,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <map>
 #include <mutex>
+#include <stdexcept>
+#include <string_view>
 
 #include "ersd/llama/cores.h"
 
@@ -75,6 +78,57 @@ std::vector<Device> devices() {
 bool has_gpu() {
   const auto all = devices();
   return std::any_of(all.begin(), all.end(), [](const Device& device) { return device.gpu; });
+}
+
+namespace {
+
+// The registry of a server's devices. llama.cpp keeps it for the life of the process.
+ggml_backend_reg_t rpc_registry(const std::string& server) {
+  static std::map<std::string, ggml_backend_reg_t> known;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (const auto found = known.find(server); found != known.end()) return found->second;
+  ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
+  void* add = rpc ? ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_add_server") : nullptr;
+  if (!add)
+    throw std::invalid_argument(
+        "rpc_servers needs a llama.cpp with its RPC backend: install llama-cpp-python with "
+        "CMAKE_ARGS=-DGGML_RPC=on, or name the backend's library in GGML_BACKEND_PATH");
+  clear_error();
+  ggml_backend_reg_t registry =
+      reinterpret_cast<ggml_backend_reg_t (*)(const char*)>(add)(server.c_str());
+  if (!registry || ggml_backend_reg_dev_count(registry) == 0)
+    throw std::runtime_error("rpc_servers: no server of llama.cpp's RPC backend answers at '" +
+                             server + "'" + error_suffix());
+  ggml_backend_register(registry);
+  return known[server] = registry;
+}
+
+}  // namespace
+
+bool has_rpc() {
+  const auto all = devices();
+  return std::ranges::any_of(all, [](const Device& d) { return d.name.starts_with("RPC"); });
+}
+
+std::vector<ggml_backend_dev_t> devices_with(const std::vector<std::string>& rpc_servers) {
+  init_backend();
+  std::vector<ggml_backend_dev_t> found;
+  for (const std::string& server : rpc_servers) {
+    ggml_backend_reg_t registry = rpc_registry(server);
+    for (size_t i = 0; i < ggml_backend_reg_dev_count(registry); ++i)
+      found.push_back(ggml_backend_reg_dev_get(registry, i));
+  }
+  for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+    ggml_backend_dev_t device = ggml_backend_dev_get(i);
+    const bool is_remote = std::string_view(ggml_backend_dev_name(device)).starts_with("RPC");
+    const auto type = ggml_backend_dev_type(device);
+    if (!is_remote &&
+        (type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU))
+      found.push_back(device);
+  }
+  found.push_back(nullptr);
+  return found;
 }
 
 std::string features() {

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+struct ggml_backend_device;
+
 namespace ersd::llama {
 
 // Initialises llama.cpp on the first call. Every call routes llama.cpp's log to this library, as
@@ -25,6 +27,13 @@ struct Device {
 };
 std::vector<Device> devices();
 bool has_gpu();
+
+// The devices for a model's layers: those of these servers of llama.cpp's RPC backend, then the
+// GPUs of this machine; then null. Throws std::invalid_argument if llama.cpp was built without that
+// backend, and std::runtime_error if a server does not answer.
+std::vector<ggml_backend_device*> devices_with(const std::vector<std::string>& rpc_servers);
+
+bool has_rpc();  // whether a server was used in this process
 
 // The features of llama.cpp's build, as it lists them: "CPU : AVX2 = 1 | AVX512_BF16 = 1 | ...".
 std::string features();

@@ -34,7 +34,9 @@ Context::~Context() = default;
 
 Context::Context(const Model& model, const ContextOptions& options,
                  std::function<bool()> interrupted)
-    : interrupted_(std::move(interrupted)),
+    : model_(model),
+      options_(options),
+      interrupted_(std::move(interrupted)),
       batch_(std::make_unique<llama_batch>()),
       places_(static_cast<size_t>(checked(options).n_sequences)),
       ledger_(options.n_sequences),
@@ -42,60 +44,108 @@ Context::Context(const Model& model, const ContextOptions& options,
       n_ctx_(options.n_ctx),
       n_ctx_total_(std::max(options.n_ctx_total, options.n_ctx)),
       n_threads_(options.n_threads > 0 ? options.n_threads : default_n_threads()),
-      max_nodes_(model.can_branch() ? options.max_nodes : 0),
+      max_nodes_(options.max_nodes),
       window_(std::max(0, llama_model_n_swa(model.get()))),
       governor_(n_threads_),
       governs_(!model.on_gpu()),
       can_branch_(model.can_branch()),
-      ordered_cells_(options.ordered_cells && cache_on_cpu(model, options)) {
-  create(model, options);
-  apply_lora(model);
-  const auto poll = [](void* self) { return static_cast<Context*>(self)->interrupted_(); };
-  if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
+      whole_trees_(options.whole_trees),
+      ordered_cells_(options.ordered_cells && (options.exact || cache_on_cpu(model, options))) {
+  choose_rollback();
+  create();
 }
 
-void Context::create(const Model& model, const ContextOptions& options) {
+// Makes llama.cpp's context with an empty cache.
+void Context::create() {
   const int32_t n_used_ids = can_branch_ ? first_branch_id() : n_sequences();
-  const int32_t n_ids = max_nodes_ > 0 ? kMaxIds : n_used_ids;
+  // Nodes and one sequence for padding may need an id each.
+  const bool has_branches = max_nodes_ > 0 && can_branch_;
+  const int32_t n_ids = has_branches ? std::min(n_used_ids + max_nodes_ + 1, kMaxIds) : n_used_ids;
   n_branch_ids_ = n_ids - n_used_ids;
   reset_branches();
   // The trees of a step go into one call, which has a root for each of them. llama.cpp aborts if
   // a call has room for fewer tokens than there are ids, or the cache has.
-  const int32_t n_call = std::max(max_nodes_ + n_sequences(), n_ids);
-  llama_context_params params = context_params(model, options);
+  n_rows_ = max_nodes_ + n_sequences();
   const int32_t n_padding = max_nodes_ > 0 ? kMaxPadding : 0;
+  const int32_t n_call = std::max(n_rows_, n_ids);
+  llama_context_params params = context_params(model_, options_);
   params.n_ctx = static_cast<uint32_t>(std::max(n_ctx_total_ + max_nodes_ + n_padding, n_call));
   params.n_threads = params.n_threads_batch = n_threads_;
-  params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::max(options.n_batch, n_call));
+  params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::max(options_.n_batch, n_call));
   params.n_seq_max = static_cast<uint32_t>(n_ids);
+  // Trees, and the order of cells that exactness needs, must have all cells.
+  const int32_t n_window_cells = window_ * n_ids + static_cast<int32_t>(params.n_batch);
+  keeps_window_ =
+      max_nodes_ > 0 || options_.exact || window_ == 0 || n_ctx_total_ < 2 * n_window_cells;
+  ordered_cells_ = ordered_cells_ && keeps_window_;
+  params.swa_full = keeps_window_;
+  params.n_outputs_max =
+      std::min<uint32_t>(params.n_batch, static_cast<uint32_t>(n_call + n_padding));
+  if (!can_branch_) {
+    // Each place has cells of its own. With those of others between them, rejected tokens would
+    // leave holes there.
+    params.kv_unified = n_ids == 1;
+    params.n_ctx = static_cast<uint32_t>(n_ids * std::max(n_ctx_ + kMaxChain + 1, n_call));
+    params.n_rs_seq = static_cast<uint32_t>(n_rollback_);
+  }
   can_shift_ = params.type_k != GGML_TYPE_BF16;  // llama.cpp aborts on shifting such keys
   clear_error();
-  context_.reset(llama_init_from_model(model.get(), params));
+  context_.reset(llama_init_from_model(model_.get(), params));
   if (!context_)
     throw std::runtime_error("llama.cpp could not make a context of " +
-                             std::to_string(n_ctx_total_) + " tokens for '" + model.path() + "'" +
+                             std::to_string(n_ctx_total_) + " tokens for '" + model_.path() + "'" +
                              error_suffix());
   n_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));  // at most the cells
   n_cells_ = static_cast<int32_t>(llama_n_ctx(context_.get()));
+  apply_lora();
+  const auto poll = [](void* self) { return static_cast<Context*>(self)->interrupted_(); };
+  if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
+}
+
+void Context::reserve_nodes(int32_t n) {
+  n = std::min(n, kMaxDraftNodes);
+  if (n <= max_nodes_ || max_nodes_ == 0 || !can_branch_) return;
+  const std::vector<Saved> all = save_all();
+  const int32_t n_before = max_nodes_;
+  const auto recreate = [&](int32_t n_nodes) {
+    max_nodes_ = n_nodes;
+    context_.reset();
+    create();
+    if (padding_id_ >= 0) take_padding_id();
+    restore_all(all);
+  };
+  try {
+    recreate(n);
+  } catch (const std::runtime_error&) {
+    recreate(n_before);
+    throw;
+  }
+}
+
+// Sets an id apart for padding, and the width of calls that must be padded.
+void Context::take_padding_id() {
+  padding_id_ = first_branch_id() + --n_branch_ids_;
+  reset_branches();
+  n_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));
+  if (widths_.most > 0) n_batch_ = std::min(n_batch_, widths_.most);
+  n_batch_ -= n_batch_ % widths_.step;
 }
 
 void Context::set_widths(const CallWidths& widths) {
   if (padding_id_ < 0 && n_branch_ids_ == 0)
     throw std::invalid_argument("only a context for drafts can pad its calls");
   check_between("set_widths: step", widths.step, 1, kMaxPadding);
-  if (padding_id_ < 0) padding_id_ = first_branch_id() + --n_branch_ids_;
+  if (padding_id_ >= 0) ++n_branch_ids_;  // it is taken again
   clear();
   widths_ = widths;
-  n_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));
-  if (widths.most > 0) n_batch_ = std::min(n_batch_, widths.most);
-  n_batch_ -= n_batch_ % widths.step;
+  take_padding_id();
 }
 
-void Context::apply_lora(const Model& model) {
-  llama_adapter_lora* adapter = model.lora();
-  float scale = model.lora_scale();
+void Context::apply_lora() {
+  llama_adapter_lora* adapter = model_.lora();
+  float scale = model_.lora_scale();
   if (adapter && llama_set_adapters_lora(context_.get(), &adapter, 1, &scale) != 0)
-    throw std::runtime_error("llama.cpp could not apply the LoRA adapter to '" + model.path() +
+    throw std::runtime_error("llama.cpp could not apply the LoRA adapter to '" + model_.path() +
                              "'");
 }
 

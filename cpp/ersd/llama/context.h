@@ -2,9 +2,11 @@
 // keeps accepted tokens in the cache as plain decoding of each sequence would leave them.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "ersd/learning/thread_governor.h"
@@ -36,12 +38,19 @@ class Context : public LanguageModel {
   int32_t n_batch() const override { return n_batch_; }
   int32_t n_sequences() const override { return static_cast<int32_t>(places_.size()); }
   int32_t n_free() const override;
-  int32_t max_nodes() const override { return max_nodes_ > 0 ? n_batch_ : n_sequences(); }
+  int32_t max_nodes() const override { return std::min(n_batch_, n_rows_); }
   int32_t max_branches() const override { return n_branch_ids_; }
+  // Makes llama.cpp's context anew, with what the cache holds. Throws std::runtime_error if there
+  // is no memory for that; the cache is as it was then.
+  void reserve_nodes(int32_t n) override;
+  Abilities abilities() const override;
+  int32_t n_read_again(int32_t sequence = 0) const override { return place(sequence).n_read_again; }
+  bool must_catch_up(int32_t sequence = 0) const override;
   std::span<const Token> cached(int32_t sequence = 0) const override;
   // Throws Interrupted, and std::runtime_error if the cells do not suffice or llama.cpp fails: the
-  // trees of the call's places have ended then, and what was committed before is still cached,
-  // unless the model is recurrent. Throws std::invalid_argument for parts that no call can have.
+  // trees of the call's places have ended then, and what was committed before is still cached; of
+  // a recurrent model, what its last checkpoint holds. Throws std::invalid_argument for parts that
+  // no call can have.
   void decode(std::span<const Part> parts) override;
   std::span<const float> logits(int32_t node, int32_t sequence = 0) const override;
   void commit(std::span<const Accepted> accepted) override;
@@ -58,6 +67,13 @@ class Context : public LanguageModel {
   int64_t n_decoded() const { return n_decoded_; }  // tokens decoded since construction
   int32_t n_buried() const { return n_buried_; }    // cells that wait for compact()
 
+  // Bytes on a device, or on the host.
+  struct Memory {
+    std::string device;
+    size_t weights = 0, cache = 0, compute = 0;
+  };
+  std::vector<Memory> memory_use() const;
+
   // The cached tokens of a place, and llama.cpp's bytes of their cells.
   struct State {
     std::vector<Token> tokens;
@@ -70,15 +86,18 @@ class Context : public LanguageModel {
 
  private:
   using Bytes = std::vector<uint8_t>;
-  static constexpr int32_t kMaxIds = 256;  // llama.cpp's limit: llama_max_parallel_sequences()
+  static constexpr int32_t kMaxIds = 256;   // llama.cpp's limit: llama_max_parallel_sequences()
+  static constexpr int32_t kMaxChain = 16;  // drafted nodes of a tree that must be a chain
   static constexpr int32_t kNoHole = std::numeric_limits<int32_t>::max();
   // Sequences that hold buried cells. Each cell is in both: with a sliding window, llama.cpp reuses
   // a cell that is in one sequence only once it has left the window.
   static constexpr int32_t kGraveyards = 2;
 
   // context.cpp
-  void create(const Model& model, const ContextOptions& options);
-  void apply_lora(const Model& model);
+  void create();
+  void choose_rollback();
+  void apply_lora();
+  void take_padding_id();
   Place& place(int32_t sequence);
   const Place& place(int32_t sequence) const;
   llama_memory_i* memory() const;
@@ -112,6 +131,18 @@ class Context : public LanguageModel {
   void cut(int32_t sequence, int32_t n);
   void clear();
 
+  // context_chains.cpp
+  void save_checkpoints(std::span<const Part> parts);
+  void save_bases(std::span<const Part> parts);
+  void save_checkpoint(int32_t sequence, Checkpoint& checkpoint, uint32_t flags);
+  bool load_checkpoint(int32_t sequence, const Checkpoint& checkpoint, uint32_t flags);
+  void keep_path(int32_t sequence, const DraftTree* tree);
+  void go_back(int32_t sequence);
+  void return_to(int32_t sequence, int32_t n);
+  void return_to_checkpoint(int32_t sequence, int32_t n);
+  void shorten(int32_t sequence, int32_t n, int32_t n_read_again);
+  bool ends_prompt(const Part& part) const;
+
   // context_places.cpp
   int32_t first_branch_id() const;
   void take_branches(Place& place, int32_t n_ids);
@@ -133,6 +164,8 @@ class Context : public LanguageModel {
   void order_cells(int32_t id, int32_t begin, int32_t end);
   void bury(int32_t sequence, int32_t n);
   void compact();
+  std::vector<Saved> save_all();
+  void restore_all(const std::vector<Saved>& all);
   Saved save_place(int32_t sequence, const std::vector<Saved>& earlier);
 
   // context_state.cpp
@@ -141,6 +174,8 @@ class Context : public LanguageModel {
   struct Free {
     void operator()(llama_context* context) const;
   };
+  const Model& model_;
+  ContextOptions options_;
   std::function<bool()> interrupted_;
   std::unique_ptr<llama_context, Free> context_;
   // The rows of a call and the batch that points to them, kept between calls to reuse their memory.
@@ -160,6 +195,7 @@ class Context : public LanguageModel {
   std::vector<int32_t> path_;        // accepted nodes, from the root on
   int32_t n_vocab_, n_ctx_, n_ctx_total_, n_threads_, max_nodes_;
   int32_t n_batch_ = 0;       // tokens of a call at most
+  int32_t n_rows_ = 0;        // nodes of a call at most, roots included
   int32_t n_branch_ids_ = 0;  // how many branch_ids_ there are if no place has one
   int32_t window_ = 0;        // of a model with sliding-window attention, in positions; 0: none
   int32_t n_cells_ = 0;       // cells of llama.cpp's cache
@@ -167,14 +203,19 @@ class Context : public LanguageModel {
   int32_t padding_id_ = -1;  // llama.cpp's sequence of padding tokens; -1: there is none
   ThreadGovernor governor_;
   bool governs_;  // only calls on the CPU wait for threads
-  bool can_branch_, ordered_cells_;
-  bool can_shift_ = false;        // whether cells can move to other positions
-  bool must_compact_ = false;     // whether free cells may lie before cells that are in use
-  int32_t n_new_cells_ = 0;       // cells numbered since all trees had ended, see Place
-  int32_t first_hole_ = kNoHole;  // the lowest number of a cell that was freed since then
+  bool can_branch_;
+  bool whole_trees_, ordered_cells_;
+  // Whether sliding-window layers keep all cells. Otherwise what has left the window is gone, and a
+  // place returns to earlier tokens by checkpoints, as recurrent models do.
+  bool keeps_window_ = true;
+  int32_t n_rollback_ = kMaxDraftNodes;  // see Abilities
+  bool can_shift_ = false;               // whether cells can move to other positions
+  int32_t n_new_cells_ = 0;              // cells numbered since all trees had ended, see Place
+  int32_t first_hole_ = kNoHole;         // the lowest number of a cell that was freed since then
   bool has_graves_ = false;  // whether a graveyard holds cells, perhaps some that places hold too
   int32_t n_buried_ = 0;
   int64_t n_decoded_ = 0;
+  bool has_called_ = false;  // whether the decode() under way has called llama.cpp
 };
 
 }  // namespace ersd::llama

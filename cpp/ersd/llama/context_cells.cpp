@@ -86,21 +86,27 @@ void Context::bury(int32_t sequence, int32_t n) {
 // Frees buried cells: takes everything out of the cache and puts the places' tokens back, one place
 // after the other. A beginning that places share is put back once.
 void Context::compact() {
+  const std::vector<Saved> all = save_all();
+  llama_memory_clear(memory(), false);
+  restore_all(all);
+}
+
+std::vector<Context::Saved> Context::save_all() {
   std::vector<Saved> all;
   reclaim_branches();
   for (int32_t i = 0; i < n_sequences(); ++i)
     if (place(i).n_cached() > 0) all.push_back(save_place(i, all));
-  llama_memory_clear(memory(), false);
+  return all;
+}
+
+// Puts the tokens of all places back into an empty cache.
+void Context::restore_all(const std::vector<Saved>& all) {
   n_buried_ = 0;
   has_graves_ = false;
-  must_compact_ = false;
   try {
     for (const auto& [sequence, sharer, n_shared, pieces] : all) {
       if (sharer >= 0) llama_memory_seq_cp(memory(), sharer, sequence, 0, n_shared);
-      if (can_branch_)
-        restore_cells(sequence, carrier(sequence), pieces);
-      else if (!load_sequence(sequence, pieces[0]))
-        throw std::runtime_error("llama.cpp could not put a state back" + error_suffix());
+      restore_cells(sequence, carrier(sequence), pieces);
     }
   } catch (...) {
     clear();
@@ -114,11 +120,7 @@ Context::Saved Context::save_place(int32_t sequence, const std::vector<Saved>& e
   for (const Saved& other : earlier)
     if (const int32_t n = ledger_.shared_prefix(other.sequence, sequence); n > saved.n_shared)
       saved.sharer = other.sequence, saved.n_shared = n;
-  if (can_branch_)
-    save_cells(sequence, carrier(sequence), saved.n_shared, place(sequence).n_cached(),
-               saved.pieces);
-  else  // a recurrent state goes as a whole
-    save_sequence(sequence, saved.pieces.emplace_back());
+  save_cells(sequence, carrier(sequence), saved.n_shared, place(sequence).n_cached(), saved.pieces);
   return saved;
 }
 

@@ -24,7 +24,7 @@ int32_t length(auto span) { return static_cast<int32_t>(span.size()); }
 }  // namespace
 
 std::span<const Token> Context::uncached(const Part& part) const {
-  return part.history.subspan(place(part.sequence).cached.size());
+  return part.history.subspan(static_cast<size_t>(place(part.sequence).n_held()));
 }
 
 void Context::check_parts(std::span<const Part> parts) const {
@@ -45,7 +45,7 @@ void Context::check_parts(std::span<const Part> parts) const {
                                   " must end its tree before its history grows");
     n_nodes += length(part.nodes);
   }
-  check_between("decode: the number of nodes", n_nodes, 0, n_batch_);
+  check_between("decode: the number of nodes", n_nodes, 0, max_nodes());
   if (ordered_cells_ && first_hole_ != kNoHole)
     throw std::invalid_argument("decode: trees that were decoded together must end together");
 }
@@ -59,9 +59,15 @@ void Context::decode(std::span<const Part> parts) {
     n_history += length(uncached(part));
   }
   if (n_nodes + n_history == 0) return;
+  has_called_ = false;
   try {
     make_room(n_nodes + n_history + widths_.step - 1);  // with padding, which a call drops again
-    read_histories(parts, widths_.pads() ? 0 : n_batch_ - n_nodes);
+    // A call must end where a checkpoint is taken.
+    const bool ends_prompts =
+        std::ranges::any_of(parts, [this](const Part& part) { return ends_prompt(part); });
+    read_histories(parts, widths_.pads() || ends_prompts ? 0 : n_batch_ - n_nodes);
+    save_checkpoints(parts);
+    if (!can_branch_) save_bases(parts);
     decode_rest(parts);
   } catch (...) {
     drop_call(parts);
@@ -71,13 +77,13 @@ void Context::decode(std::span<const Part> parts) {
 
 // Makes sure that n cells are free.
 void Context::make_room(int32_t n) {
-  if (!can_branch_ && !must_compact_) return;  // a recurrent state has no cells
+  if (!can_branch_) return;  // each place has its own cells
   int32_t n_used = ledger_.n_live() + n;
   for (const Place& place : places_) n_used += place.n_tree;
   const bool is_full = n_used + n_buried_ > n_cells_;
   const bool is_worth_it = kBuriedShare * n_buried_ > n_ctx_total_;
-  if ((must_compact_ || (n_buried_ > 0 && (is_full || is_worth_it))) && !has_trees()) compact();
-  if (can_branch_ && n_used + n_buried_ > n_cells_)
+  if (n_buried_ > 0 && (is_full || is_worth_it) && !has_trees()) compact();
+  if (n_used + n_buried_ > n_cells_)
     throw std::runtime_error("the cache must have room for " + std::to_string(n) +
                              " more tokens, got " +
                              std::to_string(n_cells_ - (n_used - n) - n_buried_));
@@ -117,7 +123,7 @@ void Context::decode_rest(std::span<const Part> parts) {
   for (const Part& part : parts) {
     Place& p = place(part.sequence);
     if (part.nodes.empty()) continue;
-    p.layout.lay_out(uncached(part), p.n_cached(), *part.tree, part.nodes, n_branch_ids_ + 1);
+    p.layout.lay_out(uncached(part), p.n_held(), *part.tree, part.nodes, n_branch_ids_ + 1);
   }
   for (Place& place : places_) take_branches(place, place.layout.n_sequences());
   for (const Part& part : parts) add_history(place(part.sequence), uncached(part));
@@ -133,6 +139,7 @@ void Context::decode_rest(std::span<const Part> parts) {
   }
   for (const Part& part : parts) {
     Place& p = place(part.sequence);
+    p.n_last_rows = length(part.nodes);
     if (part.nodes.empty()) continue;
     p.n_tree += length(part.nodes);
     p.node_cell.resize(static_cast<size_t>(part.tree->size()), -1);
@@ -148,10 +155,9 @@ void Context::drop_call(std::span<const Part> parts) {
   drop_padding();
   for (const Part& part : parts) {
     Place& p = place(part.sequence);
-    remove(p, p.n_cached());
+    if (can_branch_) remove(p, p.n_cached());
     end_tree(part.sequence, nullptr, -1);
-    if (!can_branch_ && llama_memory_seq_pos_max(memory(), part.sequence) != p.n_cached() - 1)
-      cut(part.sequence, 0);
+    if (!can_branch_ && has_called_) go_back(part.sequence);  // nobody knows how far its state is
   }
   if (!has_trees()) settle();
 }
@@ -166,7 +172,7 @@ void Context::begin_batch() {
 
 // Adds the next tokens of a history. They belong to all branches of the place.
 void Context::add_history(const Place& place, std::span<const Token> tokens) {
-  int32_t position = place.n_cached();
+  int32_t position = place.n_held();
   for (const Token token : tokens) {
     add_row(token, position++, false);
     batch_id_.insert(batch_id_.end(), place.ids.begin(), place.ids.end());
@@ -212,6 +218,7 @@ void Context::run_batch() {
              batch_logits_.data()};
   if (interrupted_ && interrupted_()) throw Interrupted();
   clear_error();
+  has_called_ = true;
   call_llama();
   drop_padding();
   n_decoded_ += n_tokens;
@@ -258,7 +265,11 @@ void Context::call_llama() {
 // Notes that tokens of a history are cached. first_cell: the row of the first one in the call.
 void Context::keep_history(int32_t sequence, std::span<const Token> tokens, int32_t first_cell) {
   Place& p = place(sequence);
+  const int32_t n_again = std::min(p.n_read_again, length(tokens));
+  p.n_read_again -= n_again;
+  tokens = tokens.subspan(static_cast<size_t>(n_again));
   p.cached.insert(p.cached.end(), tokens.begin(), tokens.end());
+  p.n_new += length(tokens);
   p.n_shared = p.n_cached();
   ledger_.append(sequence, length(tokens));
   for (int32_t i = 0; i < length(tokens); ++i) p.new_cells.push_back(n_new_cells_ + first_cell + i);

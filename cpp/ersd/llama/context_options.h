@@ -8,6 +8,14 @@
 
 namespace ersd::llama {
 
+// How positions are encoded. The defaults leave it to the model.
+struct RopeOptions {
+  int32_t scaling_type = -1;  // 0: none, 1: linear, 2: YaRN, 3: LongRoPE
+  float freq_base = 0, freq_scale = 0;
+  float yarn_ext_factor = -1, yarn_attn_factor = -1, yarn_beta_fast = -1, yarn_beta_slow = -1;
+  int32_t yarn_orig_ctx = 0;
+};
+
 // The names are those of llama.cpp, except n_sequences, n_ctx_total, exact, ordered_cells and
 // max_nodes.
 struct ContextOptions {
@@ -19,6 +27,8 @@ struct ContextOptions {
   // for, see exact_types().
   std::string type_k, type_v;
   bool offload_kqv = true;
+  bool op_offload = true;
+  RopeOptions rope;
   // Whether a token's logits must not depend on what else is in its batch, as far as the types of
   // the cache decide that.
   bool exact = false;
@@ -26,7 +36,9 @@ struct ContextOptions {
   // Context::order_cells(). A draft model does not need this.
   bool ordered_cells = true;
   int32_t max_nodes = kMaxDraftNodes;  // drafted nodes of a call at most; 0: plain decoding alone
-  int32_t n_sequences = 1;             // places
+  // Whether each tree is decoded in one call, as targets do. Drafts decode level by level.
+  bool whole_trees = true;
+  int32_t n_sequences = 1;  // places
   int32_t n_ctx_total = 0;  // tokens that all places hold together; 0: n_ctx. Trees have extra room
 };
 

@@ -66,8 +66,16 @@ llama_context_params context_params(const Model& model, const ContextOptions& op
   std::tie(params.type_k, params.type_v) = cache_types(model, options);
   params.flash_attn_type = flash_attention(model, options, params.type_v);
   params.kv_unified = true;  // the sequences of a tree share cells
-  params.swa_full = true;    // a sliding window would drop cells that a rollback needs
   params.offload_kqv = options.offload_kqv;
+  params.op_offload = options.op_offload;
+  params.rope_scaling_type = static_cast<llama_rope_scaling_type>(options.rope.scaling_type);
+  params.rope_freq_base = options.rope.freq_base;
+  params.rope_freq_scale = options.rope.freq_scale;
+  params.yarn_ext_factor = options.rope.yarn_ext_factor;
+  params.yarn_attn_factor = options.rope.yarn_attn_factor;
+  params.yarn_beta_fast = options.rope.yarn_beta_fast;
+  params.yarn_beta_slow = options.rope.yarn_beta_slow;
+  params.yarn_orig_ctx = static_cast<uint32_t>(options.rope.yarn_orig_ctx);
   params.no_perf = true;
   return params;
 }

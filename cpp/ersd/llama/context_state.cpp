@@ -45,7 +45,8 @@ void Context::double_cache() {
 
 Context::State Context::save_state(int32_t sequence) {
   rollback(place(sequence).n_cached(), sequence);
-  State state{place(sequence).cached, {}};
+  const Place& p = place(sequence);
+  State state{{p.cached.begin(), p.cached.begin() + p.n_held()}, {}};
   save_sequence(sequence, state.data);
   return state;
 }

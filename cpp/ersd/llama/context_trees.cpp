@@ -26,6 +26,7 @@ void Context::end_tree(int32_t sequence, const DraftTree* tree, int32_t node) {
   while (node >= 0 && p.layout.sequence(node) < 0) node = tree->parent(node);
   path_.clear();
   if (node >= 0) tree->path(node, path_);
+  if (!can_branch_) return keep_path(sequence, tree);
   const int32_t begin = p.n_cached(), end = begin + static_cast<int32_t>(path_.size());
   const bool has_rejected = p.n_tree > end - begin;
   if (p.n_tree > 0 && (has_rejected || p.n_ids() > 1)) {
@@ -45,7 +46,6 @@ void Context::end_tree(int32_t sequence, const DraftTree* tree, int32_t node) {
   p.n_tree = 0;
   p.node_cell.clear();
   p.layout.reset();
-  if (has_rejected && !can_branch_) cut(sequence, 0);  // a recurrent state has taken the tokens in
 }
 
 // The lowest number of a cell of the place's tree that is not on path_; kNoHole if all are.
@@ -125,16 +125,21 @@ void Context::remove(const Place& place, int32_t n) {
 // there.
 void Context::cut(int32_t sequence, int32_t n) {
   Place& p = place(sequence);
-  // A recurrent state cannot be cut. Nor can a sliding window that has lost its first cells.
-  if (!can_branch_ || llama_memory_seq_pos_min(memory(), sequence) > 0) n = 0;
+  if (!can_branch_) return return_to(sequence, n);
+  // A sliding window can be cut if the cells before the cut are still there.
+  const int32_t n_needed = keeps_window_ ? 0 : std::max(0, n - window_);
+  if (llama_memory_seq_pos_min(memory(), sequence) > n_needed) {
+    if (!keeps_window_) return return_to_checkpoint(sequence, n);
+    n = 0;
+  }
+  while (!p.checkpoints.empty() && p.checkpoints.back().n > n) p.checkpoints.pop_back();
   const bool alone = is_alone(sequence);
   if (alone && n == 0) return clear();
   if (n == 0) give_branches_back(p, 1);
-  if ((!alone || has_graves_) && ordered_cells_ && can_branch_)
+  if ((!alone || has_graves_) && ordered_cells_)
     bury(sequence, n);
   else
     remove(p, n);
-  must_compact_ = must_compact_ || (!alone && ordered_cells_ && !can_branch_);
   ledger_.truncate(sequence, n);
   const int32_t n_old = static_cast<int32_t>(p.new_cells.size()) - (p.n_cached() - n);
   p.new_cells.resize(static_cast<size_t>(std::max(0, n_old)));
@@ -151,12 +156,14 @@ void Context::clear() {
     cleared.cached.clear();
     cleared.new_cells.clear();
     cleared.n_shared = cleared.kept = 0;
+    cleared.n_read_again = cleared.n_new = 0;
+    cleared.base.n = -1;
+    cleared.checkpoints.clear();
   }
   reset_branches();
   n_buried_ = n_new_cells_ = 0;
   has_graves_ = false;
   first_hole_ = kNoHole;
-  must_compact_ = false;
 }
 
 bool Context::share(int32_t from, int32_t to, int32_t n) {

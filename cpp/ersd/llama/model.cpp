@@ -38,6 +38,36 @@ std::vector<float> padded_split(std::vector<float> tensor_split) {
   return tensor_split;
 }
 
+// llama.cpp's form of the overrides. It ends with an empty key.
+std::vector<llama_model_kv_override> overrides(const std::vector<KvOverride>& given) {
+  std::vector<llama_model_kv_override> all(given.size() + 1);
+  for (size_t i = 0; i < given.size(); ++i) {
+    const auto& [key, value] = given[i];
+    const auto copy = [&](const char* what, const std::string& text, std::span<char> room) {
+      if (text.size() >= room.size())
+        throw std::invalid_argument("kv_overrides: a " + std::string(what) +
+                                    " must be shorter than " + std::to_string(room.size()) +
+                                    " bytes, got '" + text + "'");
+      std::ranges::copy(text, room.begin());
+    };
+    copy("key", key, all[i].key);
+    if (const auto* flag = std::get_if<bool>(&value)) {
+      all[i].tag = LLAMA_KV_OVERRIDE_TYPE_BOOL;
+      all[i].val_bool = *flag;
+    } else if (const auto* number = std::get_if<int64_t>(&value)) {
+      all[i].tag = LLAMA_KV_OVERRIDE_TYPE_INT;
+      all[i].val_i64 = *number;
+    } else if (const auto* real = std::get_if<double>(&value)) {
+      all[i].tag = LLAMA_KV_OVERRIDE_TYPE_FLOAT;
+      all[i].val_f64 = *real;
+    } else {
+      all[i].tag = LLAMA_KV_OVERRIDE_TYPE_STR;
+      copy("text", std::get<std::string>(value), all[i].val_str);
+    }
+  }
+  return all;
+}
+
 }  // namespace
 
 void Model::Free::operator()(llama_model* model) const { llama_model_free(model); }
@@ -48,20 +78,28 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   llama_model_params params = model_params(options);
   const std::vector<float> split = padded_split(options.tensor_split);
   if (!options.tensor_split.empty()) params.tensor_split = split.data();
+  const auto kv_overrides = overrides(options.kv_overrides);
+  if (!options.kv_overrides.empty()) params.kv_overrides = kv_overrides.data();
+  params.vocab_only = options.vocab_only;
+  std::vector<ggml_backend_dev_t> devices = devices_with(options.rpc_servers);
+  if (has_rpc()) params.devices = devices.data();  // otherwise llama.cpp chooses
   clear_error();
   model_.reset(llama_model_load_from_file(path.c_str(), params));
   if (!model_) throw std::runtime_error("llama.cpp could not load '" + path + "'" + error_suffix());
   vocab_ = llama_model_get_vocab(model_.get());
-  on_gpu_ = options.n_gpu_layers != 0 && has_gpu();
+  on_gpu_ = options.n_gpu_layers != 0 && devices.size() > 1;
   if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE)
     throw std::invalid_argument("'" + path + "' has no vocabulary, expected a text model");
-  if (!llama_model_has_decoder(model_.get()) || llama_model_has_encoder(model_.get()) ||
-      llama_model_is_diffusion(model_.get()))
+  const bool generates = llama_model_has_decoder(model_.get()) &&
+                         !llama_model_has_encoder(model_.get()) &&
+                         !llama_model_is_diffusion(model_.get());
+  if (!generates && !options.any_kind)
     throw std::invalid_argument(
         "'" + path + "' (" + architecture() +
         ") does not generate text from left to right, expected a decoder-only model");
   for (Token token = 0; token < n_vocab(); ++token)
-    piece_lengths_.push_back(static_cast<uint8_t>(std::min<size_t>(piece(token).size(), UINT8_MAX)));
+    piece_lengths_.push_back(
+        static_cast<uint8_t>(std::min<size_t>(piece(token).size(), UINT8_MAX)));
   if (!options.lora_path.empty()) load_lora(options);
 }
 

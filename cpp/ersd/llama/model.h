@@ -6,6 +6,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "ersd/llama/gguf_check.h"
@@ -17,23 +19,33 @@ struct llama_vocab;
 
 namespace ersd::llama {
 
-// The names are those of llama.cpp.
+// A key of a file's metadata, and the value that replaces the file's.
+using KvOverride = std::pair<std::string, std::variant<bool, int64_t, double, std::string>>;
+
+// The names are those of llama.cpp, except any_kind.
 struct ModelOptions {
   int32_t n_gpu_layers = -1;        // layers on the GPU, if there is one; -1: all
   int32_t main_gpu = 0;             // the GPU of a model that is not split
   int32_t split_mode = 1;           // 0: one GPU, 1: split by layers, 2: split by rows
   std::vector<float> tensor_split;  // share of each GPU; empty: llama.cpp decides
+  // Servers of llama.cpp's RPC backend, "host:port", whose devices hold layers beside local GPUs. A
+  // model without servers stays on this machine.
+  std::vector<std::string> rpc_servers;
   bool use_mmap = true;
   bool use_mlock = false;
-  std::string lora_path;  // GGUF file of a LoRA adapter; empty: no adapter
-  float lora_scale = 1;   // factor of the adapter's weights
+  std::string lora_path;    // GGUF file of a LoRA adapter; empty: no adapter
+  float lora_scale = 1;     // factor of the adapter's weights
+  bool vocab_only = false;  // no weights: the model only tokenises
+  bool any_kind = false;    // whether the model need not generate text, as for embeddings
+  std::vector<KvOverride> kv_overrides;
 };
 
 class Model {
  public:
   // Throws FileNotFound if there is no such file. Throws std::invalid_argument if the file is not
-  // GGUF, is truncated or does not generate text, or if the adapter is not for this model. Throws
-  // std::runtime_error with llama.cpp's own words if llama.cpp cannot load the file.
+  // GGUF, is truncated or does not generate text, if the adapter is not for this model, or if
+  // llama.cpp has no room for a value of kv_overrides. Throws std::runtime_error with llama.cpp's
+  // own words if llama.cpp cannot load the file.
   Model(const std::string& path, const ModelOptions& options);
 
   const std::string& path() const { return path_; }
@@ -46,7 +58,7 @@ class Model {
   std::string metadata(const std::string& key) const;  // empty if the key is missing
 
   // Whether the cache can hold several continuations of one text. Recurrent and hybrid models
-  // cannot: they keep one state.
+  // cannot: they keep one state. Their drafts are chains.
   bool can_branch() const;
 
   bool on_gpu() const { return on_gpu_; }  // whether any layer is on a GPU

@@ -35,11 +35,13 @@ class LogitBias : public LogitsProcessor {
 // tokens instead of the whole vocabulary.
 class HistorySampler : public LogitsProcessor {
  public:
-  HistorySampler(llama_sampler* sampler, int32_t last_n)
-      : sampler_(sampler), last_n_(static_cast<size_t>(last_n)) {}
+  // The sampler does not see the first n_unseen tokens of a history.
+  HistorySampler(llama_sampler* sampler, int32_t last_n, size_t n_unseen)
+      : sampler_(sampler), last_n_(static_cast<size_t>(last_n)), n_unseen_(n_unseen) {}
 
   void process(std::span<const Token> history, std::span<float> logits) override {
-    const auto recent = history.last(std::min(last_n_, history.size()));
+    const size_t n_seen = history.size() - std::min(n_unseen_, history.size());
+    const auto recent = history.last(std::min(last_n_, n_seen));
     llama_sampler_reset(sampler_.get());
     for (const Token token : recent) llama_sampler_accept(sampler_.get(), token);
     tokens_.assign(recent.begin(), recent.end());
@@ -57,20 +59,20 @@ class HistorySampler : public LogitsProcessor {
 
  private:
   Sampler sampler_;
-  size_t last_n_;
+  size_t last_n_, n_unseen_;
   std::vector<Token> tokens_;
   std::vector<llama_token_data> data_;
 };
 
 std::shared_ptr<LogitsProcessor> penalties(const Model& model, const LogitsProcessorOptions& o,
-                                           int32_t n_ctx) {
+                                           size_t n_prompt, int32_t n_ctx) {
   const int32_t last_n = o.penalty_last_n < 0 ? n_ctx : o.penalty_last_n;
   if (last_n == 0 || (o.repeat_penalty == 1 && o.frequency_penalty == 0 && o.presence_penalty == 0))
     return nullptr;
   return std::make_shared<HistorySampler>(
       llama_sampler_init_penalties(model.n_vocab(), last_n, o.repeat_penalty, o.frequency_penalty,
                                    o.presence_penalty),
-      last_n);
+      last_n, o.penalize_prompt ? 0 : n_prompt);
 }
 
 std::shared_ptr<LogitsProcessor> dry(const Model& model, const LogitsProcessorOptions& o,
@@ -82,7 +84,7 @@ std::shared_ptr<LogitsProcessor> dry(const Model& model, const LogitsProcessorOp
   return std::make_shared<HistorySampler>(
       llama_sampler_init_dry(model.vocab(), o.dry_multiplier, o.dry_base, o.dry_allowed_length,
                              last_n, breakers.data(), breakers.size()),
-      last_n);
+      last_n, 0);
 }
 
 std::shared_ptr<LogitsProcessor> bias(const Model& model, const LogitsProcessorOptions& o) {
@@ -102,8 +104,8 @@ LogitsProcessorList make_logits_processors(const Model& model,
                                            int32_t n_ctx) {
   LogitsProcessorList processors;
   if (options.logits_processor) processors.add_for_target(options.logits_processor);
-  for (auto& processor :
-       {bias(model, options), penalties(model, options, n_ctx), dry(model, options, n_ctx)})
+  for (auto& processor : {bias(model, options), penalties(model, options, n_prompt, n_ctx),
+                          dry(model, options, n_ctx)})
     if (processor) processors.add(processor);
   if (options.grammar)
     processors.restrict_to(

@@ -35,6 +35,17 @@ struct Accepted {
   int32_t node = -1;
 };
 
+// What the cache of a model can do with a drafted tree.
+struct Abilities {
+  // Whether a place can hold several continuations of its text. Otherwise each tree must be a
+  // chain.
+  bool branches = true;
+  // How many of a call's last tokens can be dropped again. Where more are rejected, the model goes
+  // back to where the call began, and reads the accepted tokens again with the next call.
+  int32_t n_rollback = kMaxDraftNodes;
+  int32_t max_depth = kMaxDraftNodes;  // of a tree
+};
+
 // A model has places for sequences, numbered from 0. Functions without a sequence mean place 0.
 class LanguageModel {
  public:
@@ -47,6 +58,16 @@ class LanguageModel {
   virtual int32_t n_batch() const { return 512; }        // tokens of a call while prompts are read
   virtual int32_t max_nodes() const { return 1 << 16; }  // of all trees of a call, with roots
   virtual int32_t max_branches() const { return kMaxDraftNodes; }  // see DraftTree::n_branches()
+
+  // Takes more memory where that is needed for trees of n drafted nodes in one call; max_nodes()
+  // and max_branches() say what came of it. No tree may be uncommitted.
+  virtual void reserve_nodes(int32_t /*n*/) {}
+
+  virtual Abilities abilities() const { return {}; }
+  // How many of the committed tokens the place's next call reads again, see Abilities. Where they
+  // are many, that call should be sure of what it reads, and have no drafted nodes.
+  virtual int32_t n_read_again(int32_t /*sequence*/ = 0) const { return 0; }
+  virtual bool must_catch_up(int32_t /*sequence*/ = 0) const { return false; }
 
   // The committed tokens of a place, which need not be decoded again; i32[n_cached]. Valid until
   // the next call that changes them.

@@ -38,7 +38,8 @@ class WidthTest {
       const int32_t n_chain = std::min(width, kTokens - begin);
       DraftTree tree(token(begin));
       for (int32_t i = 1; i < n_chain; ++i) tree.add(i - 1, token(begin + i));
-      while (tree.size() < width && width > kTokens) tree.add(0, token(tree.size()));
+      while (tree.size() < width && width > kTokens)
+        tree.add(model_.abilities().branches ? 0 : tree.size() - 1, token(tree.size()));
       std::vector<int32_t> nodes;
       for (int32_t i = 0; i < tree.size(); ++i) nodes.push_back(i);
       model_.decode(history, tree, nodes);

@@ -41,8 +41,8 @@ class DraftTree {
   // Writes the nodes from the root to a node, both included, into `path`.
   void path(int32_t node, std::vector<int32_t>& path) const;
 
-  std::span<const Token> tokens() const { return token_; }      // i32[size]
-  std::span<const int32_t> parents() const { return parent_; }  // i32[size]
+  std::span<const Token> tokens() const { return token_; }       // i32[size]
+  std::span<const int32_t> parents() const { return parent_; }   // i32[size]
   std::span<const uint8_t> sources() const { return sources_; }  // u8[size]
 
  private:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-__all__ = ["create_chat_completion", "create_chat_completion_openai_v1"]
+__all__ = ["as_openai_objects", "create_chat_completion", "create_chat_completion_openai_v1"]
 
 
 def create_chat_completion(
@@ -113,9 +113,19 @@ def create_chat_completion_openai_v1(
     Raises:
         ImportError: openai is not installed.
     """
+    return as_openai_objects(create_chat_completion(self, *args, **kwargs))
+
+
+def as_openai_objects(
+    response: Response | Iterator[Response],
+) -> ChatCompletion | Iterator[ChatCompletionChunk]:
+    """Returns a chat completion or its chunks as objects of the package openai.
+
+    Raises:
+        ImportError: openai is not installed.
+    """
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-    response = create_chat_completion(self, *args, **kwargs)
     if isinstance(response, dict):
         return ChatCompletion(**response)
     return (ChatCompletionChunk(**chunk) for chunk in response)

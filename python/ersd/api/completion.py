@@ -15,7 +15,7 @@ from ersd.engine.options import LogitsProcessor
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar
 
-__all__ = ["check_echo", "create_completion", "prompt_to_complete"]
+__all__ = ["check_echo", "create_completion", "prompt_to_complete", "with_criteria"]
 
 
 def create_completion(
@@ -64,7 +64,7 @@ def create_completion(
 
     Raises ValueError or TypeError as `Generator.stream`, or if a parameter cannot be honoured.
     """
-    logits_processor = _processors(self, stopping_criteria, logits_processor)
+    logits_processor = with_criteria(self, stopping_criteria, logits_processor)
     check_echo(echo, logprobs)
     given: Parameters = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     given |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
@@ -115,7 +115,7 @@ def prompt_to_complete(
     return [*begin, prefix_token, *before, suffix_token, *after, middle_token]
 
 
-def _processors(
+def with_criteria(
     engine: Engine,
     criteria: StoppingCriteria | Sequence[StoppingCriteria] | None,
     processors: LogitsProcessor | Sequence[LogitsProcessor] | None,

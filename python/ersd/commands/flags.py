@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -61,6 +61,7 @@ _FLAGS = (
     _Flag("presence_penalty", "--presence-penalty"),
     _Flag("frequency_penalty", "--frequency-penalty"),
     _Flag("penalty_last_n", "--repeat-last-n"),
+    _Flag("penalize_prompt", "--no-penalize-prompt"),
     _Flag("dry_multiplier", "--dry-multiplier"),
     _Flag("dry_base", "--dry-base"),
     _Flag("dry_allowed_length", "--dry-allowed-length"),
@@ -98,9 +99,11 @@ def _help(flag: _Flag) -> str:
     return " ".join(filter(None, parts)).replace("%", "%%")
 
 
-def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
-    """Add the flags that `options_from` reads. max_tokens is the default of ``--max-tokens``."""
-    add_sampling_options(parser, max_tokens=max_tokens)
+def add_options(
+    parser: argparse.ArgumentParser, *, max_tokens: int | None, without: Collection[str] = ()
+) -> None:
+    """Add the flags that `options_from` reads, as `add_sampling_options` does."""
+    add_sampling_options(parser, max_tokens=max_tokens, without=without)
     add = parser.add_argument
     add("--grammar", help=TABLE["grammar"].meaning)
     add("--grammar-file", type=Path, help="The grammar is read from this file.")
@@ -114,12 +117,19 @@ def add_options(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
     )
 
 
-def add_sampling_options(parser: argparse.ArgumentParser, *, max_tokens: int | None) -> None:
+def add_sampling_options(
+    parser: argparse.ArgumentParser, *, max_tokens: int | None, without: Collection[str] = ()
+) -> None:
     """Add the flags that `sampling_options_from` reads: all but those of the answer's form.
 
-    max_tokens is the default of ``--max-tokens``.
+    Args:
+        parser: the parser of a command.
+        max_tokens: the default of ``--max-tokens``.
+        without: options for which the command has no flag, or one of its own.
     """
     for flag in _FLAGS:
+        if flag.option in without:
+            continue
         option = TABLE[flag.option]
         given: dict[str, Any] = {"dest": flag.option, "help": _help(flag)}
         if option.type is bool:

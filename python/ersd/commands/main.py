@@ -9,12 +9,12 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from ersd.commands import chat, distill, generate, paper, quantize, serve, tune
+from ersd.commands import batch, chat, distill, generate, paper, quantize, serve, tune
 from ersd.commands.version import version
 
 __all__ = ["main"]
 
-COMMANDS = (generate, chat, serve, tune, quantize, paper, distill)
+COMMANDS = (generate, chat, batch, serve, tune, quantize, paper, distill)
 
 # Exit statuses, as shells and argparse use them.
 SUCCESS, FAILURE, WRONG_USAGE = 0, 1, 2

@@ -12,10 +12,12 @@ from ersd.commands.flags import add_options
 __all__ = [
     "add_context_flags",
     "add_model_flags",
+    "add_parallel_flags",
     "add_shift_flags",
     "add_text_flags",
     "draft_path",
     "generator_from",
+    "parallel_options",
     "target_path",
     "text_generator_from",
 ]
@@ -54,8 +56,50 @@ def add_context_flags(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="the same text to the bit whatever is drafted; without either, if there is a draft",
     )
+    add(
+        "--rpc",
+        default="",
+        metavar="HOST:PORT,...",
+        help="servers of llama.cpp's RPC backend that take layers of the target (experimental, for"
+        " trusted networks)",
+    )
     add("--lora", help="LoRA adapter for the target, a GGUF file")
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
+
+
+def add_parallel_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how many generations run at once, and in how much memory."""
+    add = parser.add_argument
+    add("-np", "--parallel", type=int, default=4, metavar="N", help="generations that run at once")
+    add(
+        "--ctx-total",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tokens in the cache, of all generations and kept prompts together; 0: as --ctx-size",
+    )
+    add(
+        "--chat-template-file",
+        type=Path,
+        metavar="FILE",
+        help="Jinja template for conversations; without it, the model's own",
+    )
+
+
+def parallel_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `generator_from` for the flags of context shift and parallelism.
+
+    Raises:
+        OSError: the file of the template cannot be read.
+    """
+    template = args.chat_template_file
+    return {
+        "n_parallel": args.parallel,
+        "n_ctx_total": args.ctx_total,
+        "context_shift": args.context_shift,
+        "n_keep": args.keep,
+        "chat_template": template.read_text(encoding="utf-8") if template else None,
+    }
 
 
 def add_text_flags(parser: argparse.ArgumentParser, *, max_tokens: int) -> None:
@@ -113,6 +157,7 @@ def generator_from(
         n_threads=args.threads,
         n_gpu_layers=args.gpu_layers,
         draft_n_gpu_layers=args.gpu_layers_draft,
+        rpc_servers=[server for server in args.rpc.split(",") if server],
         exact=args.exact,
         lora_path=args.lora,
         verbose=args.verbose,

@@ -14,9 +14,11 @@ from ersd.commands.flags import add_sampling_options, sampling_options_from
 from ersd.commands.model_flags import (
     add_context_flags,
     add_model_flags,
+    add_parallel_flags,
     add_shift_flags,
     draft_path,
     generator_from,
+    parallel_options,
     target_path,
 )
 from ersd.engine.options import DEFAULTS, Options
@@ -44,30 +46,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_model_flags(parser)
     add_context_flags(parser)
     add_shift_flags(parser)
-    _add_model_flags(parser)
+    add_parallel_flags(parser)
+    parser.add_argument("-a", "--alias", help="name of the model; without it, that of its file")
     _add_address_flags(parser)
     _add_limit_flags(parser)
     add_sampling_options(parser, max_tokens=None)  # where a request does not say otherwise
-
-
-def _add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the models that only a server has."""
-    add = parser.add_argument
-    add("-np", "--parallel", type=int, default=4, metavar="N", help="generations that run at once")
-    add(
-        "--ctx-total",
-        type=int,
-        default=0,
-        metavar="N",
-        help="tokens in the cache, of all generations and kept prompts together; 0: as --ctx-size",
-    )
-    add("-a", "--alias", metavar="NAME", help="name of the model; without it, that of its file")
-    add(
-        "--chat-template-file",
-        type=Path,
-        metavar="FILE",
-        help="Jinja template for conversations; without it, the model's own",
-    )
 
 
 def _add_address_flags(parser: argparse.ArgumentParser) -> None:
@@ -137,17 +120,7 @@ def run(args: argparse.Namespace) -> None:
     settings = settings_from(args)
     # The default pair may be made now, so that a Ctrl-C meanwhile ends the process as usual.
     args.model, args.model_draft = target_path(args), draft_path(args)
-    template = args.chat_template_file
-    load = partial(
-        generator_from,
-        args,
-        n_parallel=args.parallel,
-        n_ctx_total=args.ctx_total,
-        context_shift=args.context_shift,
-        n_keep=args.keep,
-        chat_template=template.read_text(encoding="utf-8") if template else None,
-    )
-    run(load, settings)
+    run(partial(generator_from, args, **parallel_options(args)), settings)
 
 
 def settings_from(args: argparse.Namespace) -> Settings:

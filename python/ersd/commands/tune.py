@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
         )
     prompts = read_prompts(args.file) if args.file else ()
     generator = generator_from(args)
+    for memory in generator.memory:
+        print(f"ersd: {memory}", file=sys.stderr)
     tuning = tune.tune(
         generator,
         prompts,

@@ -5,7 +5,10 @@ need of it.
 """
 
 from ersd._core import (
+    Embedder,
     Model,
+    ModelFacts,
+    RowReader,
     Teacher,
     TreeShape,
     batch_shape,
@@ -13,10 +16,12 @@ from ersd._core import (
     devices,
     expected_tokens,
     features,
+    model_facts,
     optimal_shape,
     quantize,
     sequence_shape,
     set_verbose,
+    tokenize_bytes,
 )
 from ersd.engine.core_profile import COST_LENGTHS, COST_WIDTHS
 from ersd.engine.engine import Engine
@@ -24,8 +29,11 @@ from ersd.engine.engine import Engine
 __all__ = [
     "COST_LENGTHS",
     "COST_WIDTHS",
+    "Embedder",
     "Engine",
     "Model",
+    "ModelFacts",
+    "RowReader",
     "Teacher",
     "TreeShape",
     "batch_shape",
@@ -33,8 +41,10 @@ __all__ = [
     "devices",
     "expected_tokens",
     "features",
+    "model_facts",
     "optimal_shape",
     "quantize",
     "sequence_shape",
     "set_verbose",
+    "tokenize_bytes",
 ]

@@ -28,6 +28,7 @@ class Answer:
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprob] | None = [] if options.logprobs is not None else None
         self.finish_reason: str | None = None
+        self.end_token: int | None = None
         self._request: _core.Request | None = None  # None until it is submitted
 
     @property
@@ -51,6 +52,7 @@ class Answer:
             self.logprobs += logprobs
         if step.finish_reason:
             self.finish_reason = step.finish_reason
+            self.end_token = step.end_token if step.end_token >= 0 else None
         tree = None
         if (found := step.tree) is not None:
             tree = StepTree(found.tokens, found.parents, found.accepted, found.sources)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ersd.results import Result
 if TYPE_CHECKING:
     from ersd import _core
 
-__all__ = ["BatchItem", "generate_all"]
+__all__ = ["BatchItem", "results_as_they_end"]
 
 # Prompts under way, for each that runs at once. Those that wait fill places as soon as they are
 # free. Few wait, so that memory does not grow with the number of prompts.
@@ -29,14 +29,16 @@ class BatchItem(Answer):
         prompt: list[int],
         options: _core.GenerationOptions,
         seed: int,
+        parse: Callable[[str], Any] | None,
     ) -> None:
-        """Submits the prompt. Raises as `SharedCore.submit`."""
+        """Submits the prompt. Raises as `SharedCore.submit`. parse: see `Result`."""
         super().__init__(options, seed)
         self._core = core
+        self._parse = parse
         self._begun = self._request = core.submit(prompt, options)
 
-    def collect(self) -> bool:
-        """Takes the steps that are ready, and returns whether the answer is finished.
+    def collect(self) -> Result | None:
+        """Takes the steps that are ready. Returns the result if the answer is finished.
 
         Raises:
             Exception: the request ended by this error.
@@ -44,62 +46,57 @@ class BatchItem(Answer):
         while (step := self._begun.take()) is not None:
             self._add(step)
         if not self._begun.done:
-            return False
+            return None
         self._core.next(self._begun)  # raises the error by which the request ended
-        return True
+        return result_of(self, self._parse)
 
     def cancel(self) -> None:
         """Ends the request."""
         self._core.cancel(self._begun)
 
 
-def generate_all(
-    core: SharedCore,
-    n: int,
-    submit: Callable[[int], BatchItem],
-    *,
-    on_end: Callable[[], object],
-    parse: Callable[[str], Any] | None,
-    return_exceptions: bool,
-) -> list[Result | Exception]:
-    """Generates n answers and returns them in order.
+def results_as_they_end(
+    core: SharedCore, submits: Iterable[Callable[[], BatchItem]]
+) -> Generator[tuple[int, Result | Exception], None, None]:
+    """Generates many answers, a part of them at a time, and yields them as they end.
+
+    Closing the iterator ends those that are under way.
 
     Args:
         core: makes the steps.
-        n: number of prompts.
-        submit: submits a prompt, given its index.
-        on_end: called when an answer is finished or has failed.
-        parse: makes the objects of `Result.parsed`; may be None.
-        return_exceptions: whether the error of a prompt stands in place of its result. Otherwise
-            the first error is raised, and all other prompts are cancelled.
-    """
-    results: dict[int, Result | Exception] = {}
-    under_way: dict[int, BatchItem] = {}
-    rest, window = iter(range(n)), WINDOW * core.n_parallel
+        submits: each submits a request. They are taken one after the other, as places become free.
 
-    def advance(i: int) -> None:
+    Yields:
+        The index of a request, and its result or the error by which it ended.
+    """
+    under_way: dict[int, BatchItem] = {}
+    rest, window = enumerate(submits), WINDOW * core.n_parallel
+
+    def advance(i: int, submit: Callable[[], BatchItem] | None) -> Result | Exception | None:
         try:
-            if i not in under_way:
-                under_way[i] = submit(i)
-            elif under_way[i].collect():
-                results[i] = result_of(under_way[i], parse)
+            if submit is not None:
+                under_way[i] = submit()
+                return None
+            result: Result | Exception | None = under_way[i].collect()
         except Exception as error:
-            if not return_exceptions:
-                raise
-            results[i] = error
-        if i in results:
+            result = error
+        if result is not None:
             under_way.pop(i, None)
-            on_end()
+        return result
 
     try:
-        while len(results) < n:
-            for i in islice(rest, window - len(under_way)):
-                advance(i)
+        while True:
+            begun = dict(islice(rest, window - len(under_way)))
+            if not begun and not under_way:
+                return
+            for i, submit in begun.items():
+                if (error := advance(i, submit)) is not None:
+                    yield i, error
             if under_way:
                 core.step_all()
             for i in list(under_way):
-                advance(i)
+                if (ended := advance(i, None)) is not None:
+                    yield i, ended
     finally:
         for item in under_way.values():
             item.cancel()
-    return [results[i] for i in range(n)]

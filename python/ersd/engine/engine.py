@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
@@ -11,7 +13,7 @@ from ersd import _core
 from ersd.arguments import text, token_ids
 from ersd.engine.answer import result_of
 from ersd.engine.async_stream import AsyncStream
-from ersd.engine.batch import BatchItem, generate_all
+from ersd.engine.batch import BatchItem, results_as_they_end
 from ersd.engine.known_pair import KnownPair
 from ersd.engine.options import Options, check_max_tokens, core_options, takes_options
 from ersd.engine.seeds import check_seed, seeds_of_batch
@@ -116,24 +118,46 @@ class Engine(KnownPair):
         if not isinstance(prompts, Sequence | np.ndarray):
             raise TypeError(f"prompts must be a sequence of prompts, got {prompts!r}")
         seeds = seeds_of_batch(seed, len(prompts))
-        given = cast(Options, options)
-        core_options(given, 0, self._grammars, self._texts)
+        core_options(cast(Options, options), 0, self._grammars, self._texts)
         for prompt in () if return_exceptions else prompts:
             self._prompt(prompt)
         bar = Progress("generate_batch", len(prompts)) if progress else None
+        seeded = [cast(Options, {**options, "seed": each}) for each in seeds]
+        given = list(zip(prompts, seeded, strict=True))
+        results: dict[int, Result | Exception] = {}
+        with contextlib.closing(self.generate_requests(given)) as ended:
+            for i, result in ended:
+                if isinstance(result, Exception) and not return_exceptions:
+                    raise result
+                results[i] = result
+                if bar:
+                    bar.step()
+        return [results[i] for i in range(len(prompts))]
 
-        def submit(i: int) -> BatchItem:
-            chosen = core_options(given, seeds[i], self._grammars, self._texts)
-            return BatchItem(self._shared, self._prompt(prompts[i]), chosen, seeds[i])
+    def generate_requests(
+        self, requests: Iterable[tuple[str | Sequence[int], Options]]
+    ) -> Generator[tuple[int, Result | Exception], None, None]:
+        """Generates an answer to each request, n_parallel at a time, and yields them as they end.
 
-        return generate_all(
-            self._shared,
-            len(prompts),
-            submit,
-            on_end=bar.step if bar else lambda: None,
-            parse=parser_of(given.get("response_format")),
-            return_exceptions=return_exceptions,
-        )
+        >>> for i, result in gen.generate_requests([("One", {"seed": 1}), ("Two", {"top_k": 5})]):
+        ...     print(i, result)
+
+        Args:
+            requests: prompts with their options, see `stream` and `ersd.Options`. They are taken as
+                places become free, so there may be any number of them.
+
+        Yields:
+            The index of a request, from 0 on, and its result or the error by which it ended.
+        """
+
+        def submit(prompt: str | Sequence[int], options: Options) -> BatchItem:
+            parse = parser_of(options.get("response_format"))
+            seed = check_seed(options.get("seed"))
+            chosen = core_options(options, seed, self._grammars, self._texts)
+            return BatchItem(self._shared, self._prompt(prompt), chosen, seed, parse)
+
+        submits = (partial(submit, *request) for request in requests)
+        return results_as_they_end(self._shared, submits)
 
     @takes_options
     async def agenerate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Result:

@@ -9,7 +9,7 @@ from ersd import profile as profiles
 from ersd.engine.core_profile import from_plain, to_plain
 from ersd.engine.loaded_models import LoadedModels
 from ersd.profile import Profile
-from ersd.results import Forecast
+from ersd.results import Forecast, Memory
 
 __all__ = ["KnownPair"]
 
@@ -18,6 +18,11 @@ _Path = str | os.PathLike[str]
 
 class KnownPair(LoadedModels):
     """Loaded models, with what is known of the pair."""
+
+    @property
+    def memory(self) -> list[Memory]:
+        """What each model takes on each device."""
+        return [Memory(*row) for row in self._core.memory_use()]
 
     def profile(self) -> Profile:
         """Returns what is known of the pair: costs of calls, ranks, margins and correction.

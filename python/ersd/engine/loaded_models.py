@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ersd import _core, arguments
 from ersd.engine.async_driver import AsyncDriver
 from ersd.engine.core_profile import CostFile, restore_file
 from ersd.engine.draft_texts import DraftTexts
+from ersd.engine.model_options import ModelOptions, load_core
 from ersd.engine.shared_core import SharedCore
-from ersd.engine.width_verdict import WidthVerdict
-from ersd.files import fingerprint
 from ersd.grammars import Compiler
-from ersd.profile import PairKey
 from ersd.results import Exactness
 from ersd.state import State, check_state, checked_state
 
@@ -53,6 +45,7 @@ class LoadedModels:
         main_gpu: int = 0,
         split_mode: int = 1,
         tensor_split: Sequence[float] | None = None,
+        rpc_servers: Sequence[str] | None = None,
         use_mmap: bool = True,
         use_mlock: bool = False,
         flash_attn: bool | None = None,
@@ -71,44 +64,31 @@ class LoadedModels:
         n_history: int = 32768,
         chat_template: str | None = None,
         profile: _Path | bool = True,
+        llama_params: Mapping[str, Any] | None = None,
         verbose: bool = False,
     ) -> None:
         """Loads the models. The class `ersd.Generator` describes the arguments."""
+        given = ModelOptions({k: v for k, v in locals().items() if k != "self"})
         _core.set_verbose(arguments.flag("verbose", verbose))
-        target = arguments.file_path("model_path", model_path)
-        draft = _path_or_none("draft_model_path", draft_model_path)
-        # The options that the costs of calls depend on
-        loading: dict[str, Any] = {"n_gpu_layers": n_gpu_layers, "main_gpu": main_gpu}
-        loading |= {"draft_n_gpu_layers": draft_n_gpu_layers, "split_mode": split_mode}
-        loading |= {"tensor_split": _shares(tensor_split), "offload_kqv": offload_kqv}
-        loading |= {"flash_attn": _flag_or_auto("flash_attn", flash_attn)}
-        loading |= {"type_k": type_k, "type_v": type_v, "lora_scale": lora_scale}
-        loading |= {"lora_path": _path_or_none("lora_path", lora_path) or ""}
-        others: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_batch, "n_threads": n_threads or 0}
-        others |= {"n_parallel": n_parallel, "n_ctx_total": n_ctx_total, "exact": exact}
-        others |= {"prompt_share": prompt_share, "context_shift": context_shift, "n_keep": n_keep}
-        others |= {"use_mmap": use_mmap, "use_mlock": use_mlock}
         known = profile if isinstance(profile, bool) else arguments.file_path("profile", profile)
         self.chat_template = chat_template and arguments.text("chat_template", chat_template)
         self._texts = DraftTexts(partial(self.tokenize, add_special=False), draft_sources)
-        others |= {"n_history": n_history if self._texts.keeps_history else 0}
-        others |= {"drafts": self._texts.drafts_without_model}
-        self._core = _load(target, draft, loading, others)
-        self._begin(target, draft, loading, known)
+        given.others["drafts"] = self._texts.drafts_without_model
+        if not self._texts.keeps_history:
+            given.others["n_history"] = 0
+        self._core = load_core(given)
+        self._begin(given, known)
 
-    def _begin(
-        self, target: str, draft: str | None, loading: dict[str, Any], profile: str | bool
-    ) -> None:
-        """Prepares what works on the loaded models. The arguments are those of the constructor."""
-        lora, scale = loading["lora_path"], loading["lora_scale"]
+    def _begin(self, given: ModelOptions, profile: str | bool) -> None:
+        """Prepares what works on the loaded models."""
+        lora, scale = given.loading["lora_path"], given.loading["lora_scale"]
         self._grammars = Compiler(self._core.target)
         self._lora = f"{os.path.basename(lora)} by {scale}" if lora else ""
-        self._contents = _contents(target, draft, lora, scale)
-        loading = loading | {"n_threads": self._core.n_threads}
-        self._pair = _pair_key(target, draft, self._contents, loading)
+        self._contents = given.contents()
+        self._pair = given.pair_key(self._contents, self._core.n_threads)
         restore_file(self._core, self._pair, profile)
-        costs = CostFile(self._core, self._pair if profile is True else None)
-        self._shared = SharedCore(self._core, costs)
+        kept = self._pair if profile is True else None
+        self._shared = SharedCore(self._core, CostFile(self._core, kept))
         self._driver = AsyncDriver(self._shared, owner=self)
 
     @property
@@ -221,74 +201,3 @@ class LoadedModels:
         if self._lora:
             found[0] += f", LoRA {self._lora}"
         return found
-
-
-def _flag_or_auto(who: str, flag: bool | None) -> int:
-    return -1 if flag is None else int(arguments.flag(who, flag))
-
-
-def _path_or_none(who: str, path: _Path | None) -> str | None:
-    return None if path is None else arguments.file_path(who, path)
-
-
-def _shares(tensor_split: Sequence[float] | None) -> list[float]:
-    """Returns the shares of GPUs; none for llama.cpp's choice."""
-    if tensor_split is None:
-        return []
-    shares = list(tensor_split) if isinstance(tensor_split, Iterable) else [None]
-    numbers = all(isinstance(each, int | float | np.number) for each in shares)
-    if not numbers or not all(0 <= each < math.inf for each in shares):
-        raise ValueError(
-            f"tensor_split must be shares of at least 0, one for each GPU, got {tensor_split!r}"
-        )
-    return [float(each) for each in shares]
-
-
-def _load(
-    model_path: str,
-    draft_model_path: str | None,
-    loading: dict[str, Any],
-    others: dict[str, Any],
-) -> _core.Generator:
-    """Loads the models, with what is known of the target's call widths."""
-    # A short context is not tested on a long cache, so its verdict does not hold for a longer one.
-    tested = loading | {"n_ctx": others["n_ctx"]}
-    if loading["lora_path"]:
-        with contextlib.suppress(OSError):  # the core says that there is no such file
-            tested["lora_path"] = fingerprint(Path(loading["lora_path"]))
-    verdict = WidthVerdict(model_path, _device_names(), tested)
-    core = _core.Generator(
-        model_path,
-        draft_model_path or "",
-        **verdict.read(),
-        **loading,
-        **others,
-    )
-    verdict.write(width_that_differs=core.width_that_differs, padding=core.padding)
-    return core
-
-
-def _contents(
-    model_path: str, draft_model_path: str | None, lora_path: str, lora_scale: float
-) -> list[str]:
-    """Returns a hash for each model that tells whether two Generators have the same one.
-
-    The target's counts its adapter, too.
-    """
-    found = [fingerprint(Path(path)) for path in (model_path, draft_model_path) if path is not None]
-    if lora_path:
-        adapted = f"{found[0]} {fingerprint(Path(lora_path))} {lora_scale}"
-        found[0] = hashlib.sha256(adapted.encode()).hexdigest()
-    return found
-
-
-def _pair_key(
-    model_path: str, draft_model_path: str | None, contents: list[str], loading: dict[str, Any]
-) -> PairKey:
-    """Identifies the models and what their costs depend on."""
-    paths = [path for path in (model_path, draft_model_path) if path is not None]
-    return PairKey(paths, contents, _device_names(), loading)
-
-
-def _device_names() -> list[str]:
-    return [name for name, _, _ in _core.devices()]

@@ -75,6 +75,7 @@ class Options(TypedDict, total=False):
     frequency_penalty: float
     presence_penalty: float
     penalty_last_n: int
+    penalize_prompt: bool
     dry_multiplier: float
     dry_base: float
     dry_allowed_length: int

@@ -32,6 +32,8 @@ class Stream(Answer):
         tokens: the tokens so far.
         logprobs: one entry per token so far; None unless the option `logprobs` is given.
         finish_reason: None until the generation is finished.
+        end_token: the token that ended the answer, which is not one of `tokens`; None if it ended
+            otherwise, or has not ended.
     """
 
     def __init__(

@@ -1,0 +1,47 @@
+"""A plugin of pytest: llama-cpp-python's own tests on `ersd.Llama`, without a network.
+
+    python -m pytest -p llama_class_tests FOLDER/tests
+
+The environment variable CLASS says on which class they run, "ersd" or "llama_cpp". In place of the
+models that the tests download stands the default target, and for the recurrent one a tiny random
+model. CACHE is a folder for the latter. There is no hybrid model.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import llama_cpp
+import pytest
+
+import ersd
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from gguf import PoolingType
+
+import tiny
+from tiny_bert import write_bert
+
+if os.environ["CLASS"] == "ersd":
+    llama_cpp.Llama = ersd.Llama
+
+
+def download(repo_id: str, filename: str, **options: Any) -> str:
+    """Returns the path of the model that stands for one of the Hub."""
+    if "mamba" in repo_id:
+        path = Path(os.environ["CACHE"]) / "mamba.gguf"
+        return str(path if path.exists() else tiny.write_mamba(path))
+    if "bge" in repo_id:
+        path = Path(os.environ["CACHE"]) / "bert.gguf"
+        return str(path if path.exists() else write_bert(path, pooling=PoolingType.MEAN))
+    if "Falcon-H1" in repo_id:
+        pytest.skip("no hybrid model is at hand")
+    return str(ersd.models.default_target())
+
+
+huggingface_hub.hf_hub_download = download

@@ -1,0 +1,102 @@
+"""Embeddings are those of llama-cpp-python, for models that generate and for models that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import llama_cpp
+import numpy as np
+import pytest
+
+from ersd import Llama
+from tiny_bert import write_bert
+
+pytestmark = pytest.mark.no_sanitizer
+
+TEXTS = ["the rain in the world", "hello", "a different prompt of 12 words, or so"]
+COMMON: dict[str, Any] = {
+    "embedding": True,
+    "n_ctx": 64,
+    "n_threads": 1,
+    "n_threads_batch": 1,
+    "verbose": False,
+}
+POOLED = {"mean": 1, "cls": 2, "last": 3}
+
+
+@pytest.fixture(scope="module", params=["generates", "reads"])
+def path(request: pytest.FixtureRequest, tiny_target: Path, folder: Path) -> Path:
+    """A model that generates text, and one that only reads it."""
+    return tiny_target if request.param == "generates" else write_bert(folder / "bert.gguf")
+
+
+def both(path: Path, **options: Any) -> Iterator[Any]:
+    """Yields the model as each class loads it."""
+    for cls in (Llama, llama_cpp.Llama):
+        yield cls(str(path), **COMMON, **options)
+
+
+@pytest.mark.parametrize("pooling", POOLED.values(), ids=POOLED.keys())
+def test_pooled_embeddings_are_llamas(path: Path, pooling: int) -> None:
+    """One text, several in one call, in several calls, and normalised ones."""
+    ours, theirs = both(path, pooling_type=pooling)
+    assert ours.pooling_type() == theirs.pooling_type() == pooling
+    assert ours.context_params.n_seq_max == theirs.context_params.n_seq_max
+    for given in (TEXTS[0], TEXTS, TEXTS * 4):
+        for normalize in (False, True):
+            found, n = ours.embed(given, normalize=normalize, return_count=True)
+            expected, n_expected = theirs.embed(given, normalize=normalize, return_count=True)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            assert n == n_expected
+            assert isinstance(found, list)
+            assert np.shape(found)[-1] == ours.n_embd()
+    answer, expected = ours.create_embedding(TEXTS), theirs.create_embedding(TEXTS)
+    for each in (*answer["data"], *expected["data"]):
+        each["embedding"] = np.round(each["embedding"], 4).tolist()
+    assert answer == expected
+
+
+def test_embeddings_of_tokens_are_llamas(path: Path) -> None:
+    """Without pooling, each token has a row. llama-cpp-python gets those of a single text right."""
+    ours, theirs = both(path, pooling_type=0)
+    for text in TEXTS:
+        found = ours.embed(text)
+        np.testing.assert_allclose(found, theirs.embed(text), rtol=1e-4, atol=1e-5)
+        assert len(found) == len(ours.tokenize(text.encode()))
+    for found, text in zip(ours.embed(TEXTS), TEXTS, strict=True):
+        np.testing.assert_allclose(found, ours.embed(text), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("pooling", [gguf.PoolingType.MEAN, gguf.PoolingType.CLS])
+def test_the_models_own_pooling_is_the_default(folder: Path, pooling: gguf.PoolingType) -> None:
+    """The type is read from the file unless the constructor says otherwise."""
+    path = write_bert(folder / f"bert.{pooling}.gguf", pooling=pooling)
+    ours, theirs = both(path)
+    assert ours.pooling_type() == theirs.pooling_type() == pooling
+    np.testing.assert_allclose(ours.embed("hello"), theirs.embed("hello"), rtol=1e-4, atol=1e-5)
+
+
+def test_long_texts_are_cut_or_refused(path: Path) -> None:
+    """A text has at most n_batch tokens."""
+    ours, theirs = both(path, pooling_type=1, n_batch=8)
+    text = "the rain " * 10
+    np.testing.assert_allclose(ours.embed(text), theirs.embed(text), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"Requested tokens \(\d+\) exceed batch size of 8"):
+        ours.embed(text, truncate=False)
+
+
+def test_what_cannot_be_embedded(tiny_target: Path) -> None:
+    """A model for generation says that it must be loaded for embeddings; texts must have tokens."""
+    generating = Llama(str(tiny_target), n_ctx=64, n_threads=1, verbose=False)
+    with pytest.raises(RuntimeError, match="embedding=True"):
+        generating.embed("the")
+    ours = next(both(tiny_target))
+    with pytest.raises(ValueError, match="pooling_type must be between -1 and 4, got 7"):
+        Llama(str(tiny_target), **COMMON, pooling_type=7)
+    assert ours("the", max_tokens=2)["usage"]["completion_tokens"] == 2  # it can generate as well
+    ours.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        ours.embed("the")

@@ -1,0 +1,104 @@
+"""What models take on devices, and caches that hold no more than they must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ersd._core import Context, DraftTree, Model
+
+import tiny
+from ersd import Generator
+from tiny_window import write_gemma
+
+FULL: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+
+def test_the_memory_of_each_model(tiny_target: Path, tiny_draft: Path) -> None:
+    """Weights have the size of the file, and the cache has two layers of keys and values."""
+    generator = Generator(
+        tiny_target, tiny_draft, n_ctx=1024, n_threads=1, n_parallel=1, exact=False
+    )
+    assert {m.model for m in generator.memory} == {"target", "draft"}
+    for memory in generator.memory:
+        assert memory.weights == pytest.approx(generator.target.size, rel=0.1)
+        cells = 1024 + 64 + 16  # trees and padding have cells too
+        n = 2 * 2 * 2 * tiny.WIDTH * cells  # bytes: keys and values, layers, f16
+        assert n <= memory.cache < 1.2 * n
+        assert str(memory).startswith(f"{memory.model} on CPU: weights 0 MB, cache ")
+
+
+def test_rows_of_logits_are_few(tiny_target: Path) -> None:
+    """Calls take no memory for rows of logits that nobody asks for."""
+    many, few = (
+        Generator(tiny_target, n_ctx=256, n_threads=1, n_parallel=1, n_batch=n_batch, exact=exact)
+        for n_batch, exact in ((2048, False), (512, False))
+    )
+    grown = many.memory[0].compute - few.memory[0].compute
+    assert grown < 1536 * 515 * 4
+
+
+def test_nodes_are_reserved_when_they_are_asked_for(tiny_target: Path, tiny_draft: Path) -> None:
+    """The context is made anew for larger trees, with what its cache holds, and rows are equal."""
+    options: dict[str, Any] = {"n_ctx": 256, "n_threads": 1, "n_parallel": 2, "n_ctx_total": 512}
+    pair = Generator(tiny_target, tiny_draft, exact=True, **options)
+    prompt = [1, *range(300, 340)]
+    before = pair.memory[0].compute
+    first = pair.generate(prompt, max_tokens=30, seed=1, draft_nodes=8, **FULL)
+    assert pair.memory[0].compute == before
+    wide = {"strategy": "batch", "draft_nodes": 200}
+    second = pair.generate(prompt, max_tokens=30, seed=1, **wide, **FULL)
+    assert second.tokens == first.tokens
+    assert second.stats.cached_tokens == len(prompt) - 1
+    assert max(np.flatnonzero(second.stats.nodes_histogram)) == 200
+    assert pair.memory[0].compute > before
+    assert (
+        pair.generate(prompt, max_tokens=30, seed=1, draft_nodes=8, **FULL).tokens == first.tokens
+    )
+
+
+def test_a_context_grows_around_places(tiny_target: Path) -> None:
+    """Places keep their tokens and their bits while the context is made anew, padded or not."""
+    model = Model(str(tiny_target))
+    context = Context(model, n_ctx=256, n_ctx_total=600, n_sequences=3, max_nodes=4)
+    alone = Context(model, n_ctx=256)
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(3, 500, size=n).tolist() for n in (20, 50, 80)]
+    for n in (4, 30, 200):
+        context.reserve_nodes(n)
+        assert context.max_nodes >= n
+        for place, text in enumerate(texts):
+            tree = DraftTree(text[-1])
+            nodes = [0] + [tree.add(0, 300 + i) for i in range(n)]
+            kept = context.cached(place)
+            assert kept == text[: len(kept)]
+            context.decode([(place, text[:-1], tree, nodes)])
+            alone.rollback(0)
+            alone.decode([(0, [*text, 300 + n - 1][:-2], DraftTree(text[-1]), [0])])
+            np.testing.assert_array_equal(context.logits(0, place), alone.logits(0))
+            context.commit([(place, tree, nodes[-1])])
+            texts[place] = [*text, 300 + n - 1, 7]
+
+
+def test_a_window_keeps_no_more_than_it_needs(folder: Path) -> None:
+    """Without a draft, layers with a window keep few cells; texts and prompts stay."""
+    path = write_gemma(folder / "window-memory.gguf")
+    options: dict[str, Any] = {"n_threads": 1, "n_parallel": 1, "n_batch": 64}
+    lean, whole = Generator(path, n_ctx=2048, **options), Generator(path, n_ctx=190, **options)
+    cell = 2 * 2 * tiny.WIDTH  # bytes of a layer's keys and values, f16
+    assert lean.memory[0].cache < cell * (2048 + 512)
+    rng = np.random.default_rng(0)
+    for n in (100, 20, 130, 100):
+        prompt = [1, *rng.integers(260, 500, size=n).tolist()]
+        for seed in (1, 2, 1):
+            given = {"max_tokens": 150 - n, "seed": seed, **FULL}
+            whole.reset()
+            result = lean.generate(prompt, **given)
+            assert result.tokens == whole.generate(prompt, **given).tokens
+        assert result.stats.cached_tokens == len(prompt) - 1
+    long = [1, *rng.integers(260, 500, size=1500).tolist()]
+    results = [lean.generate(long, max_tokens=100, seed=4, **FULL) for _ in range(2)]
+    assert results[0].tokens == results[1].tokens
+    assert results[1].stats.cached_tokens == len(long) - 1
