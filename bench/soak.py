@@ -2,7 +2,8 @@
 
 Each request has a prompt, options, a way to draft, an arrival time and perhaps an early end of its
 own. Every finished answer is compared with the one that a Generator with one place gives without
-drafts. Prints how many differ, what is left in use, and the resident memory at every tenth.
+drafts. Prints how many differ, what is left in use, the resident memory at every tenth, and how
+many tokens came from which source of drafts.
 
 python bench/soak.py [-m MODEL] [-md DRAFT] [--requests 1000] [--senders 12] [--places 8] [-t 2]
 """
@@ -12,12 +13,13 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ersd import Generator, models
+from ersd import Generator, Stats, models
 from ersd.prompts import read_prompts
 
 PROMPTS = [
@@ -31,8 +33,11 @@ WAYS: list[dict[str, Any]] = [
     {"strategy": "tree", "draft_nodes": 8},
     {"strategy": "sequence", "draft_nodes": 4},
     {"method": "match", "draft_nodes": 4},
+    {"draft_sources": ["lookup"], "draft_nodes": 8},
+    {"draft_sources": ["lookup", "history"], "strategy": "tree", "draft_nodes": 12},
     {"method": "ar"},
 ]
+REPEAT = "Repeat the following text three times, word by word:\n\n"
 SYSTEM = "You are a helpful assistant who answers in a few short and friendly sentences. " * 4
 
 
@@ -47,7 +52,7 @@ def random_request(i: int) -> tuple[str, dict[str, Any]]:
         "min_p": rng.choice([0.0, 0.05]),
         "repeat_penalty": rng.choice([1.0, 1.2]),
     }
-    return rng.choice(["", SYSTEM]) + rng.choice(PROMPTS), options
+    return rng.choice(["", SYSTEM, REPEAT]) + rng.choice(PROMPTS), options
 
 
 def resident_mb() -> float:
@@ -55,8 +60,8 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
-def send(generator: Generator, i: int, mean_pause: float) -> list[int] | None:
-    """Sends a request after a pause. Returns its tokens; None if it was ended early."""
+def send(generator: Generator, i: int, mean_pause: float) -> tuple[list[int], Stats] | None:
+    """Sends a request after a pause. Returns its tokens and counts; None if it was ended early."""
     rng = random.Random(-i - 1)
     time.sleep(rng.expovariate(1 / mean_pause))
     prompt, options = random_request(i)
@@ -65,10 +70,12 @@ def send(generator: Generator, i: int, mean_pause: float) -> list[int] | None:
         for n, _ in enumerate(stream):
             if n == ends_after:
                 return None
-    return stream.tokens
+    return stream.tokens, stream.stats
 
 
-def answers(generator: Generator, args: argparse.Namespace) -> Iterator[list[int] | None]:
+def answers(
+    generator: Generator, args: argparse.Namespace
+) -> Iterator[tuple[list[int], Stats] | None]:
     """Yields the answer of each request in order, and prints the memory now and then."""
     with ThreadPoolExecutor(args.senders) as senders:
         sent = [senders.submit(send, generator, i, args.pause) for i in range(args.requests)]
@@ -105,15 +112,17 @@ def main() -> None:
     many.reset()
     print(f"free cells after reset: {core.n_free} of {core.n_cells}")
     del many, core
-    alone = Generator(target, n_parallel=1, **options)
+    alone = Generator(target, n_parallel=1, draft_sources=[], **options)
+    finished = {i: answer for i, answer in enumerate(given) if answer is not None}
+    accepted: Counter[str] = Counter()
     n_different = 0
-    for i, tokens in enumerate(given):
-        if tokens is not None:
-            prompt, sampling = random_request(i)
-            n_different += tokens != alone.generate(prompt, **sampling).tokens
-    n_finished = sum(tokens is not None for tokens in given)
-    n_ended = len(given) - n_finished
-    print(f"{n_finished} finished, {n_different} of them differ, {n_ended} ended early")
+    for i, (tokens, stats) in finished.items():
+        prompt, sampling = random_request(i)
+        n_different += tokens != alone.generate(prompt, **sampling).tokens
+        accepted.update(stats.accepted_by)
+    n_ended = len(given) - len(finished)
+    print(f"{len(finished)} finished, {n_different} of them differ, {n_ended} ended early")
+    print("accepted by source:", dict(accepted))
 
 
 if __name__ == "__main__":

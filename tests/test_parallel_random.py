@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ WAYS: list[dict[str, Any]] = [
     {"strategy": "sequence", "draft_nodes": 3},
     {"strategy": "tree", "draft_nodes": 9},
     {"method": "match", "draft_nodes": 6},
+    {"draft_sources": ["lookup"], "draft_nodes": 8},
+    {"draft_sources": ["lookup", "history", "prediction"], "strategy": "tree", "draft_nodes": 12},
+    {"draft_sources": ["history", "model"], "draft_nodes": 5, "prediction": "the rain of the"},
     {"method": "ar"},
 ]
 
@@ -55,6 +59,7 @@ class Traffic:
         self.alone = alone
         self.lock = threading.Lock()  # of alone
         self.n_finished = 0
+        self.accepted: Counter[str] = Counter()  # tokens by the source of their drafts
 
     def send(self, i: int) -> None:
         """Sends one request, and may stop it early."""
@@ -71,6 +76,7 @@ class Traffic:
             assert (stream.tokens, stream.text) == (expected.tokens, expected.text)
             assert stream.logprobs == expected.logprobs
             self.n_finished += 1
+            self.accepted.update(stream.stats.accepted_by)
 
     def run(self, first: int, n: int) -> None:
         """Sends n requests from several threads."""
@@ -96,6 +102,7 @@ def test_random_requests(tiny_target: Path, tiny_draft: Path, n: int, room: int)
     before = resident()
     traffic.run(n // 2, n - n // 2)
     assert traffic.n_finished > n / 2
+    assert min(traffic.accepted[source] for source in ("lookup", "history", "model")) > 20
     assert resident() - before < 16 << 20
     many.reset()
     core = many._core
