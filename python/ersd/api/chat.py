@@ -184,7 +184,7 @@ def with_joined_parts(message: Message) -> dict[str, Any]:
 
 def _is_text(part: object) -> bool:
     is_kind = isinstance(part, Mapping) and part.get("type") == "text"
-    return is_kind and isinstance(part.get("text"), str)  # type: ignore[union-attr,attr-defined]
+    return is_kind and isinstance(part.get("text"), str)  # type: ignore[attr-defined]
 
 
 def check_tools(tools: Any) -> None:

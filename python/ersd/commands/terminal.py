@@ -156,8 +156,9 @@ class _Conversation:
         Args:
             changed: options that differ from those of the conversation.
         """
+        options: dict[str, Any] = {**self._options, **changed}
         try:
-            stream = self._generator.stream_chat(self._messages, **(self._options | changed))
+            stream = self._generator.stream_chat(self._messages, **options)
             self._show(stream)
         except (ValueError, RuntimeError) as error:
             self._messages.pop()
