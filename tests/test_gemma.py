@@ -47,8 +47,8 @@ def long_prompt(path: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def pair(path: Path) -> Generator:
-    """Gemma with its twin as the draft."""
-    return Generator(path, models.twin(path), n_ctx=256, profile=False)
+    """Gemma with its twin as the draft. Its calls are padded, so that all of them are alike."""
+    return Generator(path, models.twin(path), n_ctx=256, profile=False, exact=True)
 
 
 def llama(path: Path, **options: Any) -> Any:
@@ -77,7 +77,7 @@ def test_beyond_the_sliding_window(path: Path, long_prompt: list[int]) -> None:
     assert generator.generate(long_prompt, max_tokens=16, temperature=0).tokens == expected
     generator.generate([*long_prompt[:550], 9, 9], max_tokens=4, temperature=0)
     again = generator.generate(long_prompt, max_tokens=16, temperature=0)
-    assert (again.tokens, again.stats.cached_tokens) == (expected, 550)
+    assert (again.tokens, again.stats.cached_tokens) == (expected, 599)
 
 
 def test_text_is_the_same_in_one_class_of_widths(
@@ -126,10 +126,7 @@ def test_conversations(path: Path) -> None:
 @pytest.mark.parametrize("n_strategies", [1, pytest.param(4, marks=pytest.mark.grid)])
 @pytest.mark.parametrize("name", NAMES)
 def test_no_draft_changes_tokens_or_logprobs(pair: Generator, name: str, n_strategies: int) -> None:
-    """Drafts change no token and no log-probability, whatever the options are.
-
-    Calls have up to three tokens, for which Q4_K_M gives the same bits as for one.
-    """
+    """Drafts change no token and no log-probability, whatever the options are."""
     strategies = ["simple", "sequence", "batch", "tree"]
     options = {"max_tokens": 10, "seed": sum(map(ord, name)), "logprobs": 1, **CASES[name]}
     plain = pair.generate(STORY, method="ar", **options)

@@ -86,6 +86,7 @@ def test_a_window_keeps_no_more_than_it_needs(folder: Path) -> None:
     """Without a draft, layers with a window keep few cells; texts and prompts stay."""
     path = write_gemma(folder / "window-memory.gguf")
     options: dict[str, Any] = {"n_threads": 1, "n_parallel": 1, "n_batch": 64}
+    options["draft_sources"] = []
     lean, whole = Generator(path, n_ctx=2048, **options), Generator(path, n_ctx=190, **options)
     cell = 2 * 2 * tiny.WIDTH  # bytes of a layer's keys and values, f16
     assert lean.memory[0].cache < cell * (2048 + 512)

@@ -73,7 +73,7 @@ CHATS: list[Case] = [
     ({"logprobs": 1}, "logprobs", "valid boolean"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
     ({"top_logprobs": 2}, None, "top_logprobs needs logprobs"),
-    ({"seed": -2}, "seed", "between 0 and 2**64 - 1, got -2"),
+    ({"seed": -2}, "seed", "between 0 and 2**64 - 1, or -1 for a fresh one, got -2"),
     ({"stop": [""]}, "stop", "non-empty strings"),
     ({"stop": ["a"] * 65}, "stop", "at most 64 items"),
     ({"logit_bias": {"x": 1}}, "logit_bias", "keys should be token ids"),
@@ -140,7 +140,7 @@ TOOL_CASES: list[Case] = [
         "must name one of the tools ['get_weather', 'get', 'stop'], got 'x'",
     ),
     ({"tool_choice": "required", "tools": None}, "tool_choice", "needs tools"),
-    ({"tool_choice": "required", "grammar": "root ::= [a]"}, "grammar", "excludes grammar"),
+    ({"tool_choice": "required", "grammar": "root ::= [a]"}, "grammar", "a call has its own grammar"),
     (
         {"tool_choice": "required", "tools": [tool("f", a={"$ref": "#/nothing"})]},
         None,

@@ -51,6 +51,7 @@ def create_chat_completion(
     logit_bias: Mapping[Any, float] | None = None,
     logprobs: bool | None = None,
     top_logprobs: int | None = None,
+    *,
     parallel_tool_calls: bool | None = None,
     **options: Any,
 ) -> Response | Iterator[Response]:
