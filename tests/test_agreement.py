@@ -61,13 +61,20 @@ def losses(truth: Callable[[Opinions], np.ndarray], n: int, *, learns: bool) -> 
     return float(np.mean(found[n // 2 :])), float(np.mean(least[n // 2 :]))
 
 
-def test_the_first_prediction_is_the_conditional_logit() -> None:
-    """Before anything is learnt, the model counts fully and a text almost as much."""
+def test_where_no_text_proposes_the_model_is_believed() -> None:
+    """Before anything is learnt, its probabilities are the predictions."""
     rng, model = np.random.default_rng(1), AgreementModel()
     for _ in range(50):
-        opinions = random_opinions(rng)
-        expected = by_definition(opinions, [1, 0.8, 0.3])[:-1]
-        np.testing.assert_allclose(model.predict(opinions), expected, rtol=1e-9)
+        opinions = [(p, 0.0) for p, _ in random_opinions(rng)]
+        assert min(p for p, _ in opinions if p) > LEAST
+        np.testing.assert_allclose(model.predict(opinions), [p for p, _ in opinions], rtol=1e-9)
+
+
+def test_a_sure_text_raises_its_token() -> None:
+    """Before anything is learnt, a sure text makes a token likelier, and an unsure one less so."""
+    model = AgreementModel()
+    sure, unsure, alone = (model.predict([(0.4, t), (0.3, 0.0)])[0] for t in (0.95, 0.05, 0.0))
+    assert sure > alone > unsure
 
 
 def test_coefficients_come_near_to_the_truth() -> None:
