@@ -82,6 +82,26 @@ def test_a_context_grows_around_places(tiny_target: Path) -> None:
             texts[place] = [*text, 300 + n - 1, 7]
 
 
+def test_padding_and_a_window(folder: Path) -> None:
+    """What has left the window stays where calls are padded, so that a place can return to it."""
+    context = Context(Model(str(write_gemma(folder / "window-padded.gguf"))), n_ctx=512)
+    context.set_widths(8)
+    assert context.occupy(256) == 256
+    base, expected = context.cached(), None
+    for _ in range(3):
+        text = list(base)
+        for token in range(300, 340):
+            tree = DraftTree(token)
+            context.decode([(0, text, tree, [0])])
+            row = context.logits(0).copy()
+            context.commit([(0, tree, 0)])
+            text.append(token)
+        expected = row if expected is None else expected
+        np.testing.assert_array_equal(row, expected)
+        context.rollback(len(base))
+        assert context.cached() == base
+
+
 def test_a_window_keeps_no_more_than_it_needs(folder: Path) -> None:
     """Without a draft, layers with a window keep few cells; texts and prompts stay."""
     path = write_gemma(folder / "window-memory.gguf")

@@ -150,6 +150,12 @@ void bind_context(nb::module_& m) {
           "exact"_a = true, "ordered_cells"_a = true, "max_nodes"_a = kMaxDraftNodes,
           "n_sequences"_a = 1, "n_ctx_total"_a = 0, "interrupted"_a = nb::none(),
           nb::keep_alive<1, 2>())
+      .def(
+          "set_widths",
+          [](llama::Context& context, int32_t step, int32_t most) {
+            context.set_widths({step, most});
+          },
+          "step"_a, "most"_a = 0, "Pads the calls to come.")
       .def_prop_ro("n_buried", &llama::Context::n_buried)
       .def_prop_ro("n_decoded", &llama::Context::n_decoded)
       .def(

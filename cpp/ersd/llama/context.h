@@ -146,7 +146,8 @@ class Context : public LanguageModel {
   // context_places.cpp
   int32_t first_branch_id() const;
   void take_branches(Place& place, int32_t n_ids);
-  bool reclaim_branches();
+  bool reclaim_branches(int32_t n_least);
+  int32_t n_least_ids() const;
   void give_branches_back(Place& place, int32_t n_ids);
   void reset_branches();
 

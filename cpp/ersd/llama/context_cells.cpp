@@ -93,7 +93,7 @@ void Context::compact() {
 
 std::vector<Context::Saved> Context::save_all() {
   std::vector<Saved> all;
-  reclaim_branches();
+  reclaim_branches(1);
   for (int32_t i = 0; i < n_sequences(); ++i)
     if (place(i).n_cached() > 0) all.push_back(save_place(i, all));
   return all;

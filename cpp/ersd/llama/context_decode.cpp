@@ -62,6 +62,7 @@ void Context::decode(std::span<const Part> parts) {
   has_called_ = false;
   try {
     make_room(n_nodes + n_history + widths_.step - 1);  // with padding, which a call drops again
+    for (const Part& part : parts) take_branches(place(part.sequence), n_least_ids());
     // A call must end where a checkpoint is taken.
     const bool ends_prompts =
         std::ranges::any_of(parts, [this](const Part& part) { return ends_prompt(part); });

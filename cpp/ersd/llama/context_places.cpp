@@ -1,6 +1,7 @@
 // Sequence ids of llama.cpp: which of them the branches of a place's trees have.
 #include <llama.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "ersd/llama/context.h"
@@ -22,7 +23,7 @@ void Context::reset_branches() {
 // Gives a place more branches until it has n_ids sequences. Each holds what the place holds.
 void Context::take_branches(Place& place, int32_t n_ids) {
   while (place.n_ids() < n_ids) {
-    if (branch_ids_.empty() && !reclaim_branches())
+    if (branch_ids_.empty() && !reclaim_branches(n_least_ids()))
       throw std::length_error("decode: the trees of a call need more than " +
                               std::to_string(n_branch_ids_) + " branches");
     const int32_t id = branch_ids_.back();
@@ -32,9 +33,15 @@ void Context::take_branches(Place& place, int32_t n_ids) {
   }
 }
 
-// Takes back the branches that no tree uses. Returns whether there are any.
-bool Context::reclaim_branches() {
-  for (Place& place : places_) give_branches_back(place, place.layout.n_sequences());
+// How many sequences a place must have. llama.cpp reuses a cell that has left a sliding window if
+// it is in one sequence alone, and padding that comes and goes makes it look for such cells.
+int32_t Context::n_least_ids() const { return widths_.pads() && window_ > 0 ? 2 : 1; }
+
+// Takes back the branches that no tree uses, but leaves n_least sequences to places that have them.
+// Returns whether there are any.
+bool Context::reclaim_branches(int32_t n_least) {
+  for (Place& place : places_)
+    give_branches_back(place, std::max(n_least, place.layout.n_sequences()));
   return !branch_ids_.empty();
 }
 

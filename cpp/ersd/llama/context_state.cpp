@@ -20,6 +20,7 @@ int32_t Context::occupy(int32_t n) {
   for (int32_t i = 0; i < kSeed; ++i) tokens.push_back(i * 977 % n_vocab_);
   const Part part{0, tokens, nullptr, {}};
   decode({&part, 1});
+  give_branches_back(place(0), 1);  // the copies go into one sequence
   while (2 * n_cached() <= std::min(n, n_ctx_)) double_cache();
   return n_cached();
 }
@@ -31,12 +32,16 @@ void Context::double_cache() {
   Bytes bytes;
   save_sequence(0, bytes);
   llama_memory_seq_rm(memory(), id, -1, -1);
+  // A cell that has left a sliding window is not reused while it is in two sequences.
+  const int32_t keeper = branch_ids_.size() > 1 ? branch_ids_.front() : id;
+  if (keeper != id) llama_memory_seq_cp(memory(), 0, keeper, 0, n);
   if (!load_sequence(id, bytes))
     throw std::runtime_error("llama.cpp could not copy " + std::to_string(n) +
                              " cells of its cache");
   llama_memory_seq_add(memory(), id, 0, n, n);
   llama_memory_seq_cp(memory(), id, 0, n, 2 * n);
   llama_memory_seq_rm(memory(), id, -1, -1);
+  llama_memory_seq_rm(memory(), keeper, -1, -1);
   const std::vector<Token> copy = only.cached;
   only.cached.insert(only.cached.end(), copy.begin(), copy.end());
   only.n_shared = only.n_cached();
