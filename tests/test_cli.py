@@ -217,6 +217,7 @@ FLAGS: dict[str, dict[str, object]] = {
         "response_format": {"type": "json_object", "schema": {"type": "integer"}}
     },
     "-j {}": {"response_format": {"type": "json_object"}},
+    "--draft-sources none": {"draft_sources": ()},
 }
 
 
@@ -244,8 +245,46 @@ def test_sampling_flags_are_the_options(
 
 
 @pytest.mark.parametrize(
+    ("flags", "source"),
+    [
+        (["--prediction", "TEXT"], "prediction"),
+        (["--prediction-file", "answer"], "prediction"),
+        (["--reference", "answer"], "history"),
+        (["--reference", "answer"], None),
+    ],
+    ids=["prediction", "file", "reference", "none"],
+)
+def test_texts_to_draft_from(
+    tiny_target: Path, generator: Generator, tmp_path: Path, flags: list[str], source: str | None
+) -> None:
+    """An answer that is known before takes fewer calls, and its tokens come from that source."""
+    options = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 5}
+    expected = generator.generate("the rain", max_tokens=40, **options)
+    # Tokens, since the text of random tokens may give others.
+    text = expected.text if generator.tokenize(expected.text, add_special=False) else ""
+    (tmp_path / "answer").write_text(text, encoding="utf-8")
+    words = ["generate", "the rain", "-m", tiny_target, *SAMPLING]
+    words += shlex.split("-n 40 -s 5 -t 1 -k 8 --json --draft-sources")
+    run = ersd(
+        *words, source or "none", *(text if w == "TEXT" else w for w in flags), cwd=tmp_path
+    )
+    answer = json.loads(run.stdout)
+    assert answer["text"] == expected.text
+    stats = answer["stats"]
+    assert stats["accepted_by"].keys() == ({source} if source else set())
+    assert (stats["target_calls"] < 20) == bool(source)
+
+
+@pytest.mark.parametrize(
     ("words", "status", "message"),
     [
+        (["--show-draft", "--json"], 1, "ersd: --show-draft and --json exclude each other"),
+        (
+            ["--prediction", "a", "--prediction-file", "b"],
+            1,
+            "ersd: --prediction and --prediction-file exclude each other",
+        ),
+        (["--reference", "absent"], 1, "ersd: cannot open 'absent': No such file"),
         (
             ["-l", "17=3"],
             2,
@@ -260,7 +299,7 @@ def test_sampling_flags_are_the_options(
         ),
         (["-j", "{"], 1, "ersd: --json-schema must be JSON, got '{': Expecting property name"),
     ],
-    ids=["bias", "logprobs", "two", "json"],
+    ids=["colours", "predictions", "reference", "bias", "logprobs", "two", "json"],
 )
 def test_wrong_sampling_flags(
     tiny_target: Path, words: list[str], status: int, message: str

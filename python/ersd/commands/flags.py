@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from ersd.engine.draft_texts import check_sources
 from ersd.engine.options import TABLE, Options
 
 __all__ = ["add_options", "add_sampling_options", "options_from", "sampling_options_from"]
@@ -34,6 +35,17 @@ def _bias(text: str) -> tuple[int, float]:
 
 def _breakers(texts: list[str]) -> list[str]:
     return [text for text in texts if text != "none"]
+
+
+def _sources(text: str) -> tuple[str, ...]:
+    try:
+        return check_sources(() if text == "none" else text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _contents(paths: list[Path]) -> list[str]:
+    return [path.read_text(encoding="utf-8") for path in paths]
 
 
 class _Flag(NamedTuple):
@@ -83,6 +95,14 @@ _FLAGS = (
     _Flag("draft_nodes", "-k --draft-nodes", _nodes),
     _Flag("draft_depth", "--draft-depth"),
     _Flag("adapt_draft", "--no-adapt-draft"),
+    _Flag(
+        "draft_sources",
+        "--draft-sources",
+        _sources,
+        metavar="NAMES",
+        note="Commas separate them; the word none stands for no drafts. Without it, all of them.",
+    ),
+    _Flag("references", "--reference", Path, _contents, "FILE"),
 )
 
 
@@ -148,14 +168,19 @@ def options_from(args: argparse.Namespace) -> Options:
     """Return the options that the flags ask for.
 
     Raises:
-        OSError: the grammar file cannot be read.
-        ValueError: flags exclude each other, or the JSON schema is not JSON.
+        OSError: the grammar file or a reference cannot be read.
+        ValueError: a file is not UTF-8, flags exclude each other, or the JSON schema is not JSON.
     """
     return cast(Options, {**sampling_options_from(args), **_answer_format(args)})
 
 
 def sampling_options_from(args: argparse.Namespace) -> Options:
-    """Return the options that the flags of `add_sampling_options` ask for."""
+    """Return the options that the flags of `add_sampling_options` ask for.
+
+    Raises:
+        OSError: a reference cannot be read.
+        UnicodeDecodeError: a reference is not UTF-8.
+    """
     options: dict[str, Any] = {}
     for flag in _FLAGS:
         if hasattr(args, flag.option):
