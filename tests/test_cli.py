@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -38,7 +39,10 @@ def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
 def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
     tiny_target: Path, tiny_draft: Path, generator: Generator
 ) -> None:
-    """The text is that of `Generator`. One line has tokens, speed, tokens per call and seed."""
+    """The text is that of `Generator`.
+
+    One line has tokens, speed, tokens per call, accepted tokens by source, and seed.
+    """
     flags = shlex.split("-n 30 -s 5 -t 1 -k 16")
     run = ersd("generate", "the rain", "-m", tiny_target, "-md", tiny_draft, *flags, *SAMPLING)
     expected = generator.generate(
@@ -46,8 +50,11 @@ def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
     )
     assert (run.returncode, run.stdout) == (0, expected.text + "\n")
     assert run.stderr.count("\n") == 1
-    for part in ("ersd: 30 tokens, ", " tokens/s, ", " tokens per target call, seed 5"):
-        assert part in run.stderr
+    assert re.fullmatch(
+        r"ersd: 30 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call"
+        r" \(accepted: lookup \d+, model \d+\), seed 5\n",
+        run.stderr,
+    )
 
 
 def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
@@ -260,19 +267,16 @@ def test_texts_to_draft_from(
     """An answer that is known before takes fewer calls, and its tokens come from that source."""
     options = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 5}
     expected = generator.generate("the rain", max_tokens=40, **options)
-    # Tokens, since the text of random tokens may give others.
-    text = expected.text if generator.tokenize(expected.text, add_special=False) else ""
+    text = expected.text  # its tokens are others in most places, since the model is random
     (tmp_path / "answer").write_text(text, encoding="utf-8")
     words = ["generate", "the rain", "-m", tiny_target, *SAMPLING]
     words += shlex.split("-n 40 -s 5 -t 1 -k 8 --json --draft-sources")
-    run = ersd(
-        *words, source or "none", *(text if w == "TEXT" else w for w in flags), cwd=tmp_path
-    )
+    run = ersd(*words, source or "none", *(text if w == "TEXT" else w for w in flags), cwd=tmp_path)
     answer = json.loads(run.stdout)
     assert answer["text"] == expected.text
     stats = answer["stats"]
     assert stats["accepted_by"].keys() == ({source} if source else set())
-    assert (stats["target_calls"] < 20) == bool(source)
+    assert (stats["target_calls"] < 40) == bool(source)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,10 @@ def test_colours_are_those_of_the_tokens(drafting: Generator) -> None:
                     owners += [code] * len(decoder.decode(drafting.target.piece(token)))
         found = characters(painted)
         assert "".join(c for c, _ in found) == stream.text
-        assert [code for _, code in found] == owners[: len(found)]
+        # Bytes that no token completes to a character are shown in the end, without a colour.
+        codes = [code for _, code in found][: len(owners)]
+        assert codes == owners[: len(codes)]
+        assert len(found) <= len(owners) + 1
         for _, code in found:
             seen[code] = seen.get(code, 0) + 1
     assert min(seen[None], seen[CODES["model"]]) > 100
