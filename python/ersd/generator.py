@@ -17,8 +17,8 @@ __all__ = ["Generator"]
 class Generator(Engine):
     """Generates text with a target model, and drafts tokens to make it faster.
 
-    The text is a function of the target, the prompt, the sampling options and the seed. What drafts,
-    the strategy and the number of drafted nodes only decide how fast it comes.
+    The text is a function of the target, the prompt, the sampling options and the seed. Drafts only
+    decide how fast it comes.
 
     Drafts come from several sources, all of which put their tokens into one tree: a draft model, if
     there is one; "lookup", which repeats what followed the same words in prompt and answer;
@@ -76,13 +76,13 @@ class Generator(Engine):
         lora_scale: the weight of the adapter.
         exact: whether the text must be the same to the bit, whatever draft, tree or method
             produces it. None means True if anything may draft, be it a draft model or a text, and
-            the target allows it, else False; `exact` then says which it is. Some types of weights give other last bits in
-            calls of several tokens: True then pads all calls, plain ones too, to widths that give
-            the same bits, which takes time, and raises ValueError if there are none. False uses
-            llama.cpp's own cache, which is faster on long texts; with drafts the text is then as
-            exact a sample, but can part from plain decoding where two tokens are nearly tied. With
-            K types, log-probabilities differed by up to 0.23 between calls of one and of several
-            tokens, so it parts more often; `exact=True` prevents that.
+            the target allows it, else False; `exact` then says which it is. Some types of weights
+            give other last bits in calls of several tokens: True then pads all calls, plain ones
+            too, to widths that give the same bits, which takes time, and raises ValueError if there
+            are none. False uses llama.cpp's own cache, which is faster on long texts; with drafts
+            the text is then as exact a sample, but can part from plain decoding where two tokens
+            are nearly tied. With K types, log-probabilities differed by up to 0.23 between calls of
+            one and of several tokens, so it parts more often; `exact=True` prevents that.
         context_shift: whether to continue when the context is full. The older half of the tokens
             after the first n_keep is dropped, and the remaining ones are read again at their new
             positions, as a prompt would be. (llama.cpp moves their cached keys and values instead.)

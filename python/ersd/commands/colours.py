@@ -47,13 +47,16 @@ class DraftColours:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         # Number of characters and the source, or "", of tokens whose text is yet to come.
         self._waiting: list[tuple[int, str]] = []
+        self._n_early = 0  # characters that came before they were counted: broken ones may
 
     def paint(self, step: Step) -> str:
         """Colour the text of a step. The last token of a character decides its colour."""
         for i, token in enumerate(step.tokens):
-            characters = self._decoder.decode(self._piece(token))
+            n = len(self._decoder.decode(self._piece(token)))
+            n_early = min(n, self._n_early)
+            self._n_early -= n_early
             source = shown_sources(step.sources[i])[0] if i < step.n_accepted else ""
-            self._waiting.append((len(characters), source))
+            self._waiting.append((n - n_early, source))
         painted, text = "", step.text
         while text and self._waiting:
             n, source = self._waiting.pop(0)
@@ -61,6 +64,7 @@ class DraftColours:
             if len(part) < n:
                 self._waiting.insert(0, (n - len(part), source))
             painted += self._coloured(part, source)
+        self._n_early += len(text)
         return painted + text
 
     def legend(self) -> str:

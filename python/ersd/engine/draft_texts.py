@@ -10,7 +10,7 @@ __all__ = ["SHOWN_SOURCES", "SOURCES", "DraftTexts", "check_sources", "shown_sou
 # All sources of drafts, in the order of the core.
 SOURCES = ("lookup", "history", "prediction", "grammar", "model")
 
-# The same in the order in which they are shown. A token has the colour of the first that drafted it.
+# The same in the order in which they are shown. A token has the colour of its first source here.
 SHOWN_SOURCES = ("model", "lookup", "history", "prediction", "grammar")
 
 
