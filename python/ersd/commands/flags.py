@@ -44,10 +44,6 @@ def _sources(text: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _contents(paths: list[Path]) -> list[str]:
-    return [path.read_text(encoding="utf-8") for path in paths]
-
-
 class _Flag(NamedTuple):
     """The flag of an option. Everything else comes from `ersd.engine.options.TABLE`."""
 
@@ -102,7 +98,6 @@ _FLAGS = (
         metavar="NAMES",
         note="Commas separate them; the word none stands for no drafts. Without it, all of them.",
     ),
-    _Flag("references", "--reference", Path, _contents, "FILE"),
 )
 
 
@@ -135,12 +130,19 @@ def add_options(
         metavar="SCHEMA",
         help="The answer matches this JSON schema; {} allows any JSON object.",
     )
+    add(
+        "--reference",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help=f"{TABLE['references'].meaning} May be repeated.",
+    )
 
 
 def add_sampling_options(
     parser: argparse.ArgumentParser, *, max_tokens: int | None, without: Collection[str] = ()
 ) -> None:
-    """Add the flags that `sampling_options_from` reads: all but those of the answer's form.
+    """Add the flags that `sampling_options_from` reads: all but those of forms and references.
 
     Args:
         parser: the parser of a command.
@@ -171,16 +173,13 @@ def options_from(args: argparse.Namespace) -> Options:
         OSError: the grammar file or a reference cannot be read.
         ValueError: a file is not UTF-8, flags exclude each other, or the JSON schema is not JSON.
     """
-    return cast(Options, {**sampling_options_from(args), **_answer_format(args)})
+    references = [path.read_text(encoding="utf-8") for path in args.reference or ()]
+    options = {**sampling_options_from(args), **_answer_format(args), "references": references}
+    return cast(Options, options)
 
 
 def sampling_options_from(args: argparse.Namespace) -> Options:
-    """Return the options that the flags of `add_sampling_options` ask for.
-
-    Raises:
-        OSError: a reference cannot be read.
-        UnicodeDecodeError: a reference is not UTF-8.
-    """
+    """Return the options that the flags of `add_sampling_options` ask for."""
     options: dict[str, Any] = {}
     for flag in _FLAGS:
         if hasattr(args, flag.option):
