@@ -183,7 +183,7 @@ def test_a_difference_would_be_reported(target: Path) -> None:
         (["-m", "x", "-k", "three"], "-k must be a number, got 'three'"),
         (
             ["-m", "x", "--sources", "lookup+magic"],
-            "draft_sources must be one of 'lookup', 'history', 'prediction', 'grammar', 'model', got",
+            "draft_sources must be one of 'lookup', 'history', 'prediction', 'grammar', 'model'",
         ),
         (["-m", "x", "-q"], "unknown option '-q'"),
         (["-m"], "-m needs a value"),

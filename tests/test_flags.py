@@ -16,7 +16,7 @@ from ersd.engine.options import DEFAULTS, TABLE
 WITHOUT_FLAG = {"response_format", "logprobs", "logits_processor", "mirostat_mode", "draft_trees"}
 WITHOUT_FLAG |= {"prediction"}
 # Flags that may be repeated. Their options are left out if no flag is given.
-REPEATED = {"dry_sequence_breakers", "logit_bias", "stop"}
+REPEATED = {"dry_sequence_breakers", "logit_bias", "stop", "references"}
 
 
 def parser(max_tokens: int = 128) -> argparse.ArgumentParser:
@@ -30,7 +30,7 @@ def test_no_flags_give_the_defaults() -> None:
     """Every option that has a flag has its default, and max_tokens that of the command."""
     given = options_from(parser().parse_args([]))
     assert set(given) == set(TABLE) - WITHOUT_FLAG - REPEATED
-    assert given == {name: DEFAULTS[name] for name in given} | {"references": []}
+    assert given == {name: DEFAULTS[name] for name in given}
     assert options_from(parser(-1).parse_args([]))["max_tokens"] == -1
 
 

@@ -132,7 +132,6 @@ def add_options(
     )
     add(
         "--reference",
-        type=Path,
         action="append",
         metavar="FILE",
         help=f"{TABLE['references'].meaning} May be repeated.",
@@ -173,8 +172,9 @@ def options_from(args: argparse.Namespace) -> Options:
         OSError: the grammar file or a reference cannot be read.
         ValueError: a file is not UTF-8, flags exclude each other, or the JSON schema is not JSON.
     """
-    references = [path.read_text(encoding="utf-8") for path in args.reference or ()]
-    options = {**sampling_options_from(args), **_answer_format(args), "references": references}
+    options = {**sampling_options_from(args), **_answer_format(args)}
+    if args.reference:
+        options["references"] = [Path(path).read_text(encoding="utf-8") for path in args.reference]
     return cast(Options, options)
 
 
