@@ -86,8 +86,10 @@ std::string now() {
 std::string names(DraftSources sources) {
   std::string text;
   for (size_t i = 0; i < kSourceCount; ++i)
-    if (const auto source = static_cast<Source>(i); sources.has(source))
-      text += (text.empty() ? "" : "+") + std::string(to_string(source));
+    if (const auto source = static_cast<Source>(i); sources.has(source)) {
+      if (!text.empty()) text += '+';
+      text += to_string(source);
+    }
   return text.empty() ? "none" : text;
 }
 

@@ -118,7 +118,7 @@ class Generation(_FROM_TABLE):  # type: ignore[misc]
     def options(self) -> dict[str, Any]:
         """Returns the options of `Engine.stream` that these parameters set, except the seed."""
         names = _FIELDS.keys() | _OWN & Generation.model_fields.keys()
-        given = {"penalty_last_n": self.repeat_last_n}
+        given: dict[str, Any] = {"penalty_last_n": self.repeat_last_n}
         given |= {n: value for n in names - {"seed"} if (value := getattr(self, n)) is not None}
         if self.prediction is not None:
             given["prediction"] = self.prediction.text
