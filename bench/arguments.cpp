@@ -11,10 +11,10 @@
 namespace ersd::bench {
 namespace {
 
-std::vector<std::string> split(const std::string& text) {
+std::vector<std::string> split(const std::string& text, char separator = ',') {
   std::vector<std::string> parts;
   std::stringstream stream(text);
-  for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
+  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
   if (parts.empty()) parts.emplace_back();
   return parts;
 }
@@ -60,10 +60,17 @@ Format format_from(const std::string& name) {
   throw std::invalid_argument("-o must be one of md, csv, json, jsonl, got '" + name + "'");
 }
 
+constexpr int32_t kHistory = 32768;  // tokens, as a Generator has it in Python
+
+DraftSources sources_from_text(const std::string& text) {
+  return sources_from(text == "none" ? std::vector<std::string>() : split(text, '+'));
+}
+
 // The values that comma lists sweep over.
 struct Sweep {
   std::vector<Method> methods{Method::kAr, Method::kErsd};
   std::vector<Strategy> strategies{Strategy::kTree};
+  std::vector<DraftSources> sources{{bit(Source::kModel)}};
   std::vector<int32_t> draft_nodes{16};
   std::vector<float> temperatures{1.0f};
 };
@@ -128,6 +135,10 @@ Readers list_readers(Sweep& sweep) {
          sweep.strategies =
              each<Strategy>(v, [](const std::string& s) { return strategy_from(s); });
        }},
+      {"--sources",
+       [&](const auto&, const auto& v) {
+         sweep.sources = each<DraftSources>(v, sources_from_text);
+       }},
       {"-k",
        [&sweep, nodes](const auto& o, const auto& v) {
          sweep.draft_nodes = each<int32_t>(v, [&](const std::string& s) { return nodes(o, s); });
@@ -161,20 +172,30 @@ void read_words(const std::vector<std::string>& words, Arguments& a, Sweep& swee
   }
 }
 
+// Adds one that drafts. Rejection sampling drafts from the model alone.
+void add_configuration(const Configuration& configuration, Arguments& a) {
+  const DraftSources sources = configuration.sources;
+  if (!is_race(configuration.method) && !sources.has(Source::kModel)) return;
+  if (sources.has(Source::kModel) && a.draft.empty())
+    throw std::invalid_argument(std::string("--method ") + to_string(configuration.method) +
+                                " needs a draft: -md, or --sources without model");
+  a.generator.drafts |= sources.set != 0;
+  if (sources.has(Source::kHistory)) a.generator.n_history = kHistory;
+  a.configurations.push_back(configuration);
+}
+
 // Adds all configurations of one temperature. The first is plain sampling, the baseline.
 void add_configurations(const Sweep& sweep, float temperature, Arguments& a) {
-  a.configurations.push_back({Method::kAr, Strategy::kSimple, 0, temperature});
+  a.configurations.push_back({Method::kAr, Strategy::kSimple, {0}, 0, temperature});
   for (const Method method : sweep.methods) {
     if (method == Method::kAr) continue;
-    if (a.draft.empty())
-      throw std::invalid_argument(std::string("--method ") + to_string(method) +
-                                  " needs a draft: -md");
     for (const Strategy strategy : sweep.strategies) {
       // Rejection sampling has no adaptive trees.
       if (strategy == Strategy::kAdaptive && !is_race(method)) continue;
-      for (const int32_t k : sweep.draft_nodes)
-        a.configurations.push_back(
-            {method, strategy, strategy == Strategy::kSimple ? 1 : k, temperature});
+      for (const DraftSources sources : sweep.sources)
+        for (const int32_t k : sweep.draft_nodes)
+          add_configuration(
+              {method, strategy, sources, strategy == Strategy::kSimple ? 1 : k, temperature}, a);
     }
   }
 }
@@ -198,6 +219,12 @@ const char* usage() {
          "  --method LIST        ar, ersd, gsd, gsd_iid, match (ar,ersd)\n"
          "  --strategy LIST      simple, sequence, batch, tree, adaptive (tree); gsd and gsd_iid\n"
          "                       skip adaptive\n"
+         "  --sources LIST       what drafts: names of sources joined by +, or none (model). They "
+         "are\n"
+         "                       model, lookup, history, which has the answers of earlier runs, "
+         "also\n"
+         "                       of the same prompts, prediction and grammar, which have nothing "
+         "here\n"
          "  -k LIST              drafted nodes per target call; auto: as many as pay (16)\n"
          "  --draft-depth N      longest path of a tree (64)\n"
          "  --no-adapt-draft     ersd: do not correct the draft by what the target says\n"
@@ -208,7 +235,13 @@ const char* usage() {
          "  -ngl N, -ngld N      layers of target and draft on the GPU (-1: all)\n"
          "  -fa -1|0|1           flash attention (-1: automatic)\n"
          "  -ctk TYPE, -ctv TYPE types of cached keys and values\n"
-         "  -o md|csv|json|jsonl output format (md)\n";
+         "  -o md|csv|json|jsonl output format (md)\n"
+         "\n"
+         "The formats other than md have more keys. Those with the name of a source, "
+         "accepted_model,\n"
+         "accepted_lookup and so on, count accepted tokens; a token of several sources counts for\n"
+         "each. drafted_per_call is the mean number of drafted tokens that a target call "
+         "checked.\n";
 }
 
 Arguments parse(const std::vector<std::string>& words) {

@@ -14,6 +14,7 @@ enum class Format { kMarkdown, kCsv, kJson, kJsonLines };
 struct Configuration {
   Method method;
   Strategy strategy;
+  DraftSources sources;
   int32_t draft_nodes;  // 0 for ar
   float temperature;
 };

@@ -43,6 +43,7 @@ struct Outcome {
   bool identical = true;
   std::vector<double> speeds;  // tokens per second of each repetition
   int64_t generated = 0, target_calls = 0, drafted = 0, accepted = 0;
+  std::array<int64_t, kSourceCount> accepted_by{};
   double prefill_ms = 0, target_ms = 0, draft_ms = 0, race_ms = 0, total_ms = 0;
 
   void add(const Stats& s) {
@@ -50,6 +51,7 @@ struct Outcome {
     target_calls += s.target_calls;
     drafted += s.drafted;
     accepted += s.accepted;
+    for (size_t i = 0; i < kSourceCount; ++i) accepted_by[i] += s.accepted_by[i];
     prefill_ms += s.prefill_ms;
     target_ms += s.target_ms;
     draft_ms += s.draft_ms;
@@ -79,6 +81,16 @@ std::string now() {
   std::array<char, 32> text{};
   std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&time));
   return text.data();
+}
+
+std::string names(DraftSources sources) {
+  std::string text;
+  for (size_t i = 0; i < kSourceCount; ++i)
+    if (const auto source = static_cast<Source>(i); sources.has(source)) {
+      if (!text.empty()) text += '+';
+      text += to_string(source);
+    }
+  return text.empty() ? "none" : text;
 }
 
 std::string joined_devices(bool gpu) {
@@ -124,6 +136,7 @@ class Benchmark {
     o.seed = args_.seed + prompt;
     o.method = config.method;
     o.strategy = config.strategy;
+    o.draft_sources = config.sources;
     if (drafts(c)) o.draft_nodes = config.draft_nodes;
     o.draft_depth = args_.draft_depth;
     o.adapt_draft = args_.adapt_draft;
@@ -171,12 +184,24 @@ class Benchmark {
 
   Row row(size_t c) const {
     Row row = environment_keys(c);
-    for (const auto& keys : {configuration_keys(c), result_keys(c)})
+    for (const auto& keys : {configuration_keys(c), result_keys(c), source_keys(c)})
       row.insert(row.end(), keys.begin(), keys.end());
     return row;
   }
 
+  // Accepted tokens by source.
+  Row source_keys(size_t c) const {
+    Row keys;
+    for (size_t i = 0; i < kSourceCount; ++i)
+      keys.emplace_back(std::string("accepted_") + to_string(static_cast<Source>(i)),
+                        outcomes_[c].accepted_by[i]);
+    return keys;
+  }
+
   bool drafts(size_t c) const { return args_.configurations[c].method != Method::kAr; }
+  bool uses_model(size_t c) const {
+    return drafts(c) && args_.configurations[c].sources.has(Source::kModel);
+  }
 
   // The keys that say what ran where, most of them with llama-bench's names.
   Row environment_keys(size_t c) const {
@@ -189,7 +214,7 @@ class Benchmark {
         {"model_type", target.description()},
         {"model_size", static_cast<int64_t>(target.size())},
         {"model_n_params", static_cast<int64_t>(target.n_params())},
-        {"draft_filename", drafts(c) ? generator_.models().draft()->path() : std::string()},
+        {"draft_filename", uses_model(c) ? generator_.models().draft()->path() : std::string()},
         {"n_threads", int64_t{generator_.n_threads()}},
         {"n_gpu_layers", int64_t{args_.generator.model.n_gpu_layers}},
         {"draft_n_gpu_layers", int64_t{args_.generator.draft_n_gpu_layers}},
@@ -206,6 +231,7 @@ class Benchmark {
     return {
         {"method", std::string(to_string(config.method))},
         {"strategy", std::string(drafts(c) ? to_string(config.strategy) : "-")},
+        {"sources", drafts(c) ? names(config.sources) : std::string("-")},
         {"draft_nodes",
          automatic ? Value(std::string("auto")) : Value(int64_t{config.draft_nodes})},
         {"temperature", std::round(config.temperature * 1e6) / 1e6},  // 0.6f is not 0.6
@@ -223,6 +249,7 @@ class Benchmark {
         {"identical", is_race(args_.configurations[c].method) ? Value(o.identical) : Value()},
         {"tokens_per_call", per(o.generated, o.target_calls)},
         {"acceptance_rate", per(o.accepted, o.drafted)},
+        {"drafted_per_call", per(o.drafted, o.target_calls)},
         {"avg_ts", mean(o.speeds)},
         {"stddev_ts", deviation(o.speeds)},
         {"ratio_to_ar", mean(ratios)},

@@ -11,11 +11,11 @@ namespace ersd::bench {
 namespace {
 
 // The columns of the Markdown table. The other formats give every key.
-constexpr std::array<std::string_view, 14> kColumns{
-    "method",          "strategy", "draft_nodes", "temperature", "identical",
-    "tokens_per_call", "avg_ts",   "stddev_ts",   "ratio_to_ar", "stddev_ratio",
-    "target_ms",       "draft_ms", "race_ms",     "rest_ms"};
-constexpr size_t kTextColumns = 2;  // the first columns hold text, the others numbers
+constexpr std::array<std::string_view, 15> kColumns{
+    "method",       "strategy",        "sources",  "draft_nodes", "temperature",
+    "identical",    "tokens_per_call", "avg_ts",   "stddev_ts",   "ratio_to_ar",
+    "stddev_ratio", "target_ms",       "draft_ms", "race_ms",     "rest_ms"};
+constexpr size_t kTextColumns = 3;  // the first columns hold text, the others numbers
 
 std::string plain(const Value& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return *text;

@@ -39,6 +39,7 @@ def load_tiny(folder: Path, **options: Any) -> Generator:
         tiny.write_llama(target, ends=True, chat_template=CHAT)
         tiny.write_llama(draft, ends=True, noise=0.15)
     options = {"n_ctx": 512, "n_ctx_total": 2048, "n_threads": 1, "exact": True} | options
+    options = {"n_history": 0} | options  # as `ersd serve` has it
     return Generator(target, draft, profile=False, **options)
 
 

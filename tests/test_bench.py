@@ -19,7 +19,7 @@ PROMPTS = Path(__file__).parent.parent / "bench" / "prompts"
 KEYS = {
     "build_commit", "model_filename", "model_type", "model_size", "model_n_params",
     "n_threads", "n_gpu_layers", "n_gen", "test_time",
-    "method", "strategy", "draft_nodes", "temperature", "identical",
+    "method", "strategy", "sources", "draft_nodes", "temperature", "identical",
     "tokens_per_call", "avg_ts", "stddev_ts", "ratio_to_ar",
     "target_ms", "draft_ms", "race_ms", "rest_ms",
 }  # fmt: skip
@@ -95,9 +95,29 @@ def test_every_method_runs_every_strategy(pair: list[object]) -> None:
     }
     for row in rows:
         assert row["identical"] is (None if row["method"].startswith("gsd") else True)
-    assert [line.split("|")[5].strip() for line in runs["md"].stdout.splitlines()[2:]] == [
+    assert [line.split("|")[6].strip() for line in runs["md"].stdout.splitlines()[2:]] == [
         "true"
     ] * 6 + ["-"] * 8 + ["true"] * 5
+
+
+def test_sources_are_swept(pair: list[object]) -> None:
+    """Each set of sources has a row, and accepted tokens are told for each source."""
+    sets = ["none", "lookup", "model", "lookup+model"]
+    run = bench(*pair, "-p", "the of the of the", "--sources", ",".join(sets), "-o", "jsonl")
+    assert run.returncode == 0, run.stderr
+    plain, *rows = map(json.loads, run.stdout.splitlines())
+    assert [row["sources"] for row in rows] == sets
+    assert plain["sources"] == "-"
+    for row in rows:
+        accepted = {name for name in ("lookup", "history", "model") if row[f"accepted_{name}"]}
+        assert accepted <= set(row["sources"].split("+"))
+        assert bool(row["draft_filename"]) == ("model" in row["sources"])
+        assert (row["drafted_per_call"] > 0) == (row["sources"] != "none")
+    assert rows[-1]["accepted_model"] > 0
+    alone = [word for word in pair if word not in pair[2:4]]
+    without = bench(*alone, "--sources", "lookup", "-o", "jsonl")
+    assert without.returncode == 0, without.stderr
+    assert [json.loads(line)["sources"] for line in without.stdout.splitlines()] == ["-", "lookup"]
 
 
 def test_formats_agree(pair: list[object], tmp_path: Path) -> None:
@@ -116,11 +136,12 @@ def test_formats_agree(pair: list[object], tmp_path: Path) -> None:
     ]
     assert len(table) == len(lines) == len(cells) - 2 == 2
     assert lines[0]["n_prompts"] == 3
-    assert cells[0][:4] == ["method", "strategy", "draft_nodes", "temperature"]
+    assert cells[0][:5] == ["method", "strategy", "sources", "draft_nodes", "temperature"]
     for row, line, cell in zip(table, lines, cells[2:], strict=True):
         assert list(row) == list(line)
-        assert [row["method"], row["strategy"], row["draft_nodes"]] == cell[:3]
-        assert [line["method"], line["strategy"], str(line["draft_nodes"])] == cell[:3]
+        names = ["method", "strategy", "sources", "draft_nodes"]
+        assert [row[name] for name in names] == cell[:4]
+        assert [str(line[name]) for name in names] == cell[:4]
 
 
 def test_a_difference_would_be_reported(target: Path) -> None:
@@ -160,6 +181,10 @@ def test_a_difference_would_be_reported(target: Path) -> None:
         (["-k", "3"], "-m is needed"),
         (["-m", "x", "--method", "ersd"], "--method ersd needs a draft: -md"),
         (["-m", "x", "-k", "three"], "-k must be a number, got 'three'"),
+        (
+            ["-m", "x", "--sources", "lookup+magic"],
+            "draft_sources must be one of 'lookup', 'history', 'prediction', 'grammar', 'model'",
+        ),
         (["-m", "x", "-q"], "unknown option '-q'"),
         (["-m"], "-m needs a value"),
         (["-m", "x", "-f", "absent.txt"], "-f: cannot read 'absent.txt'"),

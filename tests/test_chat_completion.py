@@ -65,6 +65,22 @@ CHATS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("as_parts", [False, True], ids=["text", "parts"])
+def test_a_prediction_drafts(ours: Generator, as_parts: bool) -> None:
+    """OpenAI's parameter changes no text. An answer that is expected is drafted."""
+    asked: dict[str, Any] = {"max_tokens": 24, "draft_sources": ["prediction"], **GREEDY}
+    plain_answer = ours.create_chat_completion(TALK, **asked)["choices"][0]
+    text = plain_answer["message"]["content"]
+    parts = [{"type": "text", "text": text[:9]}, {"type": "text", "text": text[9:]}]
+    prediction = {"type": "content", "content": parts if as_parts else text}
+    answer = ours.create_chat_completion(TALK, prediction=prediction, **asked)["choices"][0]
+    assert answer | {"from_draft": 0} == plain_answer
+    assert answer["from_draft"] > 12
+    for wrong in ({"type": "content"}, {"type": "text", "content": "a"}, 3):
+        with pytest.raises(TypeError, match="prediction must be a text"):
+            ours.create_chat_completion(TALK, prediction=wrong, **asked)
+
+
 @pytest.mark.parametrize("call", CHATS)
 def test_chat_completions_are_llamas(ours: Generator, theirs: Any, call: str) -> None:
     """Message, finish reason, usage and keys are equal, also streamed."""

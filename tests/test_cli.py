@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -38,7 +39,10 @@ def ersd(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
 def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
     tiny_target: Path, tiny_draft: Path, generator: Generator
 ) -> None:
-    """The text is that of `Generator`. One line has tokens, speed, tokens per call and seed."""
+    """The text is that of `Generator`.
+
+    One line has tokens, speed, tokens per call, accepted tokens by source, and seed.
+    """
     flags = shlex.split("-n 30 -s 5 -t 1 -k 16")
     run = ersd("generate", "the rain", "-m", tiny_target, "-md", tiny_draft, *flags, *SAMPLING)
     expected = generator.generate(
@@ -46,8 +50,11 @@ def test_generate_writes_text_to_stdout_and_a_summary_to_stderr(
     )
     assert (run.returncode, run.stdout) == (0, expected.text + "\n")
     assert run.stderr.count("\n") == 1
-    for part in ("ersd: 30 tokens, ", " tokens/s, ", " tokens per target call, seed 5"):
-        assert part in run.stderr
+    assert re.fullmatch(
+        r"ersd: 30 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call"
+        r" \(accepted: lookup \d+, model \d+\), seed 5\n",
+        run.stderr,
+    )
 
 
 def test_json_is_one_object(tiny_target: Path, tiny_draft: Path, generator: Generator) -> None:
@@ -217,6 +224,7 @@ FLAGS: dict[str, dict[str, object]] = {
         "response_format": {"type": "json_object", "schema": {"type": "integer"}}
     },
     "-j {}": {"response_format": {"type": "json_object"}},
+    "--draft-sources none": {"draft_sources": ()},
 }
 
 
@@ -244,8 +252,43 @@ def test_sampling_flags_are_the_options(
 
 
 @pytest.mark.parametrize(
+    ("flags", "source"),
+    [
+        (["--prediction", "TEXT"], "prediction"),
+        (["--prediction-file", "answer"], "prediction"),
+        (["--reference", "answer"], "history"),
+        (["--reference", "answer"], None),
+    ],
+    ids=["prediction", "file", "reference", "none"],
+)
+def test_texts_to_draft_from(
+    tiny_target: Path, generator: Generator, tmp_path: Path, flags: list[str], source: str | None
+) -> None:
+    """An answer that is known before takes fewer calls, and its tokens come from that source."""
+    options = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 5}
+    expected = generator.generate("the rain", max_tokens=40, **options)
+    text = expected.text  # its tokens are others in most places, since the model is random
+    (tmp_path / "answer").write_text(text, encoding="utf-8")
+    words = ["generate", "the rain", "-m", tiny_target, *SAMPLING]
+    words += shlex.split("-n 40 -s 5 -t 1 -k 8 --json --draft-sources")
+    run = ersd(*words, source or "none", *(text if w == "TEXT" else w for w in flags), cwd=tmp_path)
+    answer = json.loads(run.stdout)
+    assert answer["text"] == expected.text
+    stats = answer["stats"]
+    assert stats["accepted_by"].keys() == ({source} if source else set())
+    assert (stats["target_calls"] < 40) == bool(source)
+
+
+@pytest.mark.parametrize(
     ("words", "status", "message"),
     [
+        (["--show-draft", "--json"], 1, "ersd: --show-draft and --json exclude each other"),
+        (
+            ["--prediction", "a", "--prediction-file", "b"],
+            1,
+            "ersd: --prediction and --prediction-file exclude each other",
+        ),
+        (["--reference", "absent"], 1, "ersd: cannot open 'absent': No such file"),
         (
             ["-l", "17=3"],
             2,
@@ -260,7 +303,7 @@ def test_sampling_flags_are_the_options(
         ),
         (["-j", "{"], 1, "ersd: --json-schema must be JSON, got '{': Expecting property name"),
     ],
-    ids=["bias", "logprobs", "two", "json"],
+    ids=["colours", "predictions", "reference", "bias", "logprobs", "two", "json"],
 )
 def test_wrong_sampling_flags(
     tiny_target: Path, words: list[str], status: int, message: str

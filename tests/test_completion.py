@@ -102,6 +102,24 @@ def test_an_echoed_stream_begins_with_the_prompt(ours: Generator) -> None:
         assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == whole
 
 
+@pytest.mark.parametrize("as_parts", [False, True], ids=["text", "parts"])
+def test_a_prediction_drafts(ours: Generator, as_parts: bool) -> None:
+    """OpenAI's parameter changes no text. An answer that is expected is drafted."""
+    asked: dict[str, Any] = {"max_tokens": 24, "draft_sources": ["prediction"], **GREEDY}
+    plain_answer = ours.create_completion("The capital of France is", **asked)["choices"][0]
+    text = plain_answer["text"]
+    parts = [{"type": "text", "text": text[:9]}, {"type": "text", "text": text[9:]}]
+    prediction = {"type": "content", "content": parts if as_parts else text}
+    answer = ours.create_completion("The capital of France is", prediction=prediction, **asked)[
+        "choices"
+    ][0]
+    assert answer | {"from_draft": 0} == plain_answer
+    assert answer["from_draft"] > 12
+    for wrong in ({"type": "content"}, {"type": "text", "content": "a"}, 3):
+        with pytest.raises(TypeError, match="prediction must be a text"):
+            ours.create_completion("The capital of France is", prediction=wrong, **asked)
+
+
 def test_defaults_are_llamas() -> None:
     """Every parameter has the same place and the same default.
 

@@ -11,11 +11,12 @@ import pytest
 from ersd.commands.flags import add_options, options_from
 from ersd.engine.options import DEFAULTS, TABLE
 
-# Options that have no flag of their own: -j makes a response_format, `ersd generate --json` has
-# --logprobs, and the other three make no sense on a command line.
+# Options that have no flag of their own: -j makes a response_format, `ersd generate` has --logprobs
+# and --prediction, and the other three make no sense on a command line.
 WITHOUT_FLAG = {"response_format", "logprobs", "logits_processor", "mirostat_mode", "draft_trees"}
+WITHOUT_FLAG |= {"prediction"}
 # Flags that may be repeated. Their options are left out if no flag is given.
-REPEATED = {"dry_sequence_breakers", "logit_bias", "stop"}
+REPEATED = {"dry_sequence_breakers", "logit_bias", "stop", "references"}
 
 
 def parser(max_tokens: int = 128) -> argparse.ArgumentParser:
@@ -74,6 +75,8 @@ def test_no_flags_give_the_defaults() -> None:
         ("--draft-nodes auto", "draft_nodes", "auto"),
         ("--draft-depth 3", "draft_depth", 3),
         ("--no-adapt-draft", "adapt_draft", False),
+        ("--draft-sources lookup,model", "draft_sources", ("lookup", "model")),
+        ("--draft-sources none", "draft_sources", ()),
     ],
 )
 def test_a_flag_sets_its_option(words: str, option: str, value: object) -> None:
@@ -92,6 +95,22 @@ def test_a_grammar_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "g").write_text("root ::= [é]", encoding="utf-8")
     args = parser().parse_args(["--grammar-file", str(tmp_path / "g")])
     assert options_from(args)["grammar"] == "root ::= [é]"
+
+
+def test_references_are_read_from_files(tmp_path: Path) -> None:
+    """The texts of the files are the references, in the order of the flags."""
+    words = []
+    for name, text in (("a", "first é"), ("b", "second")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        words += ["--reference", str(tmp_path / name)]
+    assert options_from(parser().parse_args(words))["references"] == ["first é", "second"]
+
+
+def test_unknown_sources_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message has the names that there are."""
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--draft-sources", "lookup,magic"])
+    assert "draft_sources must be of 'lookup', 'history'" in capsys.readouterr().err
 
 
 def test_help_is_the_meaning_of_the_option() -> None:

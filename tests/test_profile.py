@@ -99,6 +99,33 @@ def test_costs_are_measured_once(
     assert calls(generator(tiny_target, tiny_draft, profile=True), 9) == calls(again, 9)
 
 
+def test_a_history_is_kept_if_asked_for(
+    tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With it, another Generator drafts a text again that it has not seen. By default it is not."""
+    monkeypatch.setenv("ERSD_CACHE", str(tmp_path))
+    options = FULL | {"seed": 3, "max_tokens": 40, "draft_nodes": 8, "draft_sources": ["history"]}
+    first = generator(tiny_target, None)
+    texts = [first.generate(prompt, **options) for prompt in ("the rain", "in the")]
+    first.save_profile(tmp_path / "without.npz")
+    first.save_profile(history=True)
+    forgetful = generator(tiny_target, None, profile=tmp_path / "without.npz")
+    assert not forgetful.generate("the rain", **options).stats.drafted
+    ours = generator(tiny_target, None, profile=True)
+    for prompt, text in zip(("the rain", "in the"), texts, strict=True):
+        again = ours.generate(prompt, **options)
+        assert again.tokens == text.tokens
+        assert again.stats.accepted_by["history"] > 25
+    # What is measured later goes into the file beside the history.
+    ours.generate("a", max_tokens=2)
+    reader = generator(tiny_target, None, profile=True)
+    assert reader.profile().has_costs
+    assert reader.generate("the rain", **options).stats.accepted_by["history"] > 25
+    # A Generator that keeps no history does not take one from a file either.
+    closed = generator(tiny_target, None, profile=True, n_history=0)
+    assert not closed.generate("the rain", **options).stats.drafted
+
+
 def test_a_cache_that_cannot_be_used_does_no_harm(
     tiny_target: Path, tiny_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +243,9 @@ def test_costs_of_another_machine_are_left_out(
         ({"margin_information": -np.eye(5)}, "positive definite"),
         ({"margin_information": np.triu(np.ones((5, 5))) + 9 * np.eye(5)}, "symmetric"),
         ({"correction_bias": np.ones(3, np.float32)}, "equally long"),
+        ({"history": np.array([515], np.int32)}, "tokens of the history must be below 515"),
+        ({"history": np.array([-2], np.int32)}, "tokens of the history must be below 515"),
+        ({"history": np.ones(2, np.float32)}, r"history must be tokens, got float32\[2\]"),
     ],
 )
 def test_what_is_no_profile_is_refused(

@@ -166,13 +166,14 @@ def test_openai_parses(client: openai.OpenAI) -> None:
 
 
 def test_openai_prediction(client: openai.OpenAI, text: str) -> None:
-    """A prediction changes no text."""
+    """A prediction changes no text, and the usage says how much of it was drafted."""
     prediction: Any = {"type": "content", "content": text}
-    answer = client.chat.completions.create(**ASKED, prediction=prediction)
+    drafting = {"draft_nodes": 8, "draft_sources": ["prediction"]}
+    answer = client.chat.completions.create(**ASKED, prediction=prediction, extra_body=drafting)
     assert answer.choices[0].message.content == text
     assert answer.usage is not None
     assert answer.usage.completion_tokens_details is not None
-    assert answer.usage.completion_tokens_details.accepted_prediction_tokens == 0
+    assert answer.usage.completion_tokens_details.accepted_prediction_tokens
 
 
 @pytest.fixture

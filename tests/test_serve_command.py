@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 import httpx
 
+from ersd import Generator
 from ersd.commands import serve
 from ersd.serve import Settings
 from serving import load_tiny, until
@@ -74,6 +75,25 @@ def test_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         settings("--cors-origins", "https://a.b/")
     with pytest.raises(ValueError, match="timeout_s must be at least 0, got nan"):
         settings("--timeout", "nan")
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_history_is_shared_only_if_told_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, shares: bool
+) -> None:
+    """Otherwise nothing that a request says is drafted for another one."""
+    load_tiny(folder)
+    loaders: list[Callable[[], Generator]] = []
+    monkeypatch.setattr("ersd.serve.run", lambda load, _: loaders.append(load))
+    parser = argparse.ArgumentParser()
+    serve.add_parser(parser.add_subparsers())
+    words = ["serve", "-m", str(folder / "served.gguf"), "-t", "1", "-c", "512"]
+    serve.run(parser.parse_args(words + ["--share-history"] * shares))
+    generator = loaders[0]()
+    options = {"max_tokens": 30, "seed": 1, "draft_nodes": 8, "draft_sources": ["history"]}
+    texts = [generator.generate("the and of", **options) for _ in range(2)]
+    assert texts[0].tokens == texts[1].tokens
+    assert bool(texts[1].stats.accepted_by) == shares
 
 
 @contextlib.contextmanager

@@ -120,8 +120,18 @@ def test_chunks_tell_of_drafts_and_usage(client: httpx.Client, generator: Genera
     assert last["usage"]["completion_tokens"] == len(expected)
     assert last["seed"] == 6
     assert last["timings"]["draft_n_accepted"] == sum(
-        token["source"] == "model" for token in tokens
+        token["source"] is not None for token in tokens
     )
+
+
+def test_a_prediction_drafts(client: httpx.Client, generator: Generator) -> None:
+    """It is OpenAI's parameter of chat completions, and serves here, too."""
+    drafting = {"max_tokens": 40, "draft_nodes": 8, "draft_sources": ["prediction"], "seed": 6}
+    text = generator.generate("the", **drafting).text
+    prediction = {"type": "content", "content": text}
+    answer = ask(client, PATH, prompt="the", prediction=prediction, **drafting)
+    assert texts(answer) == [text]
+    assert answer["usage"]["completion_tokens_details"]["accepted_prediction_tokens"] > 0
 
 
 def test_suffix(folder: Path) -> None:

@@ -99,7 +99,7 @@ def test_trees_and_sources(page: Any) -> None:
     drafted = page.locator(".answer .token.drafted")
     assert drafted.all_text_contents() == [" c", " d", "日", " f"]
     assert "source-2" in drafted.nth(1).get_attribute("class")
-    expect(page.locator("#legend")).to_contain_text("lookup, accepted")
+    expect(page.locator("#legend")).to_contain_text("lookup")
     caption, nodes = page.locator("#caption"), page.locator("#tree .node")
     expect(caption).to_have_text("Call 4 of 4 accepted 2 drafted tokens and added 1 of its own.")
     page.get_by_role("slider", name="Call of the target").focus()
@@ -115,6 +115,24 @@ def test_trees_and_sources(page: Any) -> None:
     expect(caption).to_contain_text("Call 4 of 4")
     drafted.first.hover()
     expect(caption).to_contain_text("Call 2 of 4")
+
+
+def test_the_sources_of_all_nodes(page: Any) -> None:
+    """Nodes that were not accepted have the colour of their first source; a tip has all of them."""
+    tree = {"tokens": ["a", " b", " c"], "parents": [-1, 0, 0], "accepted": [0, 2]}
+    tree["sources"] = [[], ["history"], ["model", "lookup"]]
+    body = event([("a", None)]) + event([(" c", "model"), (" e", None)], tree=tree)
+    body += "data: [DONE]\n\n"
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body))
+    ask(page, "Hello")
+    nodes = page.locator("#tree .node")
+    expect(nodes).to_have_count(4)
+    kinds = [node.get_attribute("class").removeprefix("node ").strip() for node in nodes.all()]
+    assert kinds == ["root", "rejected source-3", "accepted source-1", "own"]
+    tips = nodes.locator("title").all_text_contents()
+    assert tips == ['"a"', '" b" · history', '" c" · draft model · lookup', '" e"']
+    legend = page.locator("#legend li").all_text_contents()
+    assert legend == ["draft model", "history", "the target’s own", "outlined: not accepted"]
 
 
 def test_code_looks_like_code(page: Any) -> None:

@@ -89,7 +89,14 @@ CHATS: list[Case] = [
     ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage", "boolean"),
     ({"draft_nodes": 0}, "draft_nodes", "between 1 and 256, or 'auto', got 0"),
     ({"draft_nodes": "all"}, "draft_nodes", "got 'all'"),
-    ({"draft_sources": ["ngram"]}, "draft_sources[0]", "should be 'model', got 'ngram'"),
+    ({"draft_sources": ["ngram"]}, "draft_sources[0]", "'grammar' or 'model', got 'ngram'"),
+    ({"references": ["a"] * 65}, "references", "at most 64 items"),
+    ({"references": ["the and of " * 20_000]}, "references", "at most 32768 tokens, got "),
+    (
+        {"prediction": {"type": "content", "content": "the and of " * 1000}},
+        "prediction",
+        "at most 512 tokens, got ",
+    ),
     ({"method": "magic"}, "method", "one of 'ersd'"),
     ({"grammar": "rot"}, "grammar", "must be GBNF text"),
     (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 import shlex
 import subprocess
@@ -13,8 +12,7 @@ import pytest
 
 import tiny
 from conftest import Drafting
-from ersd import Generator, Step
-from ersd.commands.terminal import DraftColours
+from ersd import Generator
 from terminals import COLOUR, terminal
 
 pytestmark = pytest.mark.no_sanitizer
@@ -76,7 +74,7 @@ def test_a_conversation_at_a_terminal(pair: tuple[Path, Path], answers: Generato
         shown = COLOUR.sub("", screen.until(r"\]\S*\n.*> "))
         assert first in shown
         assert re.search(
-            r"\[12 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call, "
+            r"\[12 tokens, [\d.]+ tokens/s, [\d.]+ tokens per target call[^,]*(, \w+ \d+\))?, "
             r"\d+ prompt tokens cached, seed 5\]",
             shown,
         )
@@ -174,7 +172,7 @@ def test_ctrl_c_clears_the_line(pair: tuple[Path, Path], answers: Generator) -> 
 
 
 def test_drafted_tokens_are_coloured(pair: tuple[Path, Path], answers: Generator) -> None:
-    """With --show-draft the same text comes, and some of it is cyan. Without it, nothing is."""
+    """With --show-draft the same text comes, some of it is cyan, and a legend says why."""
     text = answers.chat([{"role": "user", "content": "the rain"}], **SAMPLING).text
     for more in (["--show-draft"], []):
         with terminal(command(pair, *more)) as screen:
@@ -183,39 +181,23 @@ def test_drafted_tokens_are_coloured(pair: tuple[Path, Path], answers: Generator
             shown = screen.until(r"\]\S*\n.*> ")
             assert text in COLOUR.sub("", shown)
             assert ("\x1b[36m" in shown) == bool(more)
+            assert ("\ndrafted by \x1b[36mmodel\x1b[0m" in shown) == bool(more)
+            screen.type("/regen\n")
+            assert "drafted by \x1b[36mmodel" not in screen.until(r"\]\S*\n.*> ")  # said once
             screen.type("/exit\n")
             assert screen.ends() == 0
 
 
-def test_colours_are_those_of_the_tokens(answers: Generator) -> None:
-    """Each character has the colour of its token, also where text comes later than its tokens.
-
-    That happens with stop strings and with characters of several tokens.
-    """
-    n_cyan = 0
-    for seed in range(30):
-        colours, painted, owners = DraftColours(answers), "", []
-        characters = codecs.getincrementaldecoder("utf-8")("replace")
-        with answers.stream(
-            "日本", max_tokens=60, seed=seed, temperature=1.0, top_k=0, stop=["of", "日本"]
-        ) as stream:
-            for step in stream:
-                painted += colours.paint(step)
-                for i, token in enumerate(step.tokens):
-                    owners += [i < step.n_accepted] * len(
-                        characters.decode(answers.target.piece(token))
-                    )
-        assert COLOUR.sub("", painted) == stream.text
-        cyan = "".join(re.findall("\x1b\\[36m(.*?)\x1b\\[0m", painted, re.DOTALL))
-        assert cyan == "".join(
-            character for character, drafted in zip(stream.text, owners, strict=False) if drafted
-        )
-        n_cyan += len(cyan)
-    assert n_cyan > 100
-    colours, tokens = DraftColours(answers), answers.tokenize("the in", add_special=False)
-    first, rest = answers.detokenize(tokens[:1]), answers.detokenize(tokens[1:])
-    assert colours.paint(Step("", tokens[:1], 1)) == ""
-    assert colours.paint(Step(first + rest, tokens[1:], 0)) == f"\x1b[36m{first}\x1b[0m{rest}"
+def test_generate_colours_drafted_tokens(pair: tuple[Path, Path]) -> None:
+    """At a terminal the text comes in colours, then a legend and the accepted tokens by source."""
+    words = [sys.executable, "-m", "ersd", "generate", "the in the in the", "--show-draft"]
+    words += ["-m", str(pair[0]), "-md", str(pair[1]), *OPTIONS, "-n", "60"]
+    with terminal(words) as screen:
+        assert screen.ends() == 0
+        shown = screen.seen
+    assert "\x1b[36m" in shown
+    assert re.search("\ndrafted by \x1b\\[36mmodel\x1b\\[0m", shown)
+    assert re.search(r"tokens per target call.*, seed 5\n", shown)
 
 
 def test_errors_do_not_end_a_conversation(pair: tuple[Path, Path], generator: Generator) -> None:

@@ -15,10 +15,15 @@ __all__ = ["Generator"]
 
 
 class Generator(Engine):
-    """Generates text with a target model, and with a draft model to make it faster.
+    """Generates text with a target model, and drafts tokens to make it faster.
 
-    The text is a function of the target, the prompt, the sampling options and the seed. The draft,
-    the strategy and the number of drafted nodes only decide how fast it comes.
+    The text is a function of the target, the prompt, the sampling options and the seed. Drafts only
+    decide how fast it comes.
+
+    Drafts come from several sources, all of which put their tokens into one tree: a draft model, if
+    there is one; "lookup", which repeats what followed the same words in prompt and answer;
+    "history", which does so in the texts of earlier generations and in references; a prediction of
+    the answer; and a grammar, where it allows few tokens. Rejection sampling uses the model alone.
 
     Many threads and event loops may use a Generator at once. Up to n_parallel generations run
     together, and one call of the target serves all of them, which takes much less time than a call
@@ -40,7 +45,8 @@ class Generator(Engine):
     Args:
         model_path: the target, a GGUF file. If the model is in several files, name the first one,
             like ``name-00001-of-00003.gguf``.
-        draft_model_path: a smaller GGUF model with the same vocabulary; None for plain sampling.
+        draft_model_path: a smaller GGUF model with the same vocabulary; None to draft from texts
+            and grammars alone.
         n_ctx: tokens of prompt and answer together; 0 for the length that the model was trained
             with, but at most 4096.
         n_batch: prompt tokens per call.
@@ -69,14 +75,14 @@ class Generator(Engine):
             a text can change with the draft; `exact=True` prevents that where it can hold.
         lora_scale: the weight of the adapter.
         exact: whether the text must be the same to the bit, whatever draft, tree or method
-            produces it. None means True if there is a draft model and the target allows it, else
-            False; `exact` then says which it is. Some types of weights give other last bits in
-            calls of several tokens: True then pads all calls, plain ones too, to widths that give
-            the same bits, which takes time, and raises ValueError if there are none. False uses
-            llama.cpp's own cache, which is faster on long texts; with drafts the text is then as
-            exact a sample, but can part from plain decoding where two tokens are nearly tied. With
-            K types, log-probabilities differed by up to 0.23 between calls of one and of several
-            tokens, so it parts more often; `exact=True` prevents that.
+            produces it. None means True if anything may draft, be it a draft model or a text, and
+            the target allows it, else False; `exact` then says which it is. Some types of weights
+            give other last bits in calls of several tokens: True then pads all calls, plain ones
+            too, to widths that give the same bits, which takes time, and raises ValueError if there
+            are none. False uses llama.cpp's own cache, which is faster on long texts; with drafts
+            the text is then as exact a sample, but can part from plain decoding where two tokens
+            are nearly tied. With K types, log-probabilities differed by up to 0.23 between calls of
+            one and of several tokens, so it parts more often; `exact=True` prevents that.
         context_shift: whether to continue when the context is full. The older half of the tokens
             after the first n_keep is dropped, and the remaining ones are read again at their new
             positions, as a prompt would be. (llama.cpp moves their cached keys and values instead.)
@@ -90,6 +96,13 @@ class Generator(Engine):
         prompt_share: the share of the time that reading prompts may take while other generations
             go on, at least 0 and below 1. A larger one lets new answers begin sooner, a smaller one
             keeps those that are under way faster.
+        draft_sources: what drafts where a generation does not say it with its own option of this
+            name: any of "lookup", "history", "prediction", "grammar" and "model". None means all of
+            them, an empty sequence plain sampling. Without "history", no generation leaves anything
+            for later ones to draft from.
+        n_history: tokens of earlier prompts and answers that are kept for the source "history";
+            the oldest ones go first. 0 keeps none, so that no generation drafts from the text of
+            another.
         chat_template: a Jinja template for conversations that replaces the target's own.
         profile: a file of `save_profile` to start from; True for the one in the cache folder, if it
             exists, which is also where the costs of calls are written once they are measured; False

@@ -1,8 +1,9 @@
 """Profiles: what is known of a pair of models, kept in a file from one process to the next.
 
 The cost of calls belongs to a machine and to the options of loading. Ranks, margins and correction
-belong to the pair of models and are useful on every machine. With races (method "ersd") neither
-changes the text: a profile only decides how fast the text comes.
+belong to the pair of models and are useful on every machine. If it is asked for, the texts of the
+history are kept, too. With races (method "ersd") none of this changes the text: a profile only
+decides how fast the text comes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import platform
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,7 @@ class Profile:
         correction_token: the token whose logit is corrected, i32[n].
         correction_bias: what is added to this logit, f32[n].
         correction_squares: the sum of squared differences behind this number, f32[n].
+        history: tokens of texts to draft from, the oldest first, i32[n]; -1 stands between texts.
     """
 
     target_ms: list[list[float]]
@@ -59,6 +61,7 @@ class Profile:
     correction_token: _Tokens
     correction_bias: _Floats
     correction_squares: _Floats
+    history: _Tokens = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @property
     def has_costs(self) -> bool:
@@ -165,9 +168,13 @@ def _arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _profile(arrays: Mapping[str, Any], *, with_costs: bool) -> Profile:
+    # Files of versions that had no history are read, too.
+    arrays = {"history": np.zeros(0, np.int32), **arrays}
     found = {field.name: arrays[field.name] for field in fields(Profile)}
     lists = {
-        name: array.tolist() for name, array in found.items() if not name.startswith("correction_")
+        name: array.tolist()
+        for name, array in found.items()
+        if name != "history" and not name.startswith("correction_")
     }
     profile = Profile(**found | lists)
     if not with_costs:

@@ -146,10 +146,15 @@ class Stats:
     tokens_per_second: float
 
     def __str__(self) -> str:
-        """Returns the number of tokens, the speed and the tokens per target call, in one line."""
+        """Returns the number of tokens, the speed and the tokens per target call, in one line.
+
+        If tokens of several sources were accepted, their numbers follow.
+        """
+        accepted = ", ".join(f"{name} {n}" for name, n in self.accepted_by.items() if n)
+        by_source = f" (accepted: {accepted})" if "," in accepted else ""
         return (
             f"{self.generated} tokens, {self.tokens_per_second:.1f} tokens/s, "
-            f"{self.tokens_per_call:.2f} tokens per target call"
+            f"{self.tokens_per_call:.2f} tokens per target call{by_source}"
         )
 
 

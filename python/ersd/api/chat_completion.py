@@ -63,7 +63,8 @@ def create_chat_completion(
         tool_choice: "auto", "required", "none", or a mapping that names the tool to be called.
         parallel_tool_calls: whether there may be several calls; by default only with "auto".
         logprobs: whether tokens have logprobs, each with top_logprobs alternatives.
-        options: options of `Generator.stream`. For the others see `create_completion`.
+        options: options of `Generator.stream`, among them `prediction` in OpenAI's form. For the
+            others see `create_completion`.
 
     Raises:
         ValueError, TypeError: as `Generator.chat`; or a parameter cannot be honoured.

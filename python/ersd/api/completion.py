@@ -60,7 +60,8 @@ def create_completion(
         stream: whether to return an iterator over chunks instead of a dictionary.
         model: the model's name in the answer; None for the target's path.
         stopping_criteria: see `ersd.api.stopping_criteria`.
-        options: options of `Generator.stream`. For the others see `ersd.api.parameters`.
+        options: options of `Generator.stream`, among them `prediction` in OpenAI's form. For the
+            others see `ersd.api.parameters`.
 
     Raises ValueError or TypeError as `Generator.stream`, or if a parameter cannot be honoured.
     """

@@ -25,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
     add = parser.add_argument
     add("--system", help="system prompt, which the model reads before the conversation")
-    add("--show-draft", action="store_true", help="colour drafted tokens")
+    add("--show-draft", action="store_true", help="colour drafted tokens by their sources")
     add_text_flags(parser, max_tokens=-1)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from ersd.engine.draft_texts import check_sources
 from ersd.engine.options import TABLE, Options
 
 __all__ = ["add_options", "add_sampling_options", "options_from", "sampling_options_from"]
@@ -34,6 +35,13 @@ def _bias(text: str) -> tuple[int, float]:
 
 def _breakers(texts: list[str]) -> list[str]:
     return [text for text in texts if text != "none"]
+
+
+def _sources(text: str) -> tuple[str, ...]:
+    try:
+        return check_sources(() if text == "none" else text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class _Flag(NamedTuple):
@@ -83,6 +91,13 @@ _FLAGS = (
     _Flag("draft_nodes", "-k --draft-nodes", _nodes),
     _Flag("draft_depth", "--draft-depth"),
     _Flag("adapt_draft", "--no-adapt-draft"),
+    _Flag(
+        "draft_sources",
+        "--draft-sources",
+        _sources,
+        metavar="NAMES",
+        note="Commas separate them; the word none stands for no drafts. Without it, all of them.",
+    ),
 )
 
 
@@ -115,12 +130,18 @@ def add_options(
         metavar="SCHEMA",
         help="The answer matches this JSON schema; {} allows any JSON object.",
     )
+    add(
+        "--reference",
+        action="append",
+        metavar="FILE",
+        help=f"{TABLE['references'].meaning} May be repeated.",
+    )
 
 
 def add_sampling_options(
     parser: argparse.ArgumentParser, *, max_tokens: int | None, without: Collection[str] = ()
 ) -> None:
-    """Add the flags that `sampling_options_from` reads: all but those of the answer's form.
+    """Add the flags that `sampling_options_from` reads: all but those of forms and references.
 
     Args:
         parser: the parser of a command.
@@ -148,10 +169,13 @@ def options_from(args: argparse.Namespace) -> Options:
     """Return the options that the flags ask for.
 
     Raises:
-        OSError: the grammar file cannot be read.
-        ValueError: flags exclude each other, or the JSON schema is not JSON.
+        OSError: the grammar file or a reference cannot be read.
+        ValueError: a file is not UTF-8, flags exclude each other, or the JSON schema is not JSON.
     """
-    return cast(Options, {**sampling_options_from(args), **_answer_format(args)})
+    options = {**sampling_options_from(args), **_answer_format(args)}
+    if args.reference:
+        options["references"] = [Path(path).read_text(encoding="utf-8") for path in args.reference]
+    return cast(Options, options)
 
 
 def sampling_options_from(args: argparse.Namespace) -> Options:

@@ -11,8 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ersd.commands.colours import DraftColours, enable_colours
 from ersd.commands.flags import options_from
 from ersd.commands.model_flags import add_text_flags, text_generator_from
+from ersd.engine.options import TABLE
 
 if TYPE_CHECKING:
     from ersd.engine.stream import Stream
@@ -46,6 +48,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="with --json: log-probabilities of the tokens and of the N most probable ones",
     )
     add("--json", action="store_true", help="print one JSON object instead of text")
+    add(
+        "--show-draft",
+        action="store_true",
+        help="colour drafted tokens by their sources, if standard output is a terminal",
+    )
+    add("--prediction", metavar="TEXT", help=TABLE["prediction"].meaning)
+    add("--prediction-file", type=Path, metavar="FILE", help="The expected answer is in this file.")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -53,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, once what was generated is printed.
+        OSError: a file cannot be read.
         ValueError: a wrong flag, or no prompt.
     """
     prompt = _prompt(args)
@@ -60,12 +70,16 @@ def run(args: argparse.Namespace) -> None:
     if args.logprobs is not None and not args.json:
         raise ValueError("--logprobs needs --json")
     options["logprobs"] = args.logprobs
-    stream = text_generator_from(args).stream(prompt, **options)
+    options["prediction"] = _prediction(args)
+    uses_colours = _uses_colours(args)
+    generator = text_generator_from(args)
+    colours = DraftColours(generator) if uses_colours else None
+    stream = generator.stream(prompt, **options)
     interrupted = False
     try:
         for step in stream:
             if not args.json:
-                sys.stdout.write(step.text)
+                sys.stdout.write(colours.paint(step) if colours else step.text)
                 sys.stdout.flush()
     except KeyboardInterrupt:
         interrupted = True
@@ -75,6 +89,8 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(_result(prompt, stream, interrupted), ensure_ascii=False))
     else:
         print(flush=True)
+        if colours and (legend := colours.legend()):
+            print(legend, file=sys.stderr)
         ending = ", interrupted" if interrupted else ""
         print(f"ersd: {stream.stats}, seed {stream.seed}{ending}", file=sys.stderr)
     if interrupted:
@@ -105,6 +121,27 @@ def _is_piped() -> bool:
     except (AttributeError, OSError, ValueError):  # there is none, or it is closed
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _prediction(args: argparse.Namespace) -> str | None:
+    """Return the expected answer, from the command line or from a file."""
+    if args.prediction_file is None:
+        text: str | None = args.prediction
+        return text
+    if args.prediction is not None:
+        raise ValueError("--prediction and --prediction-file exclude each other")
+    read: str = args.prediction_file.read_text(encoding="utf-8")
+    return read
+
+
+def _uses_colours(args: argparse.Namespace) -> bool:
+    """Return whether the answer has colours."""
+    if args.show_draft and args.json:
+        raise ValueError("--show-draft and --json exclude each other")
+    if not args.show_draft or not sys.stdout.isatty():
+        return False
+    enable_colours()
+    return True
 
 
 def _result(prompt: str, stream: Stream, interrupted: bool) -> dict[str, Any]:

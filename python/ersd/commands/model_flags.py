@@ -167,9 +167,11 @@ def generator_from(
 
 def text_generator_from(args: argparse.Namespace) -> Generator:
     """Return the Generator that the flags of `add_text_flags` ask for."""
+    drafts = args.method != "ar"
     return generator_from(
         args,
-        default_draft=args.method != "ar",
+        default_draft=drafts,
+        draft_sources=args.draft_sources if drafts else (),
         context_shift=args.context_shift,
         n_keep=args.keep,
     )

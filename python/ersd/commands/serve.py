@@ -47,7 +47,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_context_flags(parser)
     add_shift_flags(parser)
     add_parallel_flags(parser)
-    parser.add_argument("-a", "--alias", help="name of the model; without it, that of its file")
+    add = parser.add_argument
+    add("-a", "--alias", help="name of the model; without it, that of its file")
+    add(
+        "--share-history",
+        action="store_true",
+        help="let requests draft from the texts of earlier ones, whoever sent them; the trees of"
+        " draft_trees can then show parts of those texts",
+    )
     _add_address_flags(parser)
     _add_limit_flags(parser)
     add_sampling_options(parser, max_tokens=None)  # where a request does not say otherwise
@@ -120,7 +127,10 @@ def run(args: argparse.Namespace) -> None:
     settings = settings_from(args)
     # The default pair may be made now, so that a Ctrl-C meanwhile ends the process as usual.
     args.model, args.model_draft = target_path(args), draft_path(args)
-    run(partial(generator_from, args, **parallel_options(args)), settings)
+    options = parallel_options(args) | {"draft_sources": args.draft_sources}
+    if not args.share_history:
+        options["n_history"] = 0
+    run(partial(generator_from, args, **options), settings)
 
 
 def settings_from(args: argparse.Namespace) -> Settings:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ersd.commands.colours import PLAIN, DraftColours, enable_colours
+
 if TYPE_CHECKING:
     from ersd.engine.options import Options
     from ersd.engine.stream import Stream
     from ersd.generator import Generator
-    from ersd.results import Step
 
-__all__ = ["DraftColours", "talk"]
+__all__ = ["talk"]
 
 _PROMPT = "> "
 _CONTINUATION = ". "
-_DIM, _CYAN, _PLAIN = "\x1b[2m", "\x1b[36m", "\x1b[0m"
+_DIM = "\x1b[2m"
 _HELP = """\
 /reset         forget the conversation and keep the system prompt (also /clear)
 /regen         generate another answer in place of the last one
@@ -40,7 +40,7 @@ def talk(
         generator: the models that answer.
         options: options of `Generator.stream_chat`.
         system: the system prompt.
-        show_draft: whether drafted tokens are coloured on a terminal.
+        show_draft: whether drafted tokens are coloured by their sources on a terminal.
 
     Raises:
         ValueError: the model has no chat template. Without a terminal also whatever
@@ -78,7 +78,8 @@ class _Conversation:
         """Begin a conversation without messages. The arguments are those of `talk`."""
         self._generator, self._options = generator, options
         self._interactive = sys.stdin.isatty() and sys.stdout.isatty()
-        self._show_draft = show_draft and self._interactive
+        shows = show_draft and self._interactive
+        self._colours = DraftColours(generator) if shows else None
         self._messages: list[dict[str, str]] = []
         self._begin(system)
         if self._interactive:
@@ -87,8 +88,7 @@ class _Conversation:
 
                 # Python turns this off. With it, pasted lines are one message.
                 readline.parse_and_bind("set enable-bracketed-paste on")
-            if os.name == "nt":
-                os.system("")  # Windows consoles understand colours after this
+            enable_colours()
 
     def greet(self) -> None:
         """Say which models answer."""
@@ -99,7 +99,7 @@ class _Conversation:
     def note(self, text: str) -> None:
         """Print a note that is not part of the conversation. Only a terminal gets notes."""
         if self._interactive:
-            print(f"{_DIM}{text}{_PLAIN}" if text else "", file=sys.stderr, flush=True)
+            print(f"{_DIM}{text}{PLAIN}" if text else "", file=sys.stderr, flush=True)
 
     def read(self) -> str:
         """Read a message or a command. A backslash at the end of a line continues it."""
@@ -173,7 +173,9 @@ class _Conversation:
 
     def _show(self, stream: Stream) -> None:
         """Print an answer as it comes, and a status line below it."""
-        colours, stopped = DraftColours(self._generator) if self._show_draft else None, ""
+        colours, stopped = self._colours, ""
+        if colours:
+            colours.begin()
         try:
             for step in stream:
                 sys.stdout.write(colours.paint(step) if colours else step.text)
@@ -185,6 +187,8 @@ class _Conversation:
         finally:
             stream.close()
             print(flush=True)
+        if colours and (legend := colours.legend()):
+            print(legend, file=sys.stderr, flush=True)
         full = ", the context is full: /reset begins anew" if self._is_full(stream) else ""
         cached = f"{stream.stats.cached_tokens} prompt tokens cached"
         self.note(f"[{stream.stats}, {cached}, seed {stream.seed}{stopped}{full}]")
@@ -194,32 +198,3 @@ class _Conversation:
         limit = self._options.get("max_tokens")
         is_below_limit = limit is None or limit < 0 or len(stream.tokens) < limit
         return bool(stream.tokens) and stream.finish_reason == "length" and is_below_limit
-
-
-class DraftColours:
-    """Colours the characters of an answer that come from drafted tokens.
-
-    The text of a step can lag behind its tokens: stop strings hold text back, and a character may
-    need several tokens. So the characters of each token are counted when the token comes.
-    """
-
-    def __init__(self, generator: Generator) -> None:
-        """Begin an answer of this Generator."""
-        self._piece = generator.target.piece
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        # Number of characters and whether they were drafted, of tokens whose text is yet to come.
-        self._waiting: list[tuple[int, bool]] = []
-
-    def paint(self, step: Step) -> str:
-        """Colour the text of a step. The last token of a character decides its colour."""
-        for i, token in enumerate(step.tokens):
-            characters = self._decoder.decode(self._piece(token))
-            self._waiting.append((len(characters), i < step.n_accepted))
-        painted, text = "", step.text
-        while text and self._waiting:
-            n, drafted = self._waiting.pop(0)
-            part, text = text[:n], text[n:]
-            if len(part) < n:
-                self._waiting.insert(0, (n - len(part), drafted))
-            painted += f"{_CYAN}{part}{_PLAIN}" if drafted and part else part
-        return painted + text

@@ -6,12 +6,22 @@ import contextlib
 import os
 import sys
 import threading
+from dataclasses import replace
+
+import numpy as np
 
 from ersd import _core
 from ersd import profile as profiles
 from ersd.profile import PairKey, Profile
 
-__all__ = ["COST_LENGTHS", "COST_WIDTHS", "CostFile", "from_plain", "restore_file", "to_plain"]
+__all__ = [
+    "COST_LENGTHS",
+    "COST_WIDTHS",
+    "CostFile",
+    "load_into",
+    "restore_file",
+    "to_plain",
+]
 
 # The axes of target_ms and draft_ms: tokens in the cache, and tokens of a call.
 COST_LENGTHS: list[int] = _core.CostCurve.lengths
@@ -50,6 +60,33 @@ def from_plain(profile: Profile) -> _core.Profile:
     return known
 
 
+def _history(profile: Profile, n_vocab: int) -> list[list[int]]:
+    """Returns the texts of a profile's history. Raises ValueError or TypeError for others."""
+    tokens = profile.history
+    if tokens.ndim != 1 or tokens.dtype.kind != "i":
+        raise TypeError(f"history must be tokens, got {tokens.dtype}{list(tokens.shape)}")
+    if np.any((tokens < -1) | (tokens >= n_vocab)):
+        raise ValueError(f"tokens of the history must be below {n_vocab}")
+    ends = np.flatnonzero(tokens == -1)
+    parts = np.split(tokens, ends)
+    return [text for part in parts if (text := part[part >= 0].tolist())]
+
+
+def load_into(core: _core.Generator, path: str | os.PathLike[str], key: PairKey) -> None:
+    """Lets a core continue from a file. The file's history is added to that of the core.
+
+    Raises:
+        OSError, ValueError: as `profiles.load`.
+    """
+    n_vocab = core.target.n_vocab
+    known, texts = profiles.load(
+        path, key, lambda profile: (from_plain(profile), _history(profile, n_vocab))
+    )
+    core.restore(known)
+    for text in texts:
+        core.add_history(text)
+
+
 def restore_file(
     core: _core.Generator, key: PairKey, profile: str | os.PathLike[str] | bool
 ) -> None:
@@ -64,12 +101,12 @@ def restore_file(
         OSError, ValueError: as `profiles.load`, for a file that was named.
     """
     if not isinstance(profile, bool):
-        core.restore(profiles.load(profile, key, from_plain))
+        load_into(core, profile, key)
     elif profile:
         # A file in the cache folder that cannot be used, such as one of an older version, is
         # ignored here and written again once the costs are measured.
         try:
-            core.restore(profiles.load(key.path, key, from_plain))
+            load_into(core, key.path, key)
         except FileNotFoundError:
             pass
         except (ValueError, OSError) as error:
@@ -97,9 +134,14 @@ class CostFile:
                 self._written = n_measurements
 
     def _write(self, key: PairKey) -> None:
-        kept, known = _core.Profile(), self._core.profile()
+        kept, known = to_plain(_core.Profile()), to_plain(self._core.profile())
         with contextlib.suppress(ValueError, OSError):
-            kept = profiles.load(key.path, key, from_plain)
-        kept.target, kept.draft = known.target, known.draft
+            kept = profiles.load(key.path, key, _checked)
+        kept = replace(kept, target_ms=known.target_ms, draft_ms=known.draft_ms)
         with contextlib.suppress(OSError):  # the folder may be read-only, or the disk full
-            profiles.save(to_plain(kept), key.path, key)
+            profiles.save(kept, key.path, key)
+
+
+def _checked(profile: Profile) -> Profile:
+    from_plain(profile)
+    return profile

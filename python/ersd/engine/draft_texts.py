@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["SOURCES", "DraftTexts"]
+__all__ = ["SHOWN_SOURCES", "SOURCES", "DraftTexts", "check_sources", "shown_sources"]
 
 # All sources of drafts, in the order of the core.
 SOURCES = ("lookup", "history", "prediction", "grammar", "model")
+
+# The same in the order in which they are shown. A token has the colour of its first source here.
+SHOWN_SOURCES = ("model", "lookup", "history", "prediction", "grammar")
+
+
+def shown_sources(sources: Sequence[str]) -> list[str]:
+    """Returns the sources of a token in the order in which they are shown."""
+    return [source for source in SHOWN_SOURCES if source in sources]
 
 
 class DraftTexts:

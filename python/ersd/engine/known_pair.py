@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+
+import numpy as np
 
 from ersd import _core
 from ersd import profile as profiles
-from ersd.engine.core_profile import from_plain, to_plain
+from ersd.engine.core_profile import load_into, to_plain
 from ersd.engine.loaded_models import LoadedModels
 from ersd.profile import Profile
 from ersd.results import Forecast, Memory
@@ -32,22 +35,31 @@ class KnownPair(LoadedModels):
         with self._shared.use() as core:
             return to_plain(core.profile())
 
-    def save_profile(self, path: _Path | None = None) -> str:
+    def save_profile(self, path: _Path | None = None, *, history: bool = False) -> str:
         """Writes what is known of the pair to a file and returns the file's path.
+
+        How often the tokens of texts come true is not written. It is learnt again within some
+        dozens of tokens.
 
         Args:
             path: a file; None for the one in the cache folder, which every Generator of this pair
                 on this machine loads when it is made.
+            history: whether to write the texts that are kept to draft from, too. They are prompts
+                and answers, as tokens: whoever reads the file can read them.
 
         Raises:
             OSError: the file cannot be written.
         """
         written = self._pair.path if path is None else path
-        profiles.save(self.profile(), written, self._pair)
+        known = self.profile()
+        if history:
+            with self._shared.use() as core:
+                known = replace(known, history=np.asarray(core.history(), np.int32))
+        profiles.save(known, written, self._pair)
         return os.fspath(written)
 
     def load_profile(self, path: _Path | None = None) -> None:
-        """Replaces what is known of the pair by a profile.
+        """Replaces what is known of the pair by a profile. If it has a history, that is added.
 
         Args:
             path: a file of `save_profile`; None for the one in the cache folder.
@@ -56,9 +68,8 @@ class KnownPair(LoadedModels):
             FileNotFoundError: there is no such file.
             ValueError: the file is not a profile, or of another pair.
         """
-        known = profiles.load(self._pair.path if path is None else path, self._pair, from_plain)
         with self._shared.use() as core:
-            core.restore(known)
+            load_into(core, self._pair.path if path is None else path, self._pair)
 
     def forget(self) -> None:
         """Forgets what generations taught of drafts, and the texts that are kept to draft from.

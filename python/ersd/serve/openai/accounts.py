@@ -10,10 +10,16 @@ __all__ = ["record", "timings", "usage"]
 
 
 def usage(generations: Generations) -> dict[str, Any]:
-    """Returns the tokens of an answer as OpenAI counts them. A prompt counts once for n choices."""
+    """Returns the tokens of an answer as OpenAI counts them. A prompt counts once for n choices.
+
+    Tokens of a prediction count where they were drafted, accepted or not.
+    """
     firsts = generations.streams[:: generations.n]
     n_prompt = sum(stream.n_prompt for stream in firsts)
     n_answer = sum(len(stream.tokens) for stream in generations.streams)
+    stats = [stream.stats for stream in generations.streams]
+    n_drafted = sum(each.drafted_by.get("prediction", 0) for each in stats)
+    n_accepted = sum(each.accepted_by.get("prediction", 0) for each in stats)
     return {
         "prompt_tokens": n_prompt,
         "completion_tokens": n_answer,
@@ -22,8 +28,8 @@ def usage(generations: Generations) -> dict[str, Any]:
             "cached_tokens": sum(stream.stats.cached_tokens for stream in firsts)
         },
         "completion_tokens_details": {
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
+            "accepted_prediction_tokens": n_accepted,
+            "rejected_prediction_tokens": n_drafted - n_accepted,
         },
     }
 

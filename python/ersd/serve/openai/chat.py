@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ersd import Generator
-from ersd.serve.body import Body
 from ersd.serve.errors import ApiError
 from ersd.serve.openai.chat_answer import ChatAnswer
 from ersd.serve.openai.choices import ChoicesRequest
@@ -20,7 +19,6 @@ from ersd.serve.openai.messages import (
     Function,
     FunctionReference,
     NamedTool,
-    Parts,
     ToolChoice,
     Tools,
 )
@@ -28,13 +26,6 @@ from ersd.serve.openai.sampling import TopLogprobs
 from ersd.serve.server import Server
 
 __all__ = ["ChatEndpoint", "ChatRequest"]
-
-
-class Prediction(Body):
-    """A text that the answer may resemble."""
-
-    type: Literal["content"]
-    content: str | Parts
 
 
 class ChatRequest(ChoicesRequest):
@@ -50,7 +41,6 @@ class ChatRequest(ChoicesRequest):
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[Function], Field(max_length=128)] | None = None
     function_call: Literal["none", "auto"] | FunctionReference | None = None
-    prediction: Prediction | None = Field(None, description="Accepted; it is not used yet.")
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="More variables for the chat template."
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import ersd
 from ersd import Generator
+from ersd.engine.draft_texts import shown_sources
 from ersd.results import Step, TokenLogprob
 from ersd.serve.openai.accounts import record, timings, usage
 from ersd.serve.openai.answer import Answer, Event
@@ -139,16 +140,17 @@ def _fingerprint(generator: Generator) -> str:
 
 
 def _draft_of(generator: Generator, steps: Sequence[Step]) -> dict[str, Any]:
-    """Returns which tokens of a chunk were drafted, and the tree of its last step.
+    """Returns what drafted the tokens of a chunk, and the tree of its last step.
 
     The first n_accepted tokens of a step were drafted. Node 0 of a tree is the token before the
-    step, and nodes come after their parents.
+    step, and nodes come after their parents. If several sources drafted a token, its "source" is
+    the first of them, and a tree has all of them.
     """
     tokens = [
         {
             "id": token,
             "text": generator.detokenize([token]),
-            "source": "model" if i < step.n_accepted else None,
+            "source": shown_sources(step.sources[i])[0] if i < step.n_accepted else None,
         }
         for step in steps
         for i, token in enumerate(step.tokens)
@@ -158,5 +160,6 @@ def _draft_of(generator: Generator, steps: Sequence[Step]) -> dict[str, Any]:
         "tokens": [generator.detokenize([token]) for token in last.tokens],
         "parents": last.parents,
         "accepted": last.accepted,
+        "sources": [shown_sources(sources) for sources in last.sources],
     }
     return {"tokens": tokens, "tree": tree}

@@ -6,6 +6,7 @@ import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from anyio import to_thread
@@ -21,6 +22,7 @@ from ersd.serve.logs import log
 from ersd.serve.openai.answer import Answer, Event
 from ersd.serve.openai.generations import ChoiceStep, Generations, Plan
 from ersd.serve.openai.sampling import Generation
+from ersd.serve.openai.texts import with_tokens
 from ersd.serve.server import Server, server_of
 
 __all__ = ["Endpoint"]
@@ -70,7 +72,7 @@ class Endpoint(ABC, Generic[Form]):
         server = server_of(request)
         asked = await read_body(request, self.form)
         with server.jobs.open(request, self.n_choices(asked)) as job:
-            plan = await to_thread.run_sync(self.plan, server.generator, asked)
+            plan = await to_thread.run_sync(self._plan, server.generator, asked)
             defaults = {"max_tokens": self.default_length, **server.settings.options}
             generations = Generations(job, plan.with_defaults(defaults))
             answer = self.answer(server, asked, generations)
@@ -84,6 +86,10 @@ class Endpoint(ABC, Generic[Form]):
                     await job.until_disconnect(_finish(steps))
                     response = JSONResponse(answer.whole())
                 await response(scope, receive, send)
+
+    def _plan(self, generator: Generator, asked: Form) -> Plan:
+        plan = self.plan(generator, asked)
+        return replace(plan, options=with_tokens(generator, plan.options))
 
     async def _events(
         self, answer: Answer, first: ChoiceStep, further: AsyncIterator[ChoiceStep]

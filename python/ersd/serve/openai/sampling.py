@@ -9,15 +9,19 @@ from pydantic_core import PydanticCustomError
 
 from ersd.engine.options import TABLE, Option
 from ersd.serve.body import Body
+from ersd.serve.openai.messages import Parts
+from ersd.serve.openai.texts import MAX_REFERENCE_TOKENS
 
 __all__ = ["MAX_CHOICES", "Generation", "TopLogprobs", "at_most"]
 
 MAX_CHOICES = 128  # of one prompt
+Source = Literal["lookup", "history", "prediction", "grammar", "model"]
 TopLogprobs = Annotated[int, Field(ge=0, le=20)]
 
 # These options have a type or a name of their own in requests.
 _OWN = {"max_tokens", "logprobs", "response_format", "logits_processor", "stop", "logit_bias"}
 _OWN |= {"dry_sequence_breakers", "draft_nodes", "grammar", "lark", "regex"}
+_OWN |= {"draft_sources", "prediction", "references"}
 
 _Grammar = Annotated[str, Field(max_length=1 << 18)]
 _Strings = Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=64)]
@@ -62,6 +66,20 @@ class StreamOptions(Body):
     )
 
 
+class Prediction(Body):
+    """A text that the answer is expected to resemble."""
+
+    type: Literal["content"]
+    content: str | Parts
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.words for part in self.content)
+
+
 class Generation(_FROM_TABLE):  # type: ignore[misc]
     """The parameters that all endpoints have. A missing one or null has the default."""
 
@@ -82,8 +100,16 @@ class Generation(_FROM_TABLE):  # type: ignore[misc]
     regex: _Grammar | None = Field(None, description=_description(TABLE["regex"]))
     lark: _Grammar | None = Field(None, description=_description(TABLE["lark"]))
     repeat_last_n: int | None = Field(None, description="llama-server's name of penalty_last_n.")
-    draft_sources: list[Literal["model"]] | None = Field(
-        None, description="What may draft. The draft model is the only source.", max_length=16
+    draft_sources: list[Source] | None = Field(
+        None, description=_description(TABLE["draft_sources"]), max_length=16
+    )
+    prediction: Prediction | None = Field(
+        None, description=f"{TABLE['prediction'].meaning} It is no longer than the context."
+    )
+    references: Annotated[list[str], Field(max_length=64, fail_fast=True)] | None = Field(
+        None,
+        description=f"{TABLE['references'].meaning} They have at most {MAX_REFERENCE_TOKENS} "
+        "tokens together.",
     )
     draft_trees: bool | None = Field(
         None, description="Whether each chunk has its drafted tokens and the tree they come from."
@@ -92,6 +118,8 @@ class Generation(_FROM_TABLE):  # type: ignore[misc]
     def options(self) -> dict[str, Any]:
         """Returns the options of `Engine.stream` that these parameters set, except the seed."""
         names = _FIELDS.keys() | _OWN & Generation.model_fields.keys()
-        given = {"penalty_last_n": self.repeat_last_n}
+        given: dict[str, Any] = {"penalty_last_n": self.repeat_last_n}
         given |= {n: value for n in names - {"seed"} if (value := getattr(self, n)) is not None}
+        if self.prediction is not None:
+            given["prediction"] = self.prediction.text
         return {name: value for name, value in given.items() if value is not None}

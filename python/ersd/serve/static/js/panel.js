@@ -105,8 +105,8 @@ export class Panel {
     const entry = (kind, text) => make("li", {}, make("span", { class: `swatch ${kind}` }), text);
     const sources = run?.sources.length ? run.sources : ["model"];
     byId("legend").replaceChildren(
-      ...sources.map((source) => entry(`accepted ${sourceClass(source)}`, `${sourceName(source)}, accepted`)),
+      ...sources.map((source) => entry(`accepted ${sourceClass(source)}`, sourceName(source))),
       entry("own", "the target’s own"),
-      entry("rejected", "not accepted"));
+      entry("rejected", "outlined: not accepted"));
   }
 }

@@ -1,5 +1,7 @@
 // One generation as it is seen from here: its steps and its figures.
 
+import { inOrder } from "./sources.js";
+
 /** Says a number with its noun. */
 export const count = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
@@ -54,10 +56,13 @@ export class Run {
     return this.steps.some((step) => nDrafted(step) > 0);
   }
 
-  /** The sources that drafted tokens of the answer. */
+  /** The sources whose tokens are shown: those of the answer, and those of the trees. */
   get sources() {
-    const all = this.steps.flatMap((step) => step.tokens.map((token) => token.source));
-    return [...new Set(all)].filter(Boolean);
+    const of = (step) => [
+      ...step.tokens.map((token) => token.source),
+      ...(step.tree?.sources ?? []).map((sources) => sources[0]),
+    ];
+    return inOrder(this.steps.flatMap(of).filter(Boolean));
   }
 
   /** Tokens per second, after the first. Null if unknown, as are the figures below. */

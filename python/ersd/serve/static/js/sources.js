@@ -1,12 +1,19 @@
 // The colour of each draft source. Colour on this page means nothing else.
 
-const N_COLOURS = 6; // .source-1 to .source-6 in base.css
-const order = ["model"]; // sources in the order in which they were first seen
+// A token of several sources has the colour of the first. Their colours are .source-1 to .source-5
+// in base.css; .source-6 is for sources that a later server may have.
+const ORDER = ["model", "lookup", "history", "prediction", "grammar"];
+
+const rank = (source) => (ORDER.includes(source) ? ORDER.indexOf(source) : ORDER.length);
 
 /** Returns the class that colours what a source drafted. */
 export function sourceClass(source) {
-  if (!order.includes(source)) order.push(source);
-  return `source-${(order.indexOf(source) % N_COLOURS) + 1}`;
+  return `source-${rank(source) + 1}`;
+}
+
+/** Returns sources in the order in which they are shown, each once. */
+export function inOrder(sources) {
+  return [...new Set(sources)].sort((a, b) => rank(a) - rank(b));
 }
 
 /** Returns what a source is called on the page. */

@@ -2,7 +2,7 @@
 // with the accepted path, and the token that the target added after it.
 
 import { makeSvg } from "./dom.js";
-import { sourceClass } from "./sources.js";
+import { sourceClass, sourceName } from "./sources.js";
 
 const CHARACTER = 7.3; // px; the width of one, at the size that panel.css gives to labels
 const PADDING = 7, HEIGHT = 22, ROW = 28, GAP = 22, MARGIN = 4; // px
@@ -31,7 +31,8 @@ export function drawTree(step, sentence) {
   return { picture, tip: boxes[nodes.findLastIndex((node) => node.kind !== "rejected")] };
 }
 
-// Nodes in topological order: {text, parent, children, depth, kind, source}.
+// Nodes in topological order: {text, parent, children, depth, kind, sources}. Servers that do not
+// tell what drafted each node tell it of the accepted ones, with their tokens.
 function nodesOf({ tokens, tree }) {
   const drafted = tokens.filter((token) => token.source);
   const own = tokens.find((token) => !token.source);
@@ -40,14 +41,15 @@ function nodesOf({ tokens, tree }) {
   tree.tokens.forEach((text, index) => {
     const at = path.indexOf(index);
     const kind = index === 0 ? "root" : at >= 0 ? "accepted" : "rejected";
-    add(nodes, text, nodes[tree.parents[index]], kind, drafted[at]?.source);
+    const sources = tree.sources?.[index] ?? [drafted[at]?.source].filter(Boolean);
+    add(nodes, text, nodes[tree.parents[index]], kind, sources);
   });
   if (own) add(nodes, own.text, nodes[path.at(-1) ?? 0], "own");
   return nodes;
 }
 
-function add(nodes, text, parent, kind, source = null) {
-  const node = { text, parent, kind, source, children: [], depth: parent ? parent.depth + 1 : 0 };
+function add(nodes, text, parent, kind, sources = []) {
+  const node = { text, parent, kind, sources, children: [], depth: parent ? parent.depth + 1 : 0 };
   parent?.children.push(node);
   nodes.push(node);
 }
@@ -75,20 +77,26 @@ function rank(node) {
   return node.kind === "rejected" ? 0 : 1;
 }
 
-function edge({ parent, x, y, kind, source }) {
+function colour({ sources }) {
+  return sources.length ? sourceClass(sources[0]) : "";
+}
+
+function edge(node) {
+  const { parent, x, y, kind } = node;
   const from = parent.x + boxWidth(parent);
   const middle = x - GAP / 2;
   return makeSvg("path", {
-    class: `edge ${kind} ${source ? sourceClass(source) : ""}`,
+    class: `edge ${kind} ${colour(node)}`,
     d: `M${from} ${parent.y}H${Math.max(from, x - GAP)}C${middle} ${parent.y} ${middle} ${y} ${x} ${y}`,
   });
 }
 
 function box(node) {
-  const { x, y, kind, source, text } = node;
+  const { x, y, kind, sources, text } = node;
   const width = boxWidth(node);
-  return makeSvg("g", { class: `node ${kind} ${source ? sourceClass(source) : ""}` },
-    makeSvg("title", {}, JSON.stringify(text)),
+  const title = [JSON.stringify(text), ...sources.map(sourceName)].join(" · ");
+  return makeSvg("g", { class: `node ${kind} ${colour(node)}` },
+    makeSvg("title", {}, title),
     makeSvg("rect", { x, y: y - HEIGHT / 2, width, height: HEIGHT, rx: 5 }),
     makeSvg("text", { x: x + width / 2, y: y + 4, "text-anchor": "middle" }, label(text)));
 }
