@@ -147,7 +147,11 @@ TOOL_CASES: list[Case] = [
         "must name one of the tools ['get_weather', 'get', 'stop'], got 'x'",
     ),
     ({"tool_choice": "required", "tools": None}, "tool_choice", "needs tools"),
-    ({"tool_choice": "required", "grammar": "root ::= [a]"}, "grammar", "a call has its own grammar"),
+    (
+        {"tool_choice": "required", "grammar": "root ::= [a]"},
+        "grammar",
+        "a call has its own grammar",
+    ),
     (
         {"tool_choice": "required", "tools": [tool("f", a={"$ref": "#/nothing"})]},
         None,
