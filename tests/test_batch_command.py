@@ -269,7 +269,8 @@ def test_a_run_that_was_begun_otherwise(
         ("in.jsonl", ["--temp", "-2"], "temperature must be"),
         ("in.jsonl", ["--ray", "local"], "--ray needs --threads"),
         ("in.jsonl", ["--ray", "local", "--workers", "0", "--threads", "1"], "--workers must be"),
-        ("in.jsonl", ["-s", "-1"], "seed must be between 0 and"),
+        ("in.jsonl", ["-s", "-1"], "--seed must be a base seed from 0 on, got -1"),
+        ("in.jsonl", ["-s", "-2"], "seed must be between 0 and"),
         ("in.jsonl", ["-o", "out.csv"], "rows of JSON may have different names: write to .jsonl"),
     ],
 )

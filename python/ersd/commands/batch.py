@@ -124,8 +124,8 @@ def _options(args: argparse.Namespace) -> Options:
 def _answers(args: argparse.Namespace, options: Options) -> Answers:
     """Return what answers the rows of the file."""
     form_of(args.out)
-    if args.seed < 0:  # a fresh one would not be that of the rows which a stopped run has answered
-        raise ValueError(f"seed must be between 0 and 2**64 - 1, got {args.seed}")
+    if args.seed == -1:  # elsewhere a fresh seed, which the next run would not know
+        raise ValueError("--seed must be a base seed from 0 on, got -1")
     seed = check_seed(args.seed)
     if not is_openai_form(args.source):
         names = tuple(filter(None, (name.strip() for name in args.option_columns.split(","))))

@@ -90,7 +90,7 @@ class Responses:
             return answer | {"response": None, "error": refusal}, False
         answer["custom_id"] = custom_id = row["custom_id"]
         body = dict(row["body"])
-        if body.get("seed") is None:
+        if body.get("seed") in (None, -1):
             body["seed"] = row_seed(self.seed, custom_id)
         got = await client.post(row["url"], json=body)
         response = {

@@ -31,7 +31,8 @@ class Columns:
             list; None if the table has prompts.
         id: the column of row ids; None for the number of the row.
         options: the columns that hold an option of `ersd.Options` and have its name. A value that
-            is null, NaN or an empty text leaves the option as it is for the whole table.
+            is null, NaN or an empty text leaves the option as it is for the whole table, and so
+            does a seed of -1, since a fresh seed would not be the same after a stop.
     """
 
     prompt: str = "prompt"
@@ -128,6 +129,8 @@ def _option(name: str, value: Any) -> Any:
     Files of text have text for every type, and columns with gaps have floats for integers.
     """
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if name == "seed" and value in (-1, -1.0, "-1"):
         return None
     kind = TABLE[name].type
     if isinstance(value, str) and (kind in (int, float, bool) or name in _NESTED):
