@@ -22,12 +22,28 @@ __all__ = ["ModelOptions", "load_core"]
 
 _Path = str | os.PathLike[str]
 # Options that the core takes as they are: those that the costs of calls depend on, and others.
-_LOADING = tuple(
-    "n_gpu_layers main_gpu draft_n_gpu_layers split_mode offload_kqv type_k type_v lora_scale".split()
+_LOADING = (
+    "n_gpu_layers",
+    "main_gpu",
+    "draft_n_gpu_layers",
+    "split_mode",
+    "offload_kqv",
+    "type_k",
+    "type_v",
+    "lora_scale",
 )
-_OTHERS = tuple(
-    "n_ctx n_batch n_parallel n_ctx_total exact prompt_share context_shift n_keep use_mmap use_mlock"
-    " n_history".split()
+_OTHERS = (
+    "n_ctx",
+    "n_batch",
+    "n_parallel",
+    "n_ctx_total",
+    "exact",
+    "prompt_share",
+    "context_shift",
+    "n_keep",
+    "use_mmap",
+    "use_mlock",
+    "n_history",
 )
 
 
