@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,9 +45,12 @@ def test_colours_are_those_of_the_tokens(drafting: Generator) -> None:
         colours.begin()
         painted, owners = "", []
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        with drafting.stream(
-            "日本", max_tokens=60, seed=seed, temperature=1.0, top_k=0, stop=["of", "日本"]
-        ) as stream:
+        options = {"max_tokens": 60, "seed": seed, "temperature": 1.0, "top_k": 0}
+        drafts: dict[str, Any] = {}
+        if seed % 2:  # the answer itself is expected
+            drafts = {"draft_sources": ["prediction"]}
+            drafts["prediction"] = drafting.generate("日本", **options).tokens
+        with drafting.stream("日本", stop=["of", "日本"], **options, **drafts) as stream:
             for step in stream:
                 painted += colours.paint(step)
                 for i, token in enumerate(step.tokens):
@@ -61,8 +65,7 @@ def test_colours_are_those_of_the_tokens(drafting: Generator) -> None:
         )
         for _, code in found:
             seen[code] = seen.get(code, 0) + 1
-    assert min(seen[None], seen[CODES["model"]]) > 100
-    assert len(seen) > 2, "only the model drafted"
+    assert min(seen[None], seen[CODES["model"]], seen[CODES["prediction"]]) > 100
 
 
 def test_text_that_comes_after_its_token(drafting: Generator) -> None:

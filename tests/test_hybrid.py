@@ -271,4 +271,5 @@ def test_padding_is_refused(folder: Path) -> None:
         Generator(path, n_ctx=128, n_threads=1, exact=True)
     loose = Generator(path, path, n_ctx=128, n_threads=1)
     assert not loose.exact
-    assert len(loose.generate(LONG, max_tokens=20, draft_nodes=4, **FULL).tokens) == 20
+    options = {"max_tokens": 20, "draft_nodes": 4, "ignore_eos": True, **FULL}
+    assert len(loose.generate(LONG, **options).tokens) == 20

@@ -101,7 +101,8 @@ def test_options_of_a_row() -> None:
     expected = {"temperature": 2.0, "max_tokens": 7, "stop": "5", "seed": 11}
     assert found == Request([1, 5], expected)  # type: ignore[arg-type]
     row = {"prompt": "p", "seed": -1}
-    assert Request.of(None, row, 3, columns, {}, 9).options == {"seed": row_seed(9, 3)}  # type: ignore[arg-type]
+    found = Request.of(None, row, 3, columns, {}, 9)  # type: ignore[arg-type]
+    assert found.options == {"seed": row_seed(9, 3)}
     with pytest.raises(ValueError, match="must have the name of one, got 'tempratur'"):
         Columns(options=("tempratur",))
     with pytest.raises(ValueError, match="'prompt' must have a text or a list of token ids, got 5"):
