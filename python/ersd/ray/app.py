@@ -39,6 +39,7 @@ class AppArgs(BaseModel):
     num_gpus: float = Field(0, ge=0, description="GPUs of a replica.")
     exact: bool | None = None
     chat_template: str | None = None
+    rpc_servers: tuple[str, ...] = ()
     name: str | None = Field(None, description="The name of the model in answers.")
     api_keys: tuple[str, ...] = Field((), description="See `ersd.serve.Settings`.")
     queue: int = Field(64, ge=0, description="Generations that may wait in a replica.")
@@ -49,11 +50,13 @@ class AppArgs(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_keys(cls, given: Any) -> Any:
-        """Lets a text stand for several keys, which commas separate."""
-        if isinstance(given, dict) and isinstance(keys := given.get("api_keys"), str):
-            return {**given, "api_keys": tuple(filter(None, keys.split(",")))}
-        return given
+    def _split(cls, given: Any) -> Any:
+        """Lets a text stand for several keys or servers, which commas separate."""
+        if not isinstance(given, Mapping):
+            return given
+        texts = {name: given.get(name) for name in ("api_keys", "rpc_servers")}
+        lists = {name: tuple(t.split(",")) for name, t in texts.items() if isinstance(t, str)}
+        return {**given, **lists}
 
     @model_validator(mode="after")
     def _check_replicas(self) -> AppArgs:
@@ -72,6 +75,7 @@ class AppArgs(BaseModel):
         }
         options |= {"n_gpu_layers": self.n_gpu_layers, "exact": self.exact}
         options |= {"chat_template": self.chat_template}
+        options |= {"rpc_servers": list(self.rpc_servers) or None}
         if self.model is None:
             return Generator.default(**options)
         return Generator(self.model, self.draft, **options)
