@@ -66,7 +66,9 @@ def test_where_no_text_proposes_the_model_is_believed() -> None:
     rng, model = np.random.default_rng(1), AgreementModel()
     for _ in range(50):
         opinions = [(p, 0.0) for p, _ in random_opinions(rng)]
-        np.testing.assert_allclose(model.predict(opinions), [p for p, _ in opinions], atol=3 * LEAST)
+        np.testing.assert_allclose(
+            model.predict(opinions), [p for p, _ in opinions], atol=3 * LEAST
+        )
 
 
 def test_a_sure_text_raises_its_token() -> None:
