@@ -122,7 +122,7 @@ def _teacher(settings: Distillation, n_ctx: int) -> Teacher:
             kind = "BF16" if multiplies_bf16(torch.device("cpu")) else "F16"
             with replacing(path) as unfinished:
                 quantize(str(settings.target), str(unfinished), kind, settings.n_threads)
-    model = Model(str(path), settings.n_gpu_layers)
+    model = Model(str(path), n_gpu_layers=settings.n_gpu_layers)
     n_texts = settings.n_texts + 1
     return Teacher(model, n_texts=n_texts, n_ctx=n_ctx, n_threads=settings.n_threads)
 
