@@ -122,7 +122,8 @@ def test_without_a_draft_model(single: Generator, plain: list[Result], strategy:
             )
             assert result.tokens == expected.tokens
             assert result.stats.draft_calls == 0
-            assert result.stats.accepted_by["prediction"] >= 10
+            # "auto" follows the clock, and may find that nothing pays.
+            assert nodes == "auto" or result.stats.accepted_by["prediction"] >= 10
             if strategy in ("simple", "batch"):
                 assert len(result.stats.acceptance_histogram) <= 2
             n_most = 1 if strategy == "simple" else nodes
