@@ -95,9 +95,9 @@ size_t Drafter::n_worth_running(std::span<const Spare> spare, const Price& price
 void Drafter::choose_level(size_t first, const Price& price) {
   if (spare_.size() == first) return;
   const auto begin = spare_.begin() + static_cast<ptrdiff_t>(first);
-  const auto by_margins = std::stable_partition(
+  const auto by_margins = std::partition(
       begin, spare_.end(), [](const Spare& s) { return s.tree->growth == Growth::kWorth; });
-  std::ranges::stable_sort(begin, by_margins, std::greater(), &Spare::path);
+  std::ranges::sort(begin, by_margins, std::greater(), &Spare::path);
   const size_t n_chosen = n_worth_running({begin, by_margins}, price);
   size_t n = 0;
   std::erase_if(spare_, [&](const Spare& spare) {
