@@ -97,9 +97,6 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
     throw std::invalid_argument(
         "'" + path + "' (" + architecture() +
         ") does not generate text from left to right, expected a decoder-only model");
-  for (Token token = 0; token < n_vocab(); ++token)
-    piece_lengths_.push_back(
-        static_cast<uint8_t>(std::min<size_t>(piece(token).size(), UINT8_MAX)));
   if (!options.lora_path.empty()) load_lora(options);
 }
 
@@ -195,6 +192,15 @@ std::string Model::piece(Token token, bool special) const {
   }
   text.resize(static_cast<size_t>(std::max(n, 0)));
   return text;
+}
+
+std::span<const uint8_t> Model::piece_lengths() const {
+  std::call_once(piece_lengths_->computed, [this] {
+    for (Token token = 0; token < n_vocab(); ++token)
+      piece_lengths_->bytes.push_back(
+          static_cast<uint8_t>(std::min<size_t>(piece(token).size(), UINT8_MAX)));
+  });
+  return piece_lengths_->bytes;
 }
 
 void check_same_vocabulary(const Model& target, const Model& draft) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -75,7 +76,8 @@ class Model {
   std::string piece(Token token, bool special = false) const;
 
   // The number of bytes of each token, at most 255; u8[n_vocab].
-  std::span<const uint8_t> piece_lengths() const { return piece_lengths_; }
+  // Computed by the first call.
+  std::span<const uint8_t> piece_lengths() const;
   bool is_end(Token token) const;  // whether the token ends a text or a turn
   Token bos() const;               // -1 if the vocabulary has none
   Token eos() const;               // -1 if the vocabulary has none
@@ -96,7 +98,11 @@ class Model {
   std::string path_;
   std::unique_ptr<llama_model, Free> model_;
   const llama_vocab* vocab_ = nullptr;
-  std::vector<uint8_t> piece_lengths_;
+  struct PieceLengths {
+    std::once_flag computed;
+    std::vector<uint8_t> bytes;
+  };
+  std::unique_ptr<PieceLengths> piece_lengths_ = std::make_unique<PieceLengths>();
   bool on_gpu_ = false;
   llama_adapter_lora* lora_ = nullptr;  // freed with the model
   float lora_scale_ = 1;
