@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,11 +14,9 @@ import httpx
 from ersd import Generator
 from openai_protocol import MESSAGES, ask, stream
 from serving import load_tiny, running
+from test_serve_chat import PATH, SHORT, text_of
 
 pytestmark = pytest.mark.no_sanitizer
-
-PATH = "/v1/chat/completions"
-SHORT: dict[str, Any] = {"messages": MESSAGES, "max_tokens": 16, "draft_nodes": 8}
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +30,6 @@ def client(generator: Generator) -> Iterator[httpx.Client]:
     """A client of a server."""
     with running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
         yield client
-
-
-def text_of(generator: Generator, **options: Any) -> str:
-    """Returns the engine's answer to MESSAGES."""
-    return generator.chat(MESSAGES, **({"max_tokens": 16, "draft_nodes": 8} | options)).text
 
 
 def test_chunks_tell_of_drafts(client: httpx.Client, generator: Generator) -> None:

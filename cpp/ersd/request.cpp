@@ -174,9 +174,8 @@ void Request::fill_rank(Untaken& untaken) {
 void Request::uncount(size_t n_decoded, size_t n_kept) {
   const size_t n_accepted = n_decoded - 1, n_accepted_kept = std::min(n_kept, n_accepted);
   Stats& stats = sequence_->stats();
-  for (const int32_t node : sequence_->accepted().subspan(1).subspan(n_accepted_kept))
-    for (size_t source = 0; source < kSourceCount; ++source)
-      stats.accepted_by[source] -= sequence_->tree().sources(node) >> source & 1;
+  for (const int32_t node : sequence_->accepted().subspan(1 + n_accepted_kept))
+    count_sources(stats.accepted_by, sequence_->tree().sources(node), -1);
   stats.generated -= static_cast<int64_t>(n_decoded - n_kept);
   stats.accepted -= static_cast<int64_t>(n_accepted - n_accepted_kept);
   --stats.acceptance_histogram[n_accepted];

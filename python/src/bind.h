@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "ersd/decode/options.h"
 #include "ersd/tree/draft_tree.h"
 
 // One function for each file of bindings.
@@ -50,6 +51,14 @@ auto array(std::vector<T> values) {
 template <class T>
 auto to_numpy(std::span<const T> values) {
   return array(std::vector<T>(values.begin(), values.end()));
+}
+
+// The names of the sources of a set.
+inline nanobind::tuple names_of(ersd::Sources sources) {
+  nanobind::list names;
+  ersd::for_each_source(sources,
+                        [&](ersd::Source source) { names.append(ersd::to_string(source)); });
+  return nanobind::tuple(names);
 }
 
 // Every node of a tree, in order.

@@ -121,13 +121,7 @@ nb::object to_python(float value) {
 }
 nb::object to_python(Method value) { return nb::cast(to_string(value)); }
 nb::object to_python(Strategy value) { return nb::cast(to_string(value)); }
-nb::object to_python(DraftSources value) {
-  nb::list names;
-  for (size_t i = 0; i < kSourceCount; ++i)
-    if (const auto source = static_cast<Source>(i); value.has(source))
-      names.append(to_string(source));
-  return nb::tuple(names);
-}
+nb::object to_python(DraftSources value) { return names_of(value.set); }
 nb::object to_python(const std::vector<std::string>& value) { return nb::tuple(nb::cast(value)); }
 nb::object to_python(const std::shared_ptr<LogitsProcessor>&) { return nb::none(); }
 nb::object to_python(const std::shared_ptr<const Grammar>&) { return nb::none(); }

@@ -27,12 +27,7 @@ nb::dict by_source(const std::array<int64_t, kSourceCount>& counts) {
 // The names of the sources of each token.
 nb::list source_names_of(const std::vector<uint8_t>& sources) {
   nb::list names;
-  for (const uint8_t bits : sources) {
-    nb::list of_token;
-    for (size_t i = 0; i < kSourceCount; ++i)
-      if ((bits >> i & 1) != 0) of_token.append(to_string(static_cast<Source>(i)));
-    names.append(nb::tuple(of_token));
-  }
+  for (const uint8_t of_token : sources) names.append(names_of(of_token));
   return names;
 }
 

@@ -242,14 +242,10 @@ void Engine::count(Sequence& s) {
   ++s.stats_.target_calls;
   s.stats_.generated += static_cast<int64_t>(n_accepted) + 1;
   s.stats_.accepted += static_cast<int64_t>(n_accepted);
-  const auto count_sources = [&](std::array<int64_t, kSourceCount>& counts, int32_t node) {
-    for (size_t source = 0; source < kSourceCount; ++source)
-      counts[source] += s.drafted_.tree.sources(node) >> source & 1;
-  };
-  for (int32_t node = 1; node < s.drafted_.tree.size(); ++node)
-    count_sources(s.stats_.drafted_by, node);
-  for (const int32_t node : std::span(s.verified_.path).subspan(1))
-    count_sources(s.stats_.accepted_by, node);
+  const DraftTree& tree = s.drafted_.tree;
+  for (const uint8_t sources : tree.sources()) count_sources(s.stats_.drafted_by, sources, 1);
+  for (const int32_t node : s.verified_.path)
+    count_sources(s.stats_.accepted_by, tree.sources(node), 1);  // the root has no source
 }
 
 // After an error of a model: no sequence of the step has changed.

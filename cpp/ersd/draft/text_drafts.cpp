@@ -56,7 +56,6 @@ void TextDrafts::append_own(Token token) {
 void TextDrafts::reset() {
   places_.clear();
   for (const Text& text : texts_) places_.push_back(text.root);
-  n_nodes_ = 1;
   made_.clear();
 }
 
@@ -64,13 +63,11 @@ void TextDrafts::add(int32_t parent, Token token) {
   const size_t first = static_cast<size_t>(parent) * texts_.size();
   for (size_t i = 0; i < texts_.size(); ++i)
     places_.push_back(texts_[i].source->follow(places_[first + i], token));
-  ++n_nodes_;
 }
 
 void TextDrafts::truncate(int32_t n) {
   places_.resize(static_cast<size_t>(n) * texts_.size());
   std::erase_if(made_, [n](const Made& made) { return made.node >= n; });
-  n_nodes_ = n;
 }
 
 void TextDrafts::propose(int32_t node, const Clock* clock, const HitRates& rates,

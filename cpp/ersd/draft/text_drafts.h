@@ -68,7 +68,6 @@ class TextDrafts {
   std::shared_ptr<TextSource> own_;  // the tokens of the sequence; null if they are not looked up
   std::vector<Text> texts_;
   std::vector<TextSource::Place> places_;  // by node and text
-  int32_t n_nodes_ = 0;
   std::vector<Made> made_;
   std::vector<HitRates::Proposal> proposals_;
 };
