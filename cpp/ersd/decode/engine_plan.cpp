@@ -147,8 +147,9 @@ Price Engine::price() const {
   for (const Sequence* s : step_) {
     if (!s->generates_) continue;
     tokens += s->plan_.plan.tokens, ms += s->plan_.plan.ms;
-    if (s->drafted_.growth == Growth::kNone) ++price.n_other_rows;
-    if (s->drafted_.growth == Growth::kShape || s->drafted_.growth == Growth::kMargins)
+    const Growth growth = s->drafted_.growth;
+    if (growth == Growth::kNone) ++price.n_other_rows;
+    if (growth == Growth::kShape || growth == Growth::kMargins || growth == Growth::kBest)
       price.n_other_rows += s->drafted_.k + 1;
   }
   if (ms > 0) price.tokens_per_ms = std::max(tokens / ms, load_.n_sequences / cost_(load_.n_rows));
