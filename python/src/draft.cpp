@@ -75,8 +75,7 @@ void begin(TextDrafts& d, const std::vector<Token>& tokens, bool looks_up,
   TextDrafts::Texts texts;
   for (const auto& [name, text] : others) {
     const Source source = name == "prediction" ? Source::kPrediction : Source::kHistory;
-    texts.push_back(std::make_shared<TextSource>(source));
-    for (const Token token : text) texts.back()->append(token);
+    texts.push_back(std::make_shared<TextSource>(source, text));
   }
   d.begin(tokens, looks_up, std::move(texts));
 }

@@ -37,16 +37,13 @@ void Engine::begin_texts(Sequence& s) {
   if (!s.races()) return;
   const GenerationOptions& options = s.options_;
   TextDrafts::Texts others;
-  const auto add = [&](Source source, std::span<const Token> tokens) {
-    others.push_back(std::make_shared<TextSource>(source));
-    for (const Token token : tokens) others.back()->append(token);
-  };
   if (options.draft_sources.has(Source::kHistory)) {
     others = history_.texts();
-    for (const auto& reference : options.references) add(Source::kHistory, reference);
+    for (const auto& reference : options.references)
+      others.push_back(std::make_shared<TextSource>(Source::kHistory, reference));
   }
   if (options.draft_sources.has(Source::kPrediction) && !options.prediction.empty())
-    add(Source::kPrediction, options.prediction);
+    others.push_back(std::make_shared<TextSource>(Source::kPrediction, options.prediction));
   s.texts_.begin(s.tokens_, options.draft_sources.has(Source::kLookup), std::move(others));
 }
 

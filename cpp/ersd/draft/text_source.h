@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <span>
 #include <vector>
 
 #include "ersd/draft/source.h"
@@ -35,7 +35,9 @@ class TextSource {
     Token last = 0;                // the answer's last token
   };
 
-  explicit TextSource(Source source) : source_(source) {}
+  explicit TextSource(Source source, std::span<const Token> tokens = {}) : source_(source) {
+    for (const Token token : tokens) append(token);
+  }
 
   Source source() const { return source_; }
   int32_t size() const { return automaton_.size(); }
