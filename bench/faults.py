@@ -1,10 +1,9 @@
-"""What happens to files and processes when signals, disks and other processes get in the way.
+"""What happens to files and processes when disks and other processes get in the way.
 
 python bench/faults.py soak     10,000 generations of mixed kinds, and 50 Generators in a row
-python bench/faults.py signals  SIGINT, SIGTERM and SIGKILL at random moments of the commands
 python bench/faults.py places   a full disk, a read-only home, no home, two processes, lost models
 
-It uses small random models. --count says how many generations, or moments of each signal.
+It uses small random models. --count says how many generations. bench/signals.py sends signals.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +31,7 @@ from soak import resident_mb
 
 import tiny
 from ersd import Generator
-from ersd.commands.main import main as ersd
+from ersd.distill.corpus import Corpus
 from ersd.engine import check_model_file
 
 CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
@@ -91,34 +88,6 @@ def soak(args: argparse.Namespace, folder: Path) -> int:
     return int(seen[args.count] > min(seen.values()) + 10 or made[-1] > made[9] + 10)
 
 
-def start(words: list[str], folder: Path, text: str = "") -> int:
-    """Starts ``ersd`` with these words in a forked child, which has all modules loaded."""
-    (folder / "input").write_text(text)
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 99
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.dup2(os.open(folder / "input", os.O_RDONLY), 0)
-        for stream in (1, 2):
-            written = folder / f"stream{stream}"
-            os.dup2(os.open(written, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream)
-        status = ersd(words)
-        sys.stdout.flush()
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 98
-    except KeyboardInterrupt:  # between the command and its exit
-        status = 130
-    finally:
-        os._exit(status)
-
-
-def wait(pid: int) -> int:
-    """Returns the exit status of a child."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def damage_in(folder: Path, sent: signal.Signals) -> list[str]:
     """Returns the files in a folder that are not whole, or left over without need."""
     found = []
@@ -135,69 +104,20 @@ def damage_in(folder: Path, sent: signal.Signals) -> list[str]:
                 json.loads(path.read_text())
             elif path.suffix == ".gguf":
                 check_model_file(str(path))
+            elif path.suffix == ".npy":
+                np.load(path, allow_pickle=False)
+            elif path.suffix == ".bin":
+                Corpus(path).up_to(1 << 40)
+            elif path.suffix == ".pt":
+                import torch
+
+                torch.load(path, weights_only=True)
             elif path.suffix == ".jsonl":
                 for line in path.read_text().split("\n")[:-1]:
                     json.loads(line)
         except Exception as error:
             found.append(f"damaged: {path.name}: {error}")
     return found
-
-
-def commands(target: Path, draft: Path, out: Path) -> dict[str, tuple[list[str], str]]:
-    """Returns the words of each command, and its standard input."""
-    pair = ["-m", str(target), "-md", str(draft), "-t", "1"]
-    text = out.parent / "prompts.txt"
-    text.write_text("the rain\n---\nof the\n")
-    paper = ["--text", str(text), "-n", "8", "-o", str(out / "paper")]
-    return {
-        "generate": (["generate", "the", *pair, "-n", "300", "-c", "400"], ""),
-        "chat": (["chat", *pair, "-n", "60"], "the rain\nof the\nin\n"),
-        "tune": (["tune", *pair, "-n", "8", "--save", str(out / "tuned.npz")], ""),
-        "paper": (["paper", *pair, *paper], ""),
-        "quantize": (["quantize", str(target), str(out / "made.gguf"), "Q4_0", "-n", "4"], ""),
-    }
-
-
-def signals(args: argparse.Namespace, folder: Path) -> int:
-    """Sends signals at random moments. Returns 1 if a file is damaged or an end is not clean."""
-    target, draft = models(folder)
-    out, work = folder / "out", folder / "work"
-    work.mkdir()
-    calls = commands(target, draft, out)
-    durations, n_bad = {}, 0
-    for name, (words, text) in calls.items():
-        shutil.rmtree(out, ignore_errors=True)
-        began = time.monotonic()
-        status = wait(start(words, work, text))
-        durations[name] = time.monotonic() - began
-        print(f"{name} alone: status {status} in {durations[name]:.1f} s", flush=True)
-        assert status == 0, (work / "stream2").read_text()
-    # Before the command has begun, SIGTERM ends the process itself.
-    clean = {signal.SIGINT: {0, 130}, signal.SIGTERM: {0, 143, -15}, signal.SIGKILL: {0, -9}}
-    for sent, allowed in clean.items():
-        ends: Counter[Any] = Counter()
-        for i in range(args.count):
-            name = list(calls)[i % len(calls)]
-            words, text = calls[name]
-            rng = random.Random(f"{sent} {args.seed} {i}")
-            pid = start(words, work, text)
-            time.sleep(rng.uniform(0, durations[name]))
-            os.kill(pid, sent)
-            status = wait(pid)
-            ends[status] += 1
-            faults = damage_in(folder, sent)
-            errors = (work / "stream2").read_text()
-            # Python itself drops a signal's error, with a traceback, inside a weak reference's end.
-            is_torn = "Traceback" in errors and "Exception ignored" not in errors
-            if status not in allowed or faults or is_torn:
-                n_bad += 1
-                print(f"{sent.name} {i} {name}: status {status}, {faults}, {errors[-300:]}")
-        print(f"{sent.name} at {args.count} moments: ends {dict(ends)}", flush=True)
-    for name, (words, text) in calls.items():
-        status = wait(start(words, work, text))
-        print(f"{name} after all of them: status {status}, {damage_in(out, signal.SIGKILL)}")
-        n_bad += status != 0
-    return int(n_bad > 0)
 
 
 SCRIPT = """
@@ -285,15 +205,13 @@ def main() -> int:
     """Runs one part."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("part", choices=["soak", "signals", "places"])
-    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("part", choices=["soak", "places"])
+    parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.count = args.count or (10_000 if args.part == "soak" else 100)
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["ERSD_CACHE"] = str(Path(temporary) / "cache")
-        parts = {"soak": soak, "signals": signals, "places": places}
-        return parts[args.part](args, Path(temporary))
+        return {"soak": soak, "places": places}[args.part](args, Path(temporary))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ there, too.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -21,9 +22,23 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+import tiny
+import tiny_hybrid
+import tiny_window
+
 SEEDS = Path(__file__).resolve().parent.parent / "tests" / "fuzz" / "corpus"
 # The greatest length of an input, in bytes, and how long one may take, in seconds.
-MAX_LENGTH, TIMEOUT = {"race": 2000, "gguf": 4000}, 20
+MAX_LENGTH, TIMEOUT = {"race": 2000, "gguf": 4000, "state": 200}, 20
+
+
+def write_models(folder: Path) -> None:
+    """Writes models with each kind of cache, whose states are damaged."""
+    tiny.write_llama(folder / "llama.gguf")
+    tiny.write_mamba(folder / "mamba.gguf")
+    tiny_window.write_gemma(folder / "gemma.gguf")
+    for arch in ("lfm2", "qwen35"):
+        tiny_hybrid.write_hybrid(folder / f"{arch}.gguf", arch)
 
 
 def run(program: Path, corpus: Path, seconds: int, n_inputs: int) -> tuple[int, int, str]:
@@ -56,8 +71,10 @@ def main() -> int:
     programs = sorted(path for path in (args.build / "tests" / "fuzz").glob("fuzz_*"))
     wanted = [f"fuzz_{name}" for name in args.targets.split(",") if name]
     total, n_failed = 0, 0
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, tempfile.TemporaryDirectory() as models:
         corpus = args.corpus or Path(temporary)
+        write_models(Path(models))
+        os.environ["ERSD_FUZZ_MODELS"] = models
         for program in programs:
             if wanted and program.name not in wanted:
                 continue

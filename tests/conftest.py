@@ -127,6 +127,14 @@ def generator(tiny_target: Path, tiny_draft: Path) -> Generator:
     return Drafting(tiny_target, tiny_draft, n_ctx=1024, n_threads=1)
 
 
+@pytest.fixture(scope="module")
+def client(generator: Generator) -> Iterator[Any]:
+    """A client of a server with the Generator that a module's fixture gives."""
+    httpx, serving = (pytest.importorskip(name) for name in ("httpx", "serving"))
+    with serving.running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def texts_alone(tiny_target: Path, tiny_draft: Path) -> list[list[int]]:
     """The tokens of each request, from a Generator that runs one at a time."""

@@ -168,7 +168,6 @@ def test_a_closed_stream_frees_the_generator(ours: Generator) -> None:
     ("options", "message"),
     [
         ({"suffix": "end"}, "suffix needs a model with tokens for filling in a middle"),
-        ({"echo": True, "logprobs": 1}, "echo and logprobs exclude each other"),
         (
             {"tfs_z": 0.5},
             "tfs_z must be 1.0: llama.cpp has no tail-free sampling any more, got 0.5",

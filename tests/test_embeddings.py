@@ -79,6 +79,37 @@ def test_the_models_own_pooling_is_the_default(folder: Path, pooling: gguf.Pooli
     np.testing.assert_allclose(ours.embed("hello"), theirs.embed("hello"), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_classes", [1, 3])
+def test_texts_are_ranked(folder: Path, n_classes: int) -> None:
+    """A reranker gives a number for each class. llama-cpp-python reads beyond them, see `ranks`."""
+    path = write_bert(
+        folder / f"ranks{n_classes}.gguf", pooling=gguf.PoolingType.RANK, n_classes=n_classes
+    )
+    for options in ({}, {"pooling_type": 4}):
+        ours, theirs = both(path, **options)
+        assert ours.pooling_type() == theirs.pooling_type() == 4
+        expected = [ranks(theirs, text, n_classes) for text in TEXTS]
+        np.testing.assert_allclose(ours.embed(TEXTS), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(ours.embed(TEXTS[0]), expected[0], rtol=1e-4, atol=1e-5)
+        answer = ours.create_embedding(TEXTS)
+        rows = [each["embedding"] for each in answer["data"]]
+        np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-5)
+        assert answer["usage"] == {"prompt_tokens": 28, "total_tokens": 28}
+
+
+def ranks(theirs: Any, text: str, n_classes: int) -> list[float]:
+    """Returns what llama.cpp gives for one text, by the calls that llama_cpp.Llama.embed makes.
+
+    The latter copies as many numbers as a hidden state has, which the classes need not be.
+    """
+    theirs._ctx.kv_cache_clear()
+    theirs._batch.reset()
+    theirs._batch.add_sequence(theirs.tokenize(text.encode()), 0, True)
+    theirs._ctx.decode(theirs._batch)
+    found = llama_cpp.llama_get_embeddings_seq(theirs._ctx.ctx, 0)
+    return [found[i] for i in range(n_classes)]
+
+
 def test_long_texts_are_cut_or_refused(path: Path) -> None:
     """A text has at most n_batch tokens."""
     ours, theirs = both(path, pooling_type=1, n_batch=8)

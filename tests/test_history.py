@@ -24,11 +24,16 @@ PREDICTION_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"draft_sources": 3}, TypeError, "draft_sources must be a sequence of names, got 3"),
     ({"prediction": 3}, TypeError, "prediction must be a text or tokens, got 3"),
     ({"prediction": [1, "a"]}, TypeError, r"prediction must be a text or tokens, got \[1, 'a'\]"),
+    ({"prediction": [5, True]}, TypeError, "prediction must be a text or tokens, got True"),
+    ({"prediction": b"a"}, TypeError, "prediction must be a text or tokens, got b'a'"),
+    ({"prediction": [1 << 40]}, ValueError, "prediction must have token ids of 32 bits, got 1099"),
+    ({"prediction": "a\ud800"}, ValueError, "prediction must be text that UTF-8 can write"),
     ({"prediction": {"type": "text"}}, TypeError, r"prediction must be a text, tokens or \{\"type"),
     ({"prediction": {"type": "content", "content": 3}}, TypeError, "prediction must be a text, to"),
     ({"prediction": [1, 9999]}, ValueError, "prediction must be between 0 and 514, got 9999"),
     ({"references": "a text"}, TypeError, "references must be a sequence of texts, got 'a text'"),
     ({"references": [3]}, TypeError, "references must be a text or tokens, got 3"),
+    ({"references": [[5.0]]}, TypeError, "references must be a text or tokens, got 5.0"),
     ({"references": [[-1]]}, ValueError, "references must be between 0 and 514, got -1"),
 ]
 

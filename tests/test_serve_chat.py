@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,6 @@ SHORT: dict[str, Any] = {"messages": MESSAGES, "max_tokens": 16, "draft_nodes": 
 def generator(folder: Path) -> Generator:
     """The models of the server, which promise the same text under any load."""
     return load_tiny(folder)
-
-
-@pytest.fixture(scope="module")
-def client(generator: Generator) -> Iterator[httpx.Client]:
-    """A client of a server."""
-    with running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
-        yield client
 
 
 def text_of(generator: Generator, **options: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,6 @@ SHORT: dict[str, Any] = {"max_tokens": 12, "draft_nodes": 8}
 def generator(folder: Path) -> Generator:
     """The models of the server, which promise the same text under any load."""
     return load_tiny(folder)
-
-
-@pytest.fixture(scope="module")
-def client(generator: Generator) -> Iterator[httpx.Client]:
-    """A client of a server."""
-    with running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
-        yield client
 
 
 def texts(answer: Any) -> list[str]:

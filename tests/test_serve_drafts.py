@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import httpx
 
 from ersd import Generator
 from openai_protocol import MESSAGES, ask, stream
-from serving import load_tiny, running
+from serving import load_tiny
 from test_serve_chat import PATH, SHORT, text_of
 
 pytestmark = pytest.mark.no_sanitizer
@@ -23,13 +22,6 @@ pytestmark = pytest.mark.no_sanitizer
 def generator(folder: Path) -> Generator:
     """The models of the server, which promise the same text under any load."""
     return load_tiny(folder)
-
-
-@pytest.fixture(scope="module")
-def client(generator: Generator) -> Iterator[httpx.Client]:
-    """A client of a server."""
-    with running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
-        yield client
 
 
 def test_chunks_tell_of_drafts(client: httpx.Client, generator: Generator) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,6 @@ BEGUN = [*MESSAGES, {"role": "assistant", "content": "of the"}]
 def generator(folder: Path) -> Generator:
     """The models of the server, which promise the same text under any load."""
     return load_tiny(folder, n_parallel=2)
-
-
-@pytest.fixture(scope="module")
-def client(generator: Generator) -> Iterator[httpx.Client]:
-    """A client of a server."""
-    with running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
-        yield client
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,6 @@ TALK = [{"role": "user", "content": "the and of"}]
 def generator(folder: Path) -> Generator:
     """The models of the server, with room for prompts that offer tools."""
     return load_tiny(folder, n_ctx=2048, n_ctx_total=4096)
-
-
-@pytest.fixture(scope="module")
-def client(generator: Generator) -> Iterator[httpx.Client]:
-    """A client of a server."""
-    with running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
-        yield client
 
 
 def text_of(generator: Generator, messages: Any = TALK, **options: Any) -> str:

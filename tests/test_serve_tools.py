@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ersd import Generator
 from ersd.serve.openai.conversation import Conversation
 from ersd.serve.openai.messages import ChatMessage, Function
 from openai_protocol import MESSAGES, ask, joined_text, stream
-from serving import load_tiny, running
+from serving import load_tiny
 
 pytestmark = pytest.mark.no_sanitizer
 
@@ -29,13 +28,6 @@ PATH = "/v1/chat/completions"
 def generator(folder: Path) -> Generator:
     """The models of the server, with room for prompts that offer tools."""
     return load_tiny(folder, n_ctx=2048, n_ctx_total=4096)
-
-
-@pytest.fixture(scope="module")
-def client(generator: Generator) -> Iterator[httpx.Client]:
-    """A client of a server."""
-    with running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
-        yield client
 
 
 def tool(name: str, **properties: Any) -> dict[str, Any]:

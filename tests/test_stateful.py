@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,9 +30,12 @@ WAYS: tuple[dict[str, Any], ...] = (
     {"draft_nodes": 4, "strategy": "sequence"},
     {"draft_nodes": 16, "strategy": "tree"},
     {"draft_nodes": 3, "method": "match"},
+    {"draft_nodes": 6, "references": ["the rain of the a in", [300, 301, 302]]},
+    {"draft_nodes": 5, "prediction": "the rain of the a in and to"},
     {"method": "ar"},
     {},
 )
+WAY = st.sampled_from(WAYS)
 
 
 class Call(NamedTuple):
@@ -90,12 +95,39 @@ class Talk(RuleBasedStateMachine):
         """Compares an answer with plain decoding."""
         assert (answer.tokens, answer.text, answer.finish_reason) == self.expected(call)
 
-    @rule(call=CALLS, way=st.sampled_from(WAYS))
+    @rule(call=CALLS, way=WAY)
     def generate(self, call: Call, way: dict[str, Any]) -> None:
         """A whole answer."""
         self.check(call, self.ours.generate(call.prompt, **dict(call.options), **way))
 
-    @rule(calls=st.lists(CALLS, min_size=2, max_size=3), way=st.sampled_from(WAYS))
+    @rule(call=CALLS, wrong_end=st.booleans())
+    def predict(self, call: Call, wrong_end: bool) -> None:
+        """An answer that is expected, wholly or up to its middle."""
+        tokens = list(self.expected(call)[0])
+        if wrong_end:
+            tokens[len(tokens) // 2 :] = [300, 5, 5]
+        way = {"prediction": tokens, "draft_sources": ["prediction"], "draft_nodes": 8}
+        self.check(call, self.ours.generate(call.prompt, **dict(call.options), **way))
+
+    @rule(call=CALLS, prompts=st.lists(st.sampled_from(PROMPTS), max_size=6), way=WAY)
+    def batch(self, call: Call, prompts: list[str], way: dict[str, Any]) -> None:
+        """Several prompts with the same options."""
+        options = dict(call.options)
+        seeds = [options.pop("seed")] * len(prompts)
+        results = self.ours.generate_batch(prompts, seed=seeds, **options, **way)
+        for prompt, result in zip(prompts, results, strict=True):
+            self.check(call._replace(prompt=prompt), result)
+
+    @rule(calls=st.lists(CALLS, max_size=5), n_read=st.integers(0, 5))
+    def requests(self, calls: list[Call], n_read: int) -> None:
+        """Several prompts with options of their own, of which only the first results are read."""
+        given: list[Any] = [(call.prompt, dict(call.options)) for call in calls]
+        results = self.ours.generate_requests(given)
+        for i, result in itertools.islice(results, n_read):
+            self.check(calls[i], result)
+        results.close()
+
+    @rule(calls=st.lists(CALLS, min_size=2, max_size=3), way=WAY)
     def gather(self, calls: list[Call], way: dict[str, Any]) -> None:
         """Several answers in an event loop."""
 
@@ -106,6 +138,35 @@ class Talk(RuleBasedStateMachine):
 
         for call, answer in zip(calls, asyncio.run(all_of_them()), strict=True):
             self.check(call, answer)
+
+    @rule(call=CALLS, way=WAY, n=st.integers(0, 3))
+    def cancel(self, call: Call, way: dict[str, Any], n: int) -> None:
+        """An answer in an event loop, whose task is cancelled after some steps."""
+
+        async def begin() -> None:
+            taken = asyncio.Event()
+
+            async def take() -> None:
+                try:
+                    stream = self.ours.astream(call.prompt, **dict(call.options), **way)
+                    async for _ in stream:
+                        seen.append(stream.text)
+                        if len(seen) >= n:
+                            taken.set()
+                finally:
+                    taken.set()
+
+            seen: list[str] = []
+            task = asyncio.create_task(take())
+            if n > 0:
+                await taken.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
+            assert all(self.expected(call)[1].startswith(text) for text in seen)
+
+        asyncio.run(begin())
 
     @rule(call=CALLS)
     def chat(self, call: Call) -> None:
@@ -118,7 +179,7 @@ class Talk(RuleBasedStateMachine):
         assert self.ours.chat(message, draft_nodes=6, **options).tokens == expected
 
     @precondition(lambda self: len(self.streams) < 6)
-    @rule(call=CALLS, way=st.sampled_from(WAYS))
+    @rule(call=CALLS, way=WAY)
     def begin(self, call: Call, way: dict[str, Any]) -> None:
         """A stream is made; more of them than run at once."""
         self.streams.append((call, self.ours.stream(call.prompt, **dict(call.options), **way)))
@@ -141,6 +202,16 @@ class Talk(RuleBasedStateMachine):
         for _ in stream:
             pass
         self.check(call, stream)
+
+    @precondition(lambda self: len(self.streams) > 1)
+    @rule()
+    def finish_all(self) -> None:
+        """All streams are read to their ends, each by a thread of its own."""
+        with ThreadPoolExecutor(len(self.streams)) as threads:
+            list(threads.map(lambda each: list(each[1]), self.streams))
+        for call, stream in self.streams:
+            self.check(call, stream)
+        self.streams = []
 
     @precondition(lambda self: self.streams)
     @rule(i=st.integers(0, 5), close=st.booleans())

@@ -12,13 +12,37 @@ import tiny
 WORDS = ["the", "a", "of", "in", "rain", "hello", "world", "different", "prompt", "##s", "##ing"]
 
 
-def write_bert(path: Path, *, seed: int = 0, pooling: gguf.PoolingType | None = None) -> Path:
-    """Writes a model of 2 layers and about 300 tokens. pooling is the model's own way to pool."""
+def vocabulary() -> list[str]:
+    """Returns the texts of the tokens, special ones first."""
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokens += [word[2:] if word.startswith("##") else "▁" + word for word in WORDS]
     tokens += [mark + chr(c) for c in range(ord("!"), ord("~")) for mark in ("", "▁")]
-    tokens = list(dict.fromkeys(tokens))
+    return list(dict.fromkeys(tokens))
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokens: list[str]) -> None:
     kinds = [gguf.TokenType.CONTROL] * 5 + [gguf.TokenType.NORMAL] * (len(tokens) - 5)
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types([int(kind) for kind in kinds])
+    writer.add_token_type_count(2)
+    for name, token in (("unknown", 1), ("cls", 2), ("seperator", 3), ("padding", 0), ("mask", 4)):
+        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token)
+
+
+def write_bert(
+    path: Path, *, seed: int = 0, pooling: gguf.PoolingType | None = None, n_classes: int = 0
+) -> Path:
+    """Writes a model of 2 layers and about 300 tokens.
+
+    Args:
+        path: the file.
+        seed: of the weights.
+        pooling: the model's own way to pool.
+        n_classes: the classes of the head that ranks texts; 0 for no head.
+    """
+    tokens = vocabulary()
     writer, rng = gguf.GGUFWriter(str(path), "bert"), np.random.default_rng(seed)
     writer.add_context_length(128)
     writer.add_embedding_length(tiny.WIDTH)
@@ -29,13 +53,7 @@ def write_bert(path: Path, *, seed: int = 0, pooling: gguf.PoolingType | None = 
     writer.add_causal_attention(False)
     if pooling is not None:
         writer.add_pooling_type(pooling)
-    writer.add_tokenizer_model("bert")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(tokens)
-    writer.add_token_types([int(kind) for kind in kinds])
-    writer.add_token_type_count(2)
-    for name, token in (("unknown", 1), ("cls", 2), ("seperator", 3), ("padding", 0), ("mask", 4)):
-        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token)
+    _add_tokenizer(writer, tokens)
 
     def tensor(name: str, *shape: int) -> None:
         writer.add_tensor(name, (rng.normal(size=shape) * shape[-1] ** -0.5).astype(np.float32))
@@ -58,5 +76,10 @@ def write_bert(path: Path, *, seed: int = 0, pooling: gguf.PoolingType | None = 
         tensor(f"blk.{i}.ffn_down.bias", tiny.WIDTH)
         norm(f"blk.{i}.attn_output_norm")
         norm(f"blk.{i}.layer_output_norm")
+    if n_classes > 0:
+        writer.add_classifier_output_labels([f"class {i}" for i in range(n_classes)])
+        for name, rows in (("cls", tiny.WIDTH), ("cls.output", n_classes)):
+            tensor(f"{name}.weight", rows, tiny.WIDTH)
+            tensor(f"{name}.bias", rows)
     tiny._finish(writer)
     return path

@@ -62,6 +62,7 @@
 #include "ersd/llama/gguf_tensors.h"       // the shapes of its tensors
 #include "ersd/llama/gguf_check.h"         // whether llama.cpp can load a file
 #include "ersd/llama/model.h"              // weights and vocabulary
+#include "ersd/llama/state_shape.h"        // how llama.cpp writes a saved sequence
 #include "ersd/llama/context.h"            // decoding and cache
 #include "ersd/llama/samplers.h"           // bias, penalties and DRY
 #include "ersd/llama/teacher.h"            // many texts side by side

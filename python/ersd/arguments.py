@@ -88,7 +88,8 @@ def token_ids(who: str, value: Any, expected: str = "text or a list of token ids
         raise _refuse(who, expected, value)
     found = list(value)
     if any(isinstance(each, str | list | tuple | np.ndarray) for each in found):
-        raise _refuse(who, f"one {expected} (generate_batch takes several)", value)
+        several = f"one {expected} (generate_batch takes several)"
+        raise _refuse(who, several if who == "prompt" else expected, value)
     is_plain = all(type(each) is int for each in found)
     tokens = found if is_plain else [whole(who, each, expected) for each in found]
     for token in tokens:

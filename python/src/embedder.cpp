@@ -66,6 +66,11 @@ auto read_rows(RowReader& reader, const std::vector<Token>& tokens, int32_t n_pa
   return rows_of(std::move(rows), reader.n_vocab());
 }
 
+auto text_logprobs(RowReader& reader, const std::vector<Token>& tokens, int32_t n) {
+  const nb::gil_scoped_release no_gil;
+  return reader.logprobs(tokens, n);
+}
+
 nb::typed<nb::dict, nb::str, nb::str> metadata(const llama::ModelFacts& facts) {
   nb::typed<nb::dict, nb::str, nb::str> found;
   for (const auto& [key, value] : facts.metadata)
@@ -112,5 +117,8 @@ void bind_embedder(nb::module_& m) {
            nb::keep_alive<1, 2>())
       .def("read", &read_rows, "tokens"_a, "n_past"_a,
            "Keeps the first n_past tokens, reads these after them, and returns their logits; "
-           "f32[n, n_vocab].");
+           "f32[n, n_vocab].")
+      .def("logprobs", &text_logprobs, "tokens"_a, "n"_a,
+           "Reads a text, and returns the log-probability of each token but the first with those "
+           "of the n most probable tokens in its place.");
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "ersd/llama/context_options.h"
 #include "ersd/llama/model.h"
 #include "ersd/llama/place.h"
+#include "ersd/llama/state_shape.h"
 #include "ersd/model/call_widths.h"
 #include "ersd/model/cell_ledger.h"
 #include "ersd/model/language_model.h"
@@ -80,8 +82,9 @@ class Context : public LanguageModel {
     std::vector<uint8_t> data;
   };
   State save_state(int32_t sequence = 0);  // drops an uncommitted tree first
-  // Throws std::invalid_argument if the state is of another model, has other cache types or is
-  // longer than the context. The place is empty then.
+  // The first call decodes a token to see how llama.cpp writes states. Throws std::invalid_argument
+  // if the state is damaged, of another model, has other cache types or is longer than the context.
+  // The place is empty then.
   void load_state(const State& state, int32_t sequence = 0);
 
  private:
@@ -171,6 +174,7 @@ class Context : public LanguageModel {
 
   // context_state.cpp
   void double_cache();
+  const StateShape& state_shape(int32_t sequence);
 
   struct Free {
     void operator()(llama_context* context) const;
@@ -188,7 +192,9 @@ class Context : public LanguageModel {
   std::vector<int32_t*> batch_ids_;      // pointer[n], into batch_id_
   std::vector<int8_t> batch_logits_;     // i8[n], 1: the row has logits
 
-  std::vector<Bytes> cell_bytes_;  // cells that order_cells() moves
+  std::vector<Bytes> cell_bytes_;          // cells that order_cells() moves
+  std::optional<StateShape> state_shape_;  // once a state was loaded
+  bool has_loaded_ = false;                // whether one was loaded since the cache was empty
 
   std::vector<Place> places_;
   CellLedger ledger_;                // committed cells

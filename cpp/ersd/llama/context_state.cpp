@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "ersd/check.h"
 #include "ersd/llama/backend.h"
 #include "ersd/llama/context.h"
 
@@ -56,6 +57,20 @@ Context::State Context::save_state(int32_t sequence) {
   return state;
 }
 
+// How llama.cpp writes a sequence of this context. The place must be empty: it takes a token.
+const StateShape& Context::state_shape(int32_t sequence) {
+  if (!state_shape_) {
+    const std::vector<Token> tokens{0};
+    const Part part{sequence, tokens, nullptr, {}};
+    decode({&part, 1});
+    Bytes bytes;
+    save_sequence(sequence, bytes);
+    rollback(0, sequence);
+    state_shape_.emplace(bytes);
+  }
+  return *state_shape_;
+}
+
 void Context::load_state(const State& state, int32_t sequence) {
   rollback(0, sequence);
   if (state.tokens.empty()) return;
@@ -64,9 +79,14 @@ void Context::load_state(const State& state, int32_t sequence) {
     throw std::invalid_argument("the state has " + std::to_string(n) +
                                 " tokens, the context has room for " + std::to_string(n_ctx_) +
                                 " (n_ctx)");
+  for (const Token token : state.tokens)
+    if (token < 0 || token >= n_vocab_)
+      refuse("the state's tokens", "between 0 and " + std::to_string(n_vocab_ - 1), token);
+  const StateShape& shape = state_shape(sequence);
   make_room(n);
   clear_error();
-  if (!load_sequence(sequence, state.data) ||
+  has_loaded_ = true;
+  if (!shape.fits(state.data, n) || !load_sequence(sequence, state.data) ||
       llama_memory_seq_pos_max(memory(), sequence) != n - 1) {
     const std::string reason = error_suffix();
     remove(place(sequence), 0);

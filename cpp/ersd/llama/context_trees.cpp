@@ -125,6 +125,7 @@ void Context::remove(const Place& place, int32_t n) {
 // there.
 void Context::cut(int32_t sequence, int32_t n) {
   Place& p = place(sequence);
+  if (has_loaded_ && n == 0 && is_alone(sequence)) return clear();
   if (!can_branch_) return return_to(sequence, n);
   // A sliding window can be cut if the cells before the cut are still there.
   const int32_t n_needed = keeps_window_ ? 0 : std::max(0, n - window_);
@@ -147,9 +148,12 @@ void Context::cut(int32_t sequence, int32_t n) {
   p.n_shared = std::min(p.n_shared, n);
 }
 
-// Empties the cache.
+// Empties the cache. Numbers of a state from elsewhere are overwritten: NaN would stay in it.
+// llama.cpp begins a recurrent state with 0 times what was there, and without flash attention it
+// multiplies cells that no token sees by 0.
 void Context::clear() {
-  llama_memory_clear(memory(), false);
+  llama_memory_clear(memory(), has_loaded_);
+  has_loaded_ = false;
   for (int32_t i = 0; i < n_sequences(); ++i) {
     ledger_.truncate(i, 0);
     Place& cleared = place(i);

@@ -43,6 +43,23 @@ std::vector<float> RowReader::read(std::span<const Token> tokens, int32_t n_past
   return rows;
 }
 
+std::vector<TokenLogprob> RowReader::logprobs(std::span<const Token> tokens, int32_t n) {
+  check_between("logprobs", n, 0, n_vocab_);
+  Logprobs logprobs;
+  std::vector<TokenLogprob> found;
+  const auto n_call = static_cast<size_t>(context_.n_batch());
+  for (size_t begin = 0; begin < tokens.size(); begin += n_call) {
+    const size_t end = std::min(begin + n_call, tokens.size());
+    const std::vector<float> rows =
+        read(tokens.subspan(begin, end - begin), static_cast<int32_t>(begin));
+    const std::span<const float> all(rows);
+    const auto width = static_cast<size_t>(n_vocab_);
+    for (size_t i = begin; i < std::min(end, tokens.size() - 1); ++i)
+      found.push_back(logprobs(all.subspan((i - begin) * width, width), tokens[i + 1], n));
+  }
+  return found;
+}
+
 // Keeps the first n tokens. A recurrent state cannot be cut, so they are read again.
 void RowReader::cut(int32_t n) {
   llama_memory_t memory = llama_get_memory(context_.get());

@@ -8,6 +8,7 @@
 #include "ersd/llama/context_options.h"
 #include "ersd/llama/model.h"
 #include "ersd/llama/plain_context.h"
+#include "ersd/race/logprobs.h"
 
 namespace ersd::llama {
 
@@ -23,6 +24,10 @@ class RowReader {
   // Returns their rows one after the other, f32[n * n_vocab]: row i predicts what follows token i.
   // Throws std::invalid_argument if the text has fewer than n_past tokens, or has no room.
   std::vector<float> read(std::span<const Token> tokens, int32_t n_past);
+
+  // Reads a text. Returns the log-probability of each token but the first, with those of the n most
+  // probable tokens in its place.
+  std::vector<TokenLogprob> logprobs(std::span<const Token> tokens, int32_t n);
 
  private:
   void cut(int32_t n);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ersd import arguments
@@ -11,11 +13,12 @@ from ersd.api.responses import Response, Text, answer
 from ersd.api.stopping_criteria import StoppingCriteria, stopping_processor
 from ersd.engine import Engine
 from ersd.engine.options import LogitsProcessor
+from ersd.results import TokenLogprob
 
 if TYPE_CHECKING:
     from llama_cpp.llama_grammar import LlamaGrammar
 
-__all__ = ["check_echo", "create_completion", "prompt_to_complete", "with_criteria"]
+__all__ = ["create_completion", "prompt_to_complete", "with_criteria"]
 
 
 def create_completion(
@@ -56,7 +59,7 @@ def create_completion(
         prompt: text or token ids.
         suffix: the text after the answer, for models with tokens for filling in a middle.
         logprobs: the number of alternatives per token; None for no logprobs.
-        echo: whether the answer begins with the prompt; excludes logprobs.
+        echo: whether the answer begins with the prompt, with logprobs too: see `prompt_logprobs`.
         stream: whether to return an iterator over chunks instead of a dictionary.
         model: the model's name in the answer; None for the target's path.
         stopping_criteria: see `ersd.api.stopping_criteria`.
@@ -66,7 +69,6 @@ def create_completion(
     Raises ValueError or TypeError as `Generator.stream`, or if a parameter cannot be honoured.
     """
     logits_processor = with_criteria(self, stopping_criteria, logits_processor)
-    check_echo(echo, logprobs)
     given: Parameters = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     given |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     given |= {"typical_p": typical_p, "tfs_z": tfs_z, "mirostat_mode": mirostat_mode}
@@ -75,16 +77,17 @@ def create_completion(
     given |= {"logits_processor": logits_processor, "logprobs": logprobs}
     tokens = prompt_to_complete(self, prompt, suffix)
     text = prompt if isinstance(prompt, str) else self.detokenize(prompt)
-    choice = Text(self, model, text, echo)
+    asks_for_prompt = echo and logprobs is not None
+    echoed = partial(_prompt_logprobs, self, tokens, logprobs) if asks_for_prompt else None
+    choice = Text(self, model, text, echo, echoed)
     return answer(self, tokens, engine_options(given, options), choice, stream)
 
 
-def check_echo(echo: bool, logprobs: int | None) -> None:
-    """Raises ValueError if a prompt is asked for with log-probabilities."""
-    if echo and logprobs is not None:
-        raise ValueError(
-            "echo and logprobs exclude each other: a prompt's tokens have no log-probabilities here"
-        )
+def _prompt_logprobs(engine: Engine, tokens: list[int], n: int | None) -> list[TokenLogprob]:
+    """Returns the log-probabilities of a prompt, without its beginning of sequence."""
+    unknown = TokenLogprob(tokens[0], math.nan, [])  # nothing stands before it
+    every = [unknown, *engine.prompt_logprobs(tokens, n or 0)]
+    return [each for each in every if each.token != engine.target.bos]
 
 
 def prompt_to_complete(

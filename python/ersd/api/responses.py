@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ersd.api.logprobs import TextLogprobs, message_logprobs
 from ersd.engine import Engine
 from ersd.engine.stream import Stream
-from ersd.results import Step
+from ersd.results import Step, TokenLogprob
 
 __all__ = ["NO_STEP", "Chat", "Choice", "Response", "Text", "answer", "join"]
 
@@ -91,7 +91,14 @@ def _chunks(choice: Choice, stream: Stream) -> Iterator[Response]:
 class Text:
     """Writes the choice of a text completion."""
 
-    def __init__(self, engine: Engine, model: str | None, prompt: str, echo: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        model: str | None,
+        prompt: str,
+        echo: bool,
+        echoed: Callable[[], list[TokenLogprob]] | None = None,
+    ) -> None:
         """Prepares the choice.
 
         Args:
@@ -99,10 +106,13 @@ class Text:
             model: the model's name in the answer; None for the target's path.
             prompt: the text of the prompt.
             echo: whether the answer begins with the prompt.
+            echoed: computes the log-probabilities of an echoed prompt; None for none.
         """
         self._engine, self._model = engine, model
-        self._echo = prompt if echo else ""
-        self._logprobs = TextLogprobs(engine, len(prompt))
+        self._echo, self._echoed = prompt if echo else "", echoed
+        self._logprobs = TextLogprobs(
+            engine, 0 if echoed else len(prompt), has_prompt=echoed is not None
+        )
 
     def head(self) -> Response:
         """See `Choice`."""
@@ -112,11 +122,16 @@ class Text:
 
     def whole(self, step: Step, finish_reason: str) -> Response:
         """See `Choice`."""
-        return self._choice(self._echo + step.text, step, finish_reason)
+        step = join(self._prompt(), step)
+        return self._choice(step.text, step, finish_reason)
 
     def first(self) -> Response | None:
         """See `Choice`."""
-        return self._choice(self._echo, NO_STEP, None) if self._echo else None
+        return self._choice(self._echo, self._prompt(), None) if self._echo else None
+
+    def _prompt(self) -> Step:
+        """Returns what is echoed of the prompt, as a step."""
+        return Step(self._echo, [], 0, self._echoed() if self._echoed else None)
 
     def part(self, step: Step) -> Response:
         """See `Choice`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ersd import arguments
+
 __all__ = ["SHOWN_SOURCES", "SOURCES", "DraftTexts", "check_sources", "shown_sources"]
 
 # All sources of drafts, in the order of the core.
@@ -60,6 +62,7 @@ class DraftTexts:
 
         Raises:
             TypeError: it is none of these.
+            ValueError: the text has a lone surrogate, or a number is too large for a token.
         """
         if given is None:
             return []
@@ -72,6 +75,7 @@ class DraftTexts:
 
         Raises:
             TypeError: it is not a sequence of them.
+            ValueError: as `prediction`.
         """
         if given is None:
             return []
@@ -81,10 +85,8 @@ class DraftTexts:
 
     def _text(self, name: str, given: object) -> list[int]:
         if isinstance(given, str):
-            return self._tokenize(given)
-        if isinstance(given, Sequence) and all(isinstance(token, int) for token in given):
-            return list(given)
-        raise TypeError(f"{name} must be a text or tokens, got {given!r}")
+            return self._tokenize(arguments.text(name, given))
+        return arguments.token_ids(name, given, "a text or tokens")
 
 
 def check_sources(sources: object) -> tuple[str, ...]:

@@ -20,12 +20,14 @@ from ersd.engine.seeds import check_seed, seeds_of_batch
 from ersd.engine.stream import Stream, ranked_positions
 from ersd.grammars import parser_of
 from ersd.progress import Progress
-from ersd.results import Position, Result
+from ersd.results import Position, Result, TokenLogprob
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Engine"]
+
+_LOGPROB_ROWS = 128  # tokens of a call whose logits are all kept
 
 
 class Engine(KnownPair):
@@ -188,6 +190,25 @@ class Engine(KnownPair):
         seed = check_seed(options.get("seed"))
         chosen = core_options(options, seed, self._grammars, self._texts)
         return AsyncStream(self._driver, self._prompt(prompt), chosen, seed, at_once=at_once)
+
+    def prompt_logprobs(self, prompt: str | Sequence[int], n: int = 0) -> list[TokenLogprob]:
+        """Returns the log-probabilities of a prompt's tokens, except the first.
+
+        The prompt is read for that, with a cache of its own, which is freed at the end.
+
+        Args:
+            prompt: text or token ids.
+            n: how many of the most probable tokens each token has beside it.
+
+        Raises:
+            TypeError, ValueError: the prompt is none that `stream` takes, or n is out of range.
+            RuntimeError: llama.cpp has no memory for another cache.
+        """
+        tokens = self._prompt(prompt)
+        sizes = {"n_ctx": len(tokens), "n_batch": _LOGPROB_ROWS, "n_threads": self._core.n_threads}
+        reader = _core.RowReader(self._core.target, **sizes, **self._context_options)
+        found = reader.logprobs(tokens, n)
+        return [TokenLogprob(each.token, each.logprob, each.top) for each in found]
 
     def ranks(
         self,

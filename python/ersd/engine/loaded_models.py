@@ -90,6 +90,7 @@ class LoadedModels:
         kept = self._pair if profile is True else None
         self._shared = SharedCore(self._core, CostFile(self._core, kept))
         self._driver = AsyncDriver(self._shared, owner=self)
+        self._context_options = given.context()
 
     @property
     def target(self) -> _core.Model:

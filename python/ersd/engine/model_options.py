@@ -21,6 +21,8 @@ from ersd.profile import PairKey
 __all__ = ["ModelOptions", "load_core"]
 
 _Path = str | os.PathLike[str]
+# What another context of the target has in common with the Generator's.
+_CONTEXT = ("flash_attn", "offload_kqv", "op_offload", "type_k", "type_v", "rope_", "yarn_")
 # Options that the core takes as they are: those that the costs of calls depend on, and others.
 _LOADING = (
     "n_gpu_layers",
@@ -84,6 +86,10 @@ class ModelOptions:
             adapted = f"{found[0]} {fingerprint(Path(lora))} {self.loading['lora_scale']}"
             found[0] = hashlib.sha256(adapted.encode()).hexdigest()
         return found
+
+    def context(self) -> dict[str, Any]:
+        """Returns the options of a context of llama.cpp beside the Generator's, except sizes."""
+        return {k: v for k, v in self.loading.items() if k.startswith(_CONTEXT)}
 
     def pair_key(self, contents: list[str], n_threads: int) -> PairKey:
         """Identifies the models and what their costs depend on."""

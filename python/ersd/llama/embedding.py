@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ersd import arguments
 from ersd.api.responses import Response
 from ersd.engine import Embedder
 from ersd.llama.loaded import LoadedLlama
@@ -27,10 +28,9 @@ class EmbeddingLlama(LoadedLlama):
             model: the model's name in the answer; None for its path.
 
         Raises:
-            RuntimeError, ValueError: see `embed`.
+            RuntimeError, TypeError, ValueError: see `embed`.
         """
-        texts = input if isinstance(input, list) else [input]
-        found, n_tokens = self.embed(texts, return_count=True)
+        found, n_tokens = self.embed(_texts(input), return_count=True)
         return {
             "object": "list",
             "data": [
@@ -60,10 +60,10 @@ class EmbeddingLlama(LoadedLlama):
 
         Raises:
             RuntimeError: the constructor did not get embedding=True.
-            ValueError: a text has no tokens, or more than n_batch.
+            TypeError: the input is neither a text nor a list of texts.
+            ValueError: a text has no tokens, or more than n_batch, or a lone surrogate.
         """
-        texts = [input] if isinstance(input, str) else input
-        tokens = [self.tokenize(text.encode()) for text in texts]
+        tokens = [self.tokenize(text.encode()) for text in _texts(input)]
         embedder = self._need_embedder()
         if truncate:
             tokens = [each[: self.n_batch] for each in tokens]
@@ -82,6 +82,13 @@ class EmbeddingLlama(LoadedLlama):
                 "Llama model must be created with embedding=True to call this method"
             )
         return self._embedder
+
+
+def _texts(given: Any) -> list[str]:
+    """Returns one text, or several, as a list."""
+    if given is None or isinstance(given, str):
+        return [arguments.text("input", given, "a str or a sequence of str")]
+    return arguments.texts("input", given)
 
 
 def _embed_texts(

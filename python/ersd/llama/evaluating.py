@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from ersd import arguments
 from ersd.api.completion import with_criteria
 from ersd.api.parameters import Parameters, engine_options
 from ersd.api.stopping_criteria import StoppingCriteria
 from ersd.engine import RowReader
 from ersd.engine.options import LogitsProcessor
 from ersd.llama.arguments import DEFAULT_SEED
+from ersd.llama.criteria import Criteria
 from ersd.llama.embedding import EmbeddingLlama
 from ersd.llama.state import LlamaState
 
 __all__ = ["EvaluatingLlama"]
 
 Processors: TypeAlias = LogitsProcessor | Sequence[LogitsProcessor]
+
+# Parameters with the names that they have in completions.
+_SAMPLING = [
+    *("top_k", "top_p", "min_p", "typical_p", "tfs_z", "mirostat_mode", "repeat_penalty"),
+    *("frequency_penalty", "presence_penalty", "grammar", "logits_processor"),
+]
 
 
 class EvaluatingLlama(EmbeddingLlama):
@@ -98,9 +106,10 @@ class EvaluatingLlama(EmbeddingLlama):
         """Appends tokens to the text.
 
         Raises:
+            TypeError: they are no list of integers.
             ValueError: a token is not in the vocabulary, or the context has no room.
         """
-        added = [int(token) for token in tokens]
+        added = arguments.token_ids("tokens", tokens, "a list of token ids")
         n, n_vocab = self.n_tokens + len(added), self.n_vocab()
         if n > self.n_ctx():
             raise ValueError(f"eval: the text must have at most {self.n_ctx()} tokens, got {n}")
@@ -144,12 +153,8 @@ class EvaluatingLlama(EmbeddingLlama):
         Raises:
             ValueError: there is no text, or an option cannot be honoured.
         """
+        given = _parameters(locals())
         text = self._input_ids.tolist()[: None if idx is None else idx + 1]
-        given: Parameters = {"temperature": temp, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-        given |= {"typical_p": typical_p, "tfs_z": tfs_z, "mirostat_mode": mirostat_mode}
-        given |= {"repeat_penalty": repeat_penalty, "frequency_penalty": frequency_penalty}
-        given |= {"presence_penalty": presence_penalty, "grammar": grammar}
-        given |= {"logits_processor": logits_processor}
         with self.generator.stream(text, **self._options(given, max_tokens=1)) as stream:
             for _ in stream:
                 pass
@@ -168,7 +173,7 @@ class EvaluatingLlama(EmbeddingLlama):
 
     def _next_seed(self) -> int | None:
         """Returns the seed as llama.cpp takes it, in 32 bits; None for a random one."""
-        seed = int(self._seed) & 0xFFFFFFFF
+        seed = self._seed & 0xFFFFFFFF
         return None if seed == DEFAULT_SEED else seed
 
     def generate(
@@ -200,15 +205,12 @@ class EvaluatingLlama(EmbeddingLlama):
         ``(input_ids, logits) -> bool``. For the other options and the errors see
         `create_completion`.
         """
-        criteria = _Criteria(stopping_criteria)
-        given: Parameters = {"temperature": temp, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-        given |= {"typical_p": typical_p, "tfs_z": tfs_z, "mirostat_mode": mirostat_mode}
-        given |= {"repeat_penalty": repeat_penalty, "frequency_penalty": frequency_penalty}
-        given |= {"presence_penalty": presence_penalty, "grammar": grammar}
+        given = _parameters(locals())
+        criteria = Criteria(stopping_criteria)
         watched = None if stopping_criteria is None else criteria
-        given |= {"logits_processor": with_criteria(self.generator, watched, logits_processor)}
+        given["logits_processor"] = with_criteria(self.generator, watched, logits_processor)
         options = self._options(given, max_tokens=None)
-        prompt = [int(token) for token in tokens]
+        prompt = arguments.token_ids("tokens", tokens, "a list of token ids")
         text = prompt if reset else [*self._input_ids.tolist(), *prompt]
         while True:
             end = yield from self._tokens(text, options)
@@ -281,16 +283,7 @@ class EvaluatingLlama(EmbeddingLlama):
         return next((i for i in range(n) if a[i] != b[i]), n)
 
 
-class _Criteria:
-    """Stopping criteria that remember whether one of them held."""
-
-    def __init__(self, criteria: StoppingCriteria | Sequence[StoppingCriteria] | None) -> None:
-        self._each: Sequence[StoppingCriteria] = ()
-        if criteria is not None:
-            self._each = [criteria] if callable(criteria) else criteria
-        self.held = False
-
-    def __call__(self, input_ids: npt.NDArray[np.intc], scores: npt.NDArray[np.single]) -> bool:
-        answers = [criterion(input_ids, scores) for criterion in self._each]  # all are asked
-        self.held = any(answers)
-        return self.held
+def _parameters(given: Mapping[str, Any]) -> Parameters:
+    """Returns the sampling parameters among the arguments of `sample` or `generate`."""
+    found = {name: given[name] for name in _SAMPLING}
+    return cast("Parameters", found | {"temperature": given["temp"]})

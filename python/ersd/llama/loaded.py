@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
-from types import SimpleNamespace, TracebackType
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from ersd import arguments
 from ersd.engine import Embedder, Model, ModelFacts, RowReader, model_facts, set_verbose
 from ersd.llama.arguments import DEFAULT_SEED, Arguments, arguments_of
 from ersd.llama.recorded import RecordedGenerator
@@ -54,7 +55,7 @@ class LoadedLlama:
         self.chat_handler, self.draft_model = given.chat_handler, given.draft_model
         self.spm_infill = given.spm_infill
         self.cache: Any = None
-        self._seed = given.seed or DEFAULT_SEED
+        self.set_seed(given.seed or DEFAULT_SEED)
 
     def _load(self, given: Arguments) -> None:
         """Loads what the arguments ask for. With embedding=True, the Generator can wait."""
@@ -202,8 +203,12 @@ class LoadedLlama:
         self.cache = cache
 
     def set_seed(self, seed: int) -> None:
-        """Sets the seed of the next call; 0xFFFFFFFF or -1 draws a random one."""
-        self._seed = seed
+        """Sets the seed of the next call; 0xFFFFFFFF or -1 draws a random one.
+
+        Raises:
+            TypeError: it is no int.
+        """
+        self._seed = arguments.whole("seed", seed)
 
     def close(self) -> None:
         """Frees the model. Every later call raises RuntimeError."""
@@ -218,12 +223,7 @@ class LoadedLlama:
         """Returns the object itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes the model."""
         self.close()
 

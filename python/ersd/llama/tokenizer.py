@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ersd import arguments
 from ersd.engine import Model, tokenize_bytes
 
 __all__ = ["LlamaTokenizer"]
@@ -47,10 +48,12 @@ class LlamaTokenizer:
             special: whether to show special tokens.
 
         Raises:
+            TypeError: they are no list of integers.
             ValueError: a token is not in the vocabulary.
         """
-        text = b"".join(self._model.piece(int(token), special) for token in tokens)
-        begins = len(tokens) > 0 and tokens[0] == self._model.bos
+        found = arguments.token_ids("tokens", tokens, "a list of token ids")
+        text = b"".join(self._model.piece(token, special) for token in found)
+        begins = len(found) > 0 and found[0] == self._model.bos
         return text[1:] if begins and text[:1] == b" " else text
 
     def encode(self, text: str, add_bos: bool = True, special: bool = True) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 
 from ersd import Generator
-from ersd.api.completion import check_echo, prompt_to_complete
+from ersd.api.completion import prompt_to_complete
 from ersd.serve.errors import ApiError
 from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.completion_answer import CompletionAnswer
@@ -88,7 +88,10 @@ class CompletionEndpoint(Endpoint[CompletionRequest]):
         n = asked.n or 1
         if asked.best_of is not None and asked.best_of != n:
             raise ApiError(400, f"best_of must be n, {n}, got {asked.best_of}", param="best_of")
-        check_echo(bool(asked.echo), asked.n_top_logprobs())
+        if asked.echo and asked.n_top_logprobs() is not None:
+            raise ApiError(
+                400, "echo and logprobs exclude each other: a prompt's tokens have none here"
+            )
         return n * len(asked.prompts())
 
     def plan(self, generator: Generator, asked: CompletionRequest) -> Plan:
