@@ -41,6 +41,7 @@ LAYERS = [
     {"llama"},
     {"__init__"},
     {"rank_distributions"},
+    {"chains"},
     {"theory"},
     {"ranks"},
     {"kernels"},

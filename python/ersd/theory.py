@@ -16,6 +16,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ersd.chains import (
+    block_acceptance,
+    call_starts,
+    chain_tokens,
+    joint_acceptance,
+    joint_bound,
+    race_acceptance,
+    race_agreement,
+    rejection_acceptance,
+    token_ratio,
+)
 from ersd.engine import TreeShape, batch_shape, optimal_shape, sequence_shape
 from ersd.engine import expected_tokens as _expected_tokens
 from ersd.rank_distributions import (
@@ -31,6 +42,9 @@ from ersd.rank_distributions import (
 __all__ = [
     "TreeShape",
     "batch_shape",
+    "block_acceptance",
+    "call_starts",
+    "chain_tokens",
     "channel_simulation_divergence",
     "entropy",
     "ersd_acceptance",
@@ -38,13 +52,19 @@ __all__ = [
     "expected_tokens",
     "expected_tokens_bound",
     "gsd_ranks",
+    "joint_acceptance",
+    "joint_bound",
     "kl_divergence",
     "optimal_tree",
     "overlap",
+    "race_acceptance",
+    "race_agreement",
     "rank_entropy_bounds",
+    "rejection_acceptance",
     "sequence_shape",
     "slope",
     "softmax",
+    "token_ratio",
 ]
 
 
