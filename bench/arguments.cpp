@@ -189,7 +189,10 @@ void add_configurations(const Sweep& sweep, float temperature, Arguments& a) {
   a.configurations.push_back({Method::kAr, Strategy::kSimple, {0}, 0, temperature});
   for (const Method method : sweep.methods) {
     if (method == Method::kAr) continue;
-    for (const Strategy strategy : sweep.strategies) {
+    // Block verification is for chains, whatever the strategies are.
+    const auto strategies =
+        method == Method::kBlock ? std::vector{Strategy::kSequence} : sweep.strategies;
+    for (const Strategy strategy : strategies) {
       // Rejection sampling has no adaptive trees.
       if (strategy == Strategy::kAdaptive && !is_race(method)) continue;
       for (const DraftSources sources : sweep.sources)
@@ -216,9 +219,9 @@ const char* usage() {
          "  -n N                 tokens per prompt (64)\n"
          "  -r N                 timed repetitions (3)\n"
          "  -s SEED              seed of the first prompt; each further prompt adds 1 (1)\n"
-         "  --method LIST        ar, ersd, gsd, gsd_iid, match (ar,ersd)\n"
+         "  --method LIST        ar, ersd, gsd, gsd_iid, match, block (ar,ersd)\n"
          "  --strategy LIST      simple, sequence, batch, tree, adaptive (tree); gsd and gsd_iid\n"
-         "                       skip adaptive\n"
+         "                       skip adaptive, and block is always run with sequence\n"
          "  --sources LIST       what drafts: names of sources joined by +, or none (model). They "
          "are\n"
          "                       model, lookup, history, which has the answers of earlier runs, "

@@ -76,7 +76,7 @@ def test_every_method_runs_every_strategy(pair: list[object]) -> None:
     sweep = [
         *pair,
         "--method",
-        "ar,ersd,gsd,gsd_iid,match",
+        "ar,ersd,gsd,gsd_iid,match,block",
         "--strategy",
         "simple,sequence,batch,tree,adaptive",
         "-k",
@@ -92,12 +92,13 @@ def test_every_method_runs_every_strategy(pair: list[object]) -> None:
         for m in ("ersd", "gsd", "gsd_iid", "match")
         for s in ("simple", "sequence", "batch", "tree", "adaptive")
         if s != "adaptive" or not m.startswith("gsd")
-    }
+    } | {("block", "sequence")}
     for row in rows:
-        assert row["identical"] is (None if row["method"].startswith("gsd") else True)
+        races = row["method"] in ("ar", "ersd", "match")
+        assert row["identical"] is (True if races else None)
     assert [line.split("|")[6].strip() for line in runs["md"].stdout.splitlines()[2:]] == [
         "true"
-    ] * 6 + ["-"] * 8 + ["true"] * 5
+    ] * 6 + ["-"] * 8 + ["true"] * 5 + ["-"]
 
 
 def test_sources_are_swept(pair: list[object]) -> None:
@@ -191,7 +192,7 @@ def test_a_difference_would_be_reported(target: Path) -> None:
         (["-m", "x", "-o", "xml"], "-o must be one of md, csv, json, jsonl, got 'xml'"),
         (
             ["-m", "x", "--method", "magic"],
-            "method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'",
+            "method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', 'block', got 'magic'",
         ),
     ],
     ids=str,

@@ -270,8 +270,9 @@ def test_observed_ranks_foretell_trees(method):
     )
 
 
-@pytest.mark.parametrize("method", GSD)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("method", "strategy"), [*itertools.product(GSD, STRATEGIES), ("block", "sequence")]
+)
 def test_a_seed_gives_one_text(method, strategy):
     """Rejection sampling is reproducible: its trees depend on neither earlier texts nor times.
 

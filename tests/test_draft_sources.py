@@ -236,7 +236,7 @@ def test_sources_of_steps_trees_and_counts(
     assert set(accepted) == sources
 
 
-@pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
+@pytest.mark.parametrize("method", ["gsd", "gsd_iid", "block"])
 def test_rejection_sampling_drafts_by_the_model_alone(pair: Generator, method: str) -> None:
     """Its text depends on what is drafted, so no other text may have a part in that."""
     prompt = PROMPT * 3

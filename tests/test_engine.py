@@ -112,7 +112,7 @@ def test_bad_model_options(tiny_target: Path, options: dict, message: str) -> No
         ({"seed": 1 << 64}, r"seed must be between"),
         (
             {"method": "magic"},
-            r"method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', got 'magic'",
+            r"method must be one of 'ersd', 'ar', 'gsd', 'gsd_iid', 'match', 'block', got 'magic'",
         ),
         (
             {"strategy": "forest"},

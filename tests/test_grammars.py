@@ -241,7 +241,7 @@ def test_drafts_do_not_change_the_text(generator: Generator, name: str) -> None:
         assert accepted > 0
 
 
-@pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
+@pytest.mark.parametrize("method", ["gsd", "gsd_iid", "block"])
 def test_rejection_sampling_keeps_to_a_grammar(generator: Generator, method: str) -> None:
     """Its texts depend on the draft, but they match."""
     for seed in range(4):

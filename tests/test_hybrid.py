@@ -63,12 +63,12 @@ def test_the_text_is_that_of_plain_sampling(models: Pair, temperature: float) ->
         assert 0 < result.stats.accepted < result.stats.drafted
 
 
-@pytest.mark.parametrize("method", ["match", "gsd", "gsd_iid"])
+@pytest.mark.parametrize("method", ["match", "gsd", "gsd_iid", "block"])
 def test_other_methods(pairs: Any, method: str) -> None:
     """Their chains are drafted too. A match gives the text of plain sampling."""
     for arch in ("qwen35", "mamba2"):
         models = pairs(arch)
-        strategy = "adaptive" if method == "match" else "tree"
+        strategy = {"match": "adaptive", "block": "sequence"}.get(method, "tree")
         options = {"max_tokens": 40, "seed": 5, "strategy": strategy, "draft_nodes": 4}
         options["temperature"] = 0.3  # there, the most probable tokens are drawn now and then
         results = [models.pair.generate(LONG, method=method, **options, **FULL) for _ in range(2)]

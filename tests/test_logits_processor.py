@@ -130,8 +130,10 @@ def test_a_processed_draft_is_right(strategy):
     assert ranks[0] == sum(ranks)
 
 
-@pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
-def test_rejection_sampling_keeps_the_distribution(method):
+@pytest.mark.parametrize(
+    ("method", "strategy"), [("gsd", "batch"), ("gsd_iid", "batch"), ("block", "sequence")]
+)
+def test_rejection_sampling_keeps_the_distribution(method, strategy):
     """Under a grammar, the tokens of rejection sampling have the target's probabilities."""
     row = oracles.table_row(TABLE, oracles.table_hash(PROMPT)).astype(np.float64)
     kept = np.where(allowed(PROMPT, range(N_VOCAB)), np.exp(row), 0)
@@ -139,7 +141,7 @@ def test_rejection_sampling_keeps_the_distribution(method):
     counts = np.zeros(N_VOCAB, int)
     for seed in range(4000):
         grammar = HistoryGrammar(PROMPT, N_VOCAB, allowed)
-        given = {"method": method, "strategy": "batch", "draft_nodes": 4, "grammar": grammar}
+        given = {"method": method, "strategy": strategy, "draft_nodes": 4, "grammar": grammar}
         decoder.start(PROMPT, GenerationOptions(**PLAIN, seed=seed, adapt_draft=False, **given))
         counts[decoder.step(9)[0]] += 1
     assert oracles.goodness(counts, kept / kept.sum()) > 1e-4

@@ -109,7 +109,7 @@ def test_every_option_changes_the_text(generator: Generator, name: str) -> None:
 
 
 @pytest.mark.no_sanitizer
-@pytest.mark.parametrize("method", ["gsd", "gsd_iid"])
+@pytest.mark.parametrize("method", ["gsd", "gsd_iid", "block"])
 @pytest.mark.parametrize(
     "name", ["repeat_penalty", "grammar", "typical_p", "xtc", "logits_processor", "dry"]
 )

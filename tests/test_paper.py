@@ -54,13 +54,31 @@ def test_everything_is_in_the_table_and_the_report(experiment: Experiment, tmp_p
     pictures = [
         line.split("(")[-1].removesuffix(")") for line in page.split("\n") if line.startswith("![")
     ]
-    assert len(pictures) == 8
+    assert len(pictures) == 9
     for name in pictures:
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     by_race = [r for r in table if r["method"] in ("ersd", "match") and r["strategy"] != "tree"]
     engine = [float(r["value"]) for r in by_race if r["quantity"] == "engine_calls"]
     assert engine == [float(r["value"]) for r in by_race if r["quantity"] == "replayed_calls"]
     assert len(engine) == 2 * 2 * 2 * (1 + 3 + 3)
+    # Chains: no method gives more than the bound, and longer chains give no less.
+    for category in ("all", "rain", "snow"):
+        chains = {
+            m: [
+                float(r["value"])
+                for r in table
+                if (r["quantity"], r["method"]) == ("expected_chain_tokens", m)
+                and (r["category"], r["temperature"]) == (category, "1")
+            ]
+            for m in ("ersd", "gsd", "block", "joint")
+        }
+        for values in chains.values():
+            assert len(values) == 5
+            assert values == sorted(values)
+        assert chains["gsd"][0] == pytest.approx(chains["block"][0])
+        assert all(1 < a <= b for a, b in zip(chains["block"], chains["joint"], strict=True))
+    by_block = [r for r in table if r["method"] == "block" and r["quantity"] == "engine_calls"]
+    assert len(by_block) == 2 * 2 * 3
     # ERSD's first acceptance is at most 1 - TV, which is that of rejection sampling.
     row = {
         r["quantity"]: float(r["value"])

@@ -163,18 +163,21 @@ def test_a_stopped_answer_goes_on(tiny_target: Path, tiny_draft: Path, fresh: Ge
     assert n_stopped > 0
 
 
-def test_rejection_sampling_reads_the_whole_prompt(tiny_target: Path, tiny_draft: Path) -> None:
+@pytest.mark.parametrize("method", ["gsd", "block"])
+def test_rejection_sampling_reads_the_whole_prompt(
+    tiny_target: Path, tiny_draft: Path, method: str
+) -> None:
     """A seed gives the same text whatever ran before."""
     prompt = [1, *range(300, 360)]
     expected = (
         Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
-        .generate(prompt, max_tokens=60, seed=3, method="gsd", **FULL)
+        .generate(prompt, max_tokens=60, seed=3, method=method, **FULL)
         .tokens
     )
     pair = Drafting(tiny_target, tiny_draft, n_ctx=512, n_threads=1)
-    for way in ({"method": "gsd"}, {"method": "ar"}, {"method": "gsd_iid"}, {"strategy": "tree"}):
+    for way in ({"method": method}, {"method": "ar"}, {"method": "gsd_iid"}, {"strategy": "tree"}):
         pair.generate(prompt[: 20 + len(way)], max_tokens=30, seed=5, **FULL, **way)
-        result = pair.generate(prompt, max_tokens=60, seed=3, method="gsd", **FULL)
+        result = pair.generate(prompt, max_tokens=60, seed=3, method=method, **FULL)
         assert (result.tokens, result.stats.cached_tokens) == (expected, 0)
 
 

@@ -32,7 +32,9 @@
 #include "ersd/verify/method.h"            // the methods of decoding
 #include "ersd/verify/grammar.h"           // which tokens may come next
 #include "ersd/verify/logits_processor.h"  // what changes logits before the race
+#include "ersd/verify/weights.h"           // rows of probabilities that rejection takes from
 #include "ersd/verify/rejection.h"         // greedy rejection sampling
+#include "ersd/verify/block.h"             // block verification of a chain
 #include "ersd/verify/coupling.h"          // methods: the draft's order and the target's token
 #include "ersd/verify/verify.h"            // from target logits to the accepted path
 

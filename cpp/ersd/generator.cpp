@@ -42,10 +42,11 @@ std::shared_ptr<Request> Generator::submit(const std::vector<Token>& prompt,
   check_tokens("prediction", options.prediction);
   for (const auto& reference : options.references) check_tokens("references", reference);
   const llama::Model& target = models_.target();
-  if (wants_ranks && (!models_.draft() || options.method == Method::kAr))
+  if (wants_ranks &&
+      (!models_.draft() || options.method == Method::kAr || options.method == Method::kBlock))
     throw std::invalid_argument(
         "ranks are places in a draft's order: they need a draft model and a method other than "
-        "'ar'");
+        "'ar' and 'block'");
   auto sequence = std::make_unique<Sequence>(
       prompt, options,
       llama::make_logits_processors(target, options.processors, prompt.size(), models_.n_ctx()),

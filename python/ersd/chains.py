@@ -138,7 +138,7 @@ def call_starts(chain: str, values: npt.ArrayLike, k: int) -> Array:
         raise ValueError(f"chain must be 'ersd', 'gsd' or 'block', got {chain!r}")
     numbers = np.asarray(values, dtype=np.float64)
     starts = np.zeros(len(numbers) + 1)
-    starts[0] = 1
+    starts[:1] = 1
     for t in range(len(numbers)):
         accepted = CHAINS[chain](numbers[t : min(t + k, len(numbers) - 1)])
         ends = -np.diff(np.concatenate([[1.0], accepted, [0.0]]))

@@ -28,14 +28,15 @@ void bind_coupling(nb::module_& m) {
           "method"_a, "options"_a, "seed"_a)
       .def(
           "draft_order",
-          [](Coupling& c, const Floats& logits, uint32_t position, size_t m) {
+          [](Coupling& c, const Floats& logits, uint32_t position, size_t m, uint32_t depth) {
             std::vector<Token> tokens;
-            for (const Arrival& arrival : c.draft_order(view(logits), position, m))
+            for (const Arrival& arrival : c.draft_order(view(logits), position, m, depth))
               tokens.push_back(arrival.token);
             return tokens;
           },
-          "logits"_a, "position"_a, "m"_a,
-          "The first m tokens to try at a position. logits: the draft's, f32[n_draft_vocab].")
+          "logits"_a, "position"_a, "m"_a, "depth"_a = 1,
+          "The first m tokens to try at a position. logits: the draft's, f32[n_draft_vocab]. depth: "
+          "of these tokens in their tree.")
       .def(
           "sample",
           [](Coupling& c, const Floats& target, const Floats& draft, uint32_t position) {

@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::array kMethodNames{
     std::pair{"ersd", Method::kErsd}, std::pair{"ar", Method::kAr}, std::pair{"gsd", Method::kGsd},
-    std::pair{"gsd_iid", Method::kGsdIid}, std::pair{"match", Method::kMatch}};
+    std::pair{"gsd_iid", Method::kGsdIid}, std::pair{"match", Method::kMatch},
+    std::pair{"block", Method::kBlock}};
 constexpr std::array kStrategyNames{
     std::pair{"simple", Strategy::kSimple}, std::pair{"sequence", Strategy::kSequence},
     std::pair{"batch", Strategy::kBatch}, std::pair{"tree", Strategy::kTree},
@@ -67,6 +68,11 @@ std::string strategy_names() { return list_of(kStrategyNames); }
 
 void GenerationOptions::validate() const {
   check_ranges(*this);
+  if (method == Method::kBlock && strategy != Strategy::kSequence && strategy != Strategy::kSimple)
+    throw std::invalid_argument(
+        std::string("method 'block' verifies a chain, so strategy must be 'sequence' or 'simple', "
+                    "got '") +
+        to_string(strategy) + "'");
   if (strategy == Strategy::kAdaptive && !is_race(method))
     throw std::invalid_argument(
         std::string("strategy 'adaptive' needs a method of races, 'ersd' or 'match', got '") +

@@ -36,8 +36,9 @@ std::string method_names();
 std::string strategy_names();
 
 // The best strategy that a method allows. Adaptive trees are chosen after looking at the draws, so
-// rejection sampling would not be exact with them.
+// rejection sampling would not be exact with them. Block verification is for chains.
 constexpr Strategy default_strategy(Method method) {
+  if (method == Method::kBlock) return Strategy::kSequence;
   return is_race(method) ? Strategy::kAdaptive : Strategy::kTree;
 }
 

@@ -134,7 +134,9 @@ void Drafter::add_shape_children(DraftedTree& tree, int32_t shape_node) {
 
 // The first m tokens of the draft's order at a node. They are kept for verification and learning.
 std::span<const Arrival> Drafter::keep_order(DraftedTree& tree, int32_t node, size_t m) {
-  const auto order = tree.coupling->draft_order(tree.at(node).logits, tree.child_position(node), m);
+  const auto depth = static_cast<uint32_t>(tree.tree.depth(node)) + 1;
+  const auto order =
+      tree.coupling->draft_order(tree.at(node).logits, tree.child_position(node), m, depth);
   tree.rows.add_order(node, order);
   return order;
 }

@@ -12,10 +12,15 @@ Coupling::Selected Coupling::select(std::span<const float> logits, const Samplin
 }
 
 std::span<const Arrival> Coupling::draft_order(std::span<const float> logits, uint32_t position,
-                                               size_t m) {
+                                               size_t m, uint32_t depth) {
   const auto [row, options] = select(logits, draft_options(), position, draft_selection_);
   if (!rejects()) return race_.arrivals(row, options, clock(position), m);
   order_.clear();
+  if (verifies_blocks()) {
+    const Token token = block_.draw(row, options, seed_, position - depth + shift_, depth);
+    if (token >= 0) order_.push_back({token, 0});
+    return order_;
+  }
   for (const Token token :
        rejection_.draw_siblings(row, options, siblings(), seed_, position + shift_, m))
     order_.push_back({token, 0});
@@ -30,6 +35,18 @@ RankedToken Coupling::sample(std::span<const float> target, const DraftRow& draf
                              options, siblings(), seed_, position + shift_);
   const Token token = race_.winner(row, options, clock(position)).token;
   return {token, rank(token, draft, position)};
+}
+
+void Coupling::extend_block(std::span<const float> target, const DraftRow& draft, Token token,
+                            uint32_t position) {
+  const auto [row, options] = select(target, options_, position, target_selection_);
+  block_.extend(row, select(draft.logits, options_, position, draft_selection_).logits, options,
+                token);
+}
+
+void Coupling::end_block(std::span<const float> target, uint32_t position) {
+  const auto [row, options] = select(target, options_, position, target_selection_);
+  block_.end(row, options);
 }
 
 // The place of the target's winner in the draft's order. Runs the draft's race again only if the

@@ -9,6 +9,7 @@
 
 #include "ersd/race/race.h"
 #include "ersd/race/selection.h"
+#include "ersd/verify/block.h"
 #include "ersd/verify/method.h"
 #include "ersd/verify/rejection.h"
 
@@ -34,15 +35,31 @@ class Coupling {
   void shift(int32_t n) { shift_ += static_cast<uint32_t>(n); }
 
   // Returns the draft's order: the first m tokens to try at a position, or fewer if the draft has
-  // no more. Scores are those of the race, or 0 for rejection sampling. Valid until the next call.
-  // logits: the draft's, f32[n_draft_vocab].
-  std::span<const Arrival> draft_order(std::span<const float> logits, uint32_t position, size_t m);
+  // no more. Scores are those of the race, or 0 for rejection sampling. Block verification tries
+  // one token. Valid until the next call.
+  // logits: the draft's, f32[n_draft_vocab]. depth: of these tokens in their tree.
+  std::span<const Arrival> draft_order(std::span<const float> logits, uint32_t position, size_t m,
+                                       uint32_t depth = 1);
 
   // Samples the target's token at a position. Its rank is its place in the draft's order, or
-  // kRanks for all later places, or -1 without a draft.
+  // kRanks for all later places, or -1 without a draft. Block verification has none alone.
   // target: logits, f32[n_vocab].
   // Throws std::runtime_error if no token is left that has a probability.
   RankedToken sample(std::span<const float> target, const DraftRow& draft, uint32_t position);
+
+  // Whether a chain is verified as a whole. At temperature 0 nothing is left to draw, so tokens are
+  // verified one by one.
+  bool verifies_blocks() const { return method_ == Method::kBlock && rejects(); }
+
+  // The steps of block verification (Block) under the options. The token of extend_block() and what
+  // follows the tokens of end_block() have this position.
+  Block& begin_block(uint32_t root) {
+    block_.begin(seed_, root + shift_);
+    return block_;
+  }
+  void extend_block(std::span<const float> target, const DraftRow& draft, Token token,
+                    uint32_t position);
+  void end_block(std::span<const float> target, uint32_t position);
 
   float temperature() const { return draft_options().temperature; }
 
@@ -75,6 +92,7 @@ class Coupling {
   uint32_t shift_ = 0;  // tokens that context shifts dropped
   Race race_;
   Rejection rejection_;
+  Block block_;
   Selection target_selection_, draft_selection_;
   std::vector<Arrival> order_;  // the siblings of rejection sampling
 };

@@ -12,14 +12,16 @@ enum class Method {
   kGsdIid,  // greedy rejection sampling with independent siblings
   // llama.cpp's rule: the draft's most probable tokens are tried; the target's winner is emitted
   kMatch,
+  kBlock,  // block verification of a chain
 };
 
-constexpr size_t kMethodCount = 5;
+constexpr size_t kMethodCount = 6;
 
 // Whether the target's token is the winner of a race. All these methods give the same text for a
-// seed. Rejection sampling is as exact, but its text depends on draft and tree.
+// seed. Rejection sampling and block verification are as exact, but their text depends on draft and
+// tree.
 constexpr bool is_race(Method method) {
-  return method != Method::kGsd && method != Method::kGsdIid;
+  return method == Method::kErsd || method == Method::kAr || method == Method::kMatch;
 }
 
 }  // namespace ersd

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ersd/race/race.h"
+#include "ersd/verify/weights.h"
 
 namespace ersd {
 
@@ -45,16 +46,11 @@ class Rejection {
                      uint32_t position);
 
  private:
-  double read_weights(std::span<const float> logits, const SamplingOptions& options,
-                      std::vector<float>& weights);
-  void draw_independent(double total, uint64_t seed, uint32_t position, size_t m);
+  void draw_independent(uint64_t seed, uint32_t position, size_t m);
 
-  Row row_;
-  Truncation truncation_;
   Race race_;
-  std::vector<float> target_;       // f32[n_vocab], weights of the residual
-  std::vector<float> draft_;        // f32[n_draft_vocab], weights; 0 for rejected distinct siblings
-  std::vector<double> cumulative_;  // f64[n_blocks + 1], sums of weights before each block
+  Weights target_;  // the residual
+  Weights draft_;   // without rejected distinct siblings
   std::vector<Token> siblings_;
 };
 

@@ -1,4 +1,5 @@
-// Verification: follow the target's tokens from the root for as long as they were drafted.
+// Verification: follow the target's tokens from the root for as long as they were drafted, or
+// verify a chain as a whole.
 #pragma once
 
 #include <exception>
@@ -11,7 +12,8 @@
 
 namespace ersd {
 
-// What verification needs to know of a node. It asks for accepted nodes only, once each.
+// What verification needs to know of a node. It asks for accepted nodes only, once each. Block
+// verification asks for the nodes of a chain from the root on, for the target once each.
 struct NodeInputs {
   std::function<std::span<const float>(int32_t node)> target;  // f32[n_vocab], processed logits
   std::function<DraftRow(int32_t node)> draft;                 // empty if the draft was not run
@@ -30,7 +32,8 @@ struct Verified {
 // Verifies a tree whose root stands at a position, and replaces the contents of `verified`.
 // With races this is exact for any tree: the tokens are those that the same races give one by one
 // (Kobus and Gündüz, arXiv 2504.15475). With rejection sampling, siblings must be drafted in the
-// coupling's order. Throws std::runtime_error if no token is left at the root.
+// coupling's order. With block verification the tree must be a chain.
+// Throws std::runtime_error if no token is left at the root.
 void verify(const DraftTree& tree, const NodeInputs& inputs, uint32_t position, Coupling& coupling,
             Verified& verified);
 

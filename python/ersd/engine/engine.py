@@ -238,12 +238,12 @@ class Engine(KnownPair):
             top_p: 1 keeps all tokens.
             min_p: 0 keeps all tokens.
             seed: None draws a random seed.
-            method: any method except "ar".
+            method: any method except "ar" and "block".
             logits: whether positions carry the logits of both models.
 
         Raises:
             ValueError: as for `stream`; or there is no draft model; or the method is "ar", which
-                does not use the draft.
+                does not use the draft, or "block", which decides on whole chains.
         """
         options = _core.GenerationOptions(
             max_tokens=check_max_tokens(max_tokens),
@@ -255,10 +255,10 @@ class Engine(KnownPair):
             method=method,
             adapt_draft=False,
         )
-        if self.draft is None or method == "ar":
+        if self.draft is None or method in ("ar", "block"):
             raise ValueError(
                 "ranks are places in a draft's order: "
-                "they need a draft model and a method other than 'ar'"
+                "they need a draft model and a method other than 'ar' and 'block'"
             )
         return ranked_positions(self._shared, self._prompt(prompt), options, logits)
 

@@ -51,16 +51,18 @@ class Options(TypedDict, total=False):
     drafted tokens that win in both. "ar" runs the same race without a draft. "match" is llama.cpp's
     rule: it drafts the draft's most probable tokens and accepts those that win the target's race.
     The methods "gsd" and "gsd_iid" are greedy rejection sampling, with distinct and with
-    independent siblings. Their text is an exact sample, too, but it depends on the draft.
+    independent siblings. "block" is block verification, which decides on a drafted chain as a
+    whole. Their text is an exact sample, too, but it depends on the draft.
 
     The strategy "simple" drafts one token, "sequence" a chain, and "batch" several candidates for
     the next token. "tree" drafts the best tree for the ranks that were seen so far. "adaptive"
     drafts a tree that is wide where the race was close and deep where it was not. It needs a method
-    of races, since rejection sampling is not exact with such trees.
+    of races, since rejection sampling is not exact with such trees. "block" needs a chain,
+    "sequence" or "simple".
 
     If draft_nodes is "auto", the first generation measures for about a second what calls of both
-    models cost on this machine. With rejection sampling, whose text depends on the number of
-    nodes, "auto" means 16.
+    models cost on this machine. With rejection sampling and "block", whose text depends on the
+    number of nodes, "auto" means 16.
     """
 
     max_tokens: int | None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ersd import theory
+from ersd import chains, theory
 from ersd.paper.experiment import COMPARISONS
 from ersd.paper.table import Row, single_k
 from ersd.ranks import STRATEGIES, Record, Texts, binomial_share, ratio, replay, strategy_tree
@@ -40,9 +40,12 @@ def analyse(records: Sequence[Record], nodes: Sequence[int]) -> list[Row]:
         rows += _bound_rows(texts, nodes, records[0]["n_vocab"], where)
         rows += _slope_rows(rows, where)
         rows += _autocorrelation_rows(texts, where)
+        for category, members in texts.by_category().items():
+            rows += _chain_rows(members, nodes, {"temperature": temperature, "category": category})
     for r in records[1:]:
         if "strategy" in r:
-            rows += _check_rows(r, texts_of[r["method"], r["temperature"]])
+            method = "ersd" if r["method"] == "block" else r["method"]
+            rows += _check_rows(r, texts_of[method, r["temperature"]])
     return rows
 
 
@@ -127,19 +130,48 @@ def _autocorrelation_rows(texts: Texts, where: dict[str, Any]) -> list[Row]:
     ]
 
 
+def _chain_rows(texts: Texts, nodes: Sequence[int], where: dict[str, Any]) -> list[Row]:
+    """Return expected tokens per call of chains by each method, and the bound of all methods.
+
+    The bound is that of the calls of block verification, averaged over where they begin.
+    """
+    records = [r for r in texts.records if "ratios" in r]
+    rows = []
+    for chain, k in product(chains.CHAINS, nodes if records else ()):
+        calls, tokens = [], []
+        for r in records:
+            n = len(r["ranks"])
+            is_bound = chain == "joint"
+            values = r["agreements" if chain == "ersd" else "ratios"]
+            starts = chains.call_starts("block" if is_bound else chain, values, k)
+            calls.append(starts.sum())
+            tokens.append(n)
+            if is_bound:
+                bounds = [chains.joint_bound(values[t : min(t + k, n - 1)]) for t in range(n)]
+                tokens[-1] = starts @ np.array(bounds)
+        mean = ratio(tokens, calls)
+        rows.append(Row("expected_chain_tokens", *mean, method=chain, draft_nodes=k, **where))
+    return rows
+
+
 def _check_rows(r: Record, texts: Texts) -> list[Row]:
-    """Calls and tokens of the engine on a text, and those that follow from the text's ranks."""
-    ranks = next(
-        text["ranks"]
+    """Calls and tokens of the engine on a text, and those that follow from the recorded text."""
+    text = next(
+        text
         for text in texts.records
         if (text["category"], text["prompt"]) == (r["category"], r["prompt"])
     )
-    tree = texts.trees(r["strategy"], r["draft_nodes"])[r["prompt"] % 2]
+    ranks = text["ranks"]
+    if r["method"] == "block":
+        calls = float(chains.call_starts("block", text["ratios"], r["draft_nodes"]).sum())
+    else:
+        tree = texts.trees(r["strategy"], r["draft_nodes"])[r["prompt"] % 2]
+        calls = len(replay(ranks, tree))
     names = ("method", "strategy", "draft_nodes", "temperature", "category")
     where = {name: r[name] for name in names} | {"x": r["prompt"]}
     return [
         Row("engine_calls", r["target_calls"], **where),
         Row("engine_tokens", r["generated"], **where),
-        Row("replayed_calls", len(replay(ranks, tree)), **where),
+        Row("replayed_calls", calls, **where),
         Row("replayed_tokens", len(ranks), **where),
     ]

@@ -4,8 +4,10 @@ For each method and temperature a text is generated once, and the rank of each t
 (`Generator.ranks`). The ranks tell what any strategy with any k would have done on that text; see
 `ersd.ranks`. For races this is exactly what the engine does. For rejection sampling it is another
 sample of the same distribution, because trying more siblings than a tree has is the same as
-sampling from the residual. Some texts are also generated with drafts by the engine, so that both
-can be compared.
+sampling from the residual. Block verification decides on whole chains, so it has no ranks. What its
+chains would have given on ERSD's texts follows from the models' distributions there; see
+`ersd.chains`. Some texts are also generated with drafts by the engine, so that both can be
+compared.
 Needs ``pip install "ersd[paper]"``.
 
 Source of method and bound: Kobus and Gündüz, arXiv 2504.15475.
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ersd import Generator, Position, theory
 from ersd.files import replacing
@@ -36,6 +39,8 @@ COMPARISONS = (
     theory.kl_divergence,
     theory.channel_simulation_divergence,
 )
+# What chains of drafted tokens need to know of each token of a text; see `ersd.chains`.
+CHAIN_NUMBERS = {"ratios": theory.token_ratio, "agreements": theory.race_agreement}
 CHECKED_NODES = (1, 4, 16)  # each k with which the engine generates texts too
 
 
@@ -111,12 +116,17 @@ class Experiment:
         ]
         jobs = []
         for temperature, method, (category, i) in product(
-            self.temperatures, METHODS, self.prompts()
+            self.temperatures, (*METHODS, "block"), self.prompts()
         ):
             text = {"method": method, "temperature": temperature, "category": category, "prompt": i}
-            jobs.append(text)
+            if method in METHODS:
+                jobs.append(text)
             if i < self.n_checks:
-                jobs += [text | check for check in checks]
+                jobs += [
+                    text | check
+                    for check in checks
+                    if method in METHODS or check["strategy"] == "sequence"
+                ]
         return jobs
 
 
@@ -206,25 +216,32 @@ def _sampling(job: Record, seed: int) -> dict[str, Any]:
 
 
 def _record_ranks(generator: Generator, prompt: str, job: Record, n: int, seed: int) -> Record:
-    """Record the ranks of a text and, for races, comparisons of the models' distributions."""
-    ranks: list[int] = []
-    compared: list[list[float]] = []
+    """Record the ranks of a text and, for ERSD, what compares the models' distributions there."""
     is_race = job["method"] == "ersd"
+    found: dict[str, list[Any]] = {"ranks": []}
+    if is_race:
+        found |= {"compared": [], "ratios": [], "agreements": []}
     for position in generator.ranks(prompt, max_tokens=n, logits=is_race, **_sampling(job, seed)):
-        if is_race and len(ranks) % COMPARED_EVERY == 0:
-            compared.append(_comparisons(position, job["temperature"]))
-        ranks.append(position.rank)
-    return {"ranks": ranks} | ({"compared": compared} if is_race else {})
+        if is_race:
+            rows = _distributions(position, job["temperature"])
+            if len(found["ranks"]) % COMPARED_EVERY == 0:
+                found["compared"].append([round(compare(*rows), 5) for compare in COMPARISONS])
+            for name, number in CHAIN_NUMBERS.items():
+                found[name].append(float(f"{number(*rows, position.token):.6g}"))
+        found["ranks"].append(position.rank)
+    return found
 
 
-def _comparisons(position: Position, temperature: float) -> list[float]:
-    """Return the `COMPARISONS` of both models' distributions at a position with logits."""
+def _distributions(
+    position: Position, temperature: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the target's and the draft's distribution at a position with logits."""
     assert position.target_logits is not None
     assert position.draft_logits is not None
     target = theory.softmax(position.target_logits, temperature)
     draft = theory.softmax(position.draft_logits, temperature)
     draft = np.pad(draft, (0, len(target) - len(draft)))  # the draft's vocabulary may be smaller
-    return [round(compare(target, draft), 5) for compare in COMPARISONS]
+    return target, draft
 
 
 def _check(generator: Generator, prompt: str, job: Record, n: int, seed: int) -> Record:

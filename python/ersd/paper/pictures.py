@@ -15,7 +15,7 @@ from ersd.files import replacing
 from ersd.paper.table import Row, Table
 from ersd.ranks import MAX_RANK
 
-__all__ = ["METHOD_NAMES", "PICTURES", "STRATEGY_STYLE", "Picture", "draw"]
+__all__ = ["CHAIN_NAMES", "METHOD_NAMES", "PICTURES", "STRATEGY_STYLE", "Picture", "draw"]
 
 METHOD_NAMES = {
     "ersd": "ERSD",
@@ -31,6 +31,14 @@ STYLE = {
     "gsd_iid": ("#E69F00", "^"),
     "match": ("#009E73", "D"),
 }
+# Chains: a label, and a colour with a marker. "joint" is the bound of all methods.
+CHAIN_NAMES = {
+    "ersd": "races",
+    "gsd": "rejection, token by token",
+    "block": "block verification",
+    "joint": "the bound of every method",
+}
+CHAIN_STYLE = STYLE | {"block": ("#CC79A7", "v"), "joint": ("#000000", "")}
 STRATEGY_STYLE = {
     "tree": ("#0072B2", "o"),
     "batch": ("#CC79A7", "s"),
@@ -121,6 +129,16 @@ def _strategies(ax: Axes, table: Table, t: float) -> None:
     _nodes_axis(ax, table)
 
 
+def _chains(ax: Axes, table: Table, t: float) -> None:
+    """Draw chains by every method, and their bound."""
+    for chain, name in CHAIN_NAMES.items():
+        rows = table.chain_tokens(chain, t)
+        draw_line = _dashed if chain == "joint" else _line
+        draw_line(ax, rows, "draft_nodes", CHAIN_STYLE[chain], name)
+    _plain_line(ax)
+    _nodes_axis(ax, table)
+
+
 def _categories(ax: Axes, table: Table, t: float) -> None:
     """Draw trees of every method by category, the methods next to each other."""
     names = [c for c in table.categories if c != "all"]
@@ -206,6 +224,13 @@ def _autocorrelation(ax: Axes, table: Table, t: float) -> None:
 PICTURES = (
     Picture("methods", NODES, TOKENS, "Trees by method. Bands show one standard error.", _methods),
     Picture("strategies", NODES, TOKENS, "ERSD by drafting strategy.", _strategies),
+    Picture(
+        "chains",
+        NODES,
+        TOKENS,
+        "Chains by method: what is expected on ERSD's texts. Bands show one standard error.",
+        _chains,
+    ),
     Picture(
         "categories",
         "",

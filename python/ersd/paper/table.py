@@ -97,6 +97,15 @@ class Table:
             category=category,
         )
 
+    def chain_tokens(self, chain: str, temperature: float, category: str = "all") -> list[Row]:
+        """Return expected tokens per target call of chains, one row for each k.
+
+        There are none where the texts were recorded without the models' distributions.
+        """
+        return self.select(
+            "expected_chain_tokens", method=chain, temperature=temperature, category=category
+        )
+
     def tree_tokens(self, method: str, temperature: float, categories: Iterable[str]) -> list[Row]:
         """Return tokens per target call of trees of `k` nodes, one row for each category."""
         return [
