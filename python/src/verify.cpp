@@ -35,7 +35,8 @@ void bind_coupling(nb::module_& m) {
             return tokens;
           },
           "logits"_a, "position"_a, "m"_a, "depth"_a = 1,
-          "The first m tokens to try at a position. logits: the draft's, f32[n_draft_vocab]. depth: "
+          "The first m tokens to try at a position. logits: the draft's, f32[n_draft_vocab]. "
+          "depth: "
           "of these tokens in their tree.")
       .def(
           "sample",

@@ -11,9 +11,9 @@ namespace ersd {
 namespace {
 
 constexpr std::array kMethodNames{
-    std::pair{"ersd", Method::kErsd}, std::pair{"ar", Method::kAr}, std::pair{"gsd", Method::kGsd},
-    std::pair{"gsd_iid", Method::kGsdIid}, std::pair{"match", Method::kMatch},
-    std::pair{"block", Method::kBlock}};
+    std::pair{"ersd", Method::kErsd},   std::pair{"ar", Method::kAr},
+    std::pair{"gsd", Method::kGsd},     std::pair{"gsd_iid", Method::kGsdIid},
+    std::pair{"match", Method::kMatch}, std::pair{"block", Method::kBlock}};
 constexpr std::array kStrategyNames{
     std::pair{"simple", Strategy::kSimple}, std::pair{"sequence", Strategy::kSequence},
     std::pair{"batch", Strategy::kBatch}, std::pair{"tree", Strategy::kTree},

@@ -47,8 +47,7 @@ void verify(const DraftTree& tree, const NodeInputs& inputs, uint32_t position, 
   verified.emitted.clear();
   verified.rank.clear();
   verified.failure = nullptr;
-  if (coupling.verifies_blocks())
-    return verify_chain(tree, inputs, position, coupling, verified);
+  if (coupling.verifies_blocks()) return verify_chain(tree, inputs, position, coupling, verified);
   for (int32_t node = 0; node >= 0; node = tree.child(node, verified.emitted.back())) {
     RankedToken token;
     try {

@@ -72,9 +72,9 @@ void Weights::accumulate() {
 
 Token Weights::draw(double u) const {
   const double wanted = u * cumulative_.back();
-  const auto block = static_cast<size_t>(
-      std::upper_bound(cumulative_.begin() + 1, cumulative_.end() - 1, wanted) -
-      cumulative_.begin() - 1);
+  const auto block =
+      static_cast<size_t>(std::upper_bound(cumulative_.begin() + 1, cumulative_.end() - 1, wanted) -
+                          cumulative_.begin() - 1);
   double sum = cumulative_[block];
   size_t last = values_.size();  // the last token with a weight that was seen
   const size_t end = std::min(values_.size(), (block + 1) * kBlock);

@@ -34,9 +34,10 @@ CHAINS_TEXT = (
 )
 ENGINE_TEXT = (
     "Tokens per target call of the engine on some prompts, and those that follow from the recorded"
-    " ranks. For races with a fixed tree the numbers of calls are equal. Only the ranks count end"
+    " texts. For races with a fixed tree the numbers of calls are equal. Only the ranks count end"
     " tokens. For GSD the engine draws another sample of the same distribution, and for block"
-    " verification the second column has what is expected on ERSD's text. The engine's *tree* learns its ranks while it generates, anew for each answer."
+    " verification the second column has what is expected on ERSD's text. The engine's *tree*"
+    " learns its ranks while it generates, anew for each answer."
 )
 
 
