@@ -81,7 +81,7 @@ def test_calls_of_a_text(chain: str) -> None:
     """Calls that end at random, each as far as its acceptance says, begin as often as expected."""
     rng = np.random.default_rng(3)
     values = rng.uniform(0.3, 1.6, 12) if chain != "ersd" else rng.random(12)
-    n, k = 20_000, 4
+    n, k = 6_000, 4
     counts = np.zeros(12)
     for u in rng.random((n, 12)):
         t = 0
