@@ -65,8 +65,8 @@ class Block {
   uint32_t depth_ = 0, n_accepted_ = 0;  // tokens of the chain so far, and those accepted
   double weight_ = 1;                    // of the tokens so far
   Weights target_, draft_;
-  Weights next_;           // what the token after the accepted ones is drawn from
-  Token if_nothing_left_;  // that token if rounding leaves nothing to draw from
+  Weights next_;               // what the token after the accepted ones is drawn from
+  Token if_nothing_left_ = 0;  // that token if rounding leaves nothing to draw from
 };
 
 }  // namespace ersd

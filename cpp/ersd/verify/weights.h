@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ersd/race/truncation.h"
+#include "ersd/token.h"
 
 namespace ersd {
 
