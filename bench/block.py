@@ -1,10 +1,11 @@
 """Tokens per target call of chains: races, rejection token by token, block verification, the bound.
 
-python bench/block.py RECORDS.jsonl [-md twin|default|FILE] [--prompts FILE ...] [--count 24]
-                      [-n 64] [-k 4,8,16] [--temp 1.0,0.6] [--batch 8] [-t 1] [--table]
+python bench/block.py RECORDS.jsonl ... [-md twin|default|FILE] [--prompts FILE ...] [--count 24]
+                      [-n 64] [-k 4,8,16] [--temp 1.0,0.6] [--methods ersd,gsd,block] [--batch 8]
+                      [-t 1] [--table]
 
-It continues where RECORDS.jsonl ends, and then prints the tables; --table prints them alone. Give a
-draft a file of its own. The engine's rows are counts of target calls, so a busy machine does not
+It continues where the first file ends, and then prints the tables of all files; --table prints them
+alone. Give each draft files of its own. The engine's rows are counts of target calls, so a busy machine does not
 change them. For races they follow from the recorded ranks, and are those of the engine exactly. The
 rows of theory are what is expected on texts of the target, by the closed form for each token.
 """
@@ -60,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="tokens per target call of drafted chains")
     add = parser.add_argument
-    add("records", type=Path, help="a file of JSON lines, which the run continues")
+    add("records", nargs="+", type=Path, help="files of JSON lines; the run continues the first")
     add("-md", "--model-draft", default="twin", help="twin, default, or a GGUF file")
     add("--prompts", nargs="+", type=Path, default=[PROMPTS / "chat.txt"], help="files of prompts")
     add("--count", type=int, default=24, help="prompts of each file")
@@ -69,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--temp", default="1.0,0.6", help="temperatures")
     add("--batch", type=int, default=8, help="prompts that share target calls")
     add("-t", "--threads", type=int, default=1)
-    add("--no-engine", action="store_true", help="record texts for theory, and run no chains")
+    add("--methods", default="ersd,gsd,block", help="what to run; theory needs the texts of ersd")
     add("--table", action="store_true", help="print the tables of what is recorded")
     return parser.parse_args()
 
@@ -99,12 +100,11 @@ def jobs(args: argparse.Namespace) -> list[Record]:
     found: list[Record] = []
     for temperature in map(float, args.temp.split(",")):
         found.append({"method": "ersd", "temperature": temperature, "k": 0})
-        if not args.no_engine:
-            found += [
-                {"method": method, "temperature": temperature, "k": int(k)}
-                for method, k in product(ENGINE, args.draft_nodes.split(","))
-            ]
-    return found
+        found += [
+            {"method": method, "temperature": temperature, "k": int(k)}
+            for method, k in product(ENGINE, args.draft_nodes.split(","))
+        ]
+    return [job for job in found if job["method"] in args.methods.split(",")]
 
 
 def key(record: Record) -> tuple[Any, ...]:
@@ -163,9 +163,9 @@ def record(args: argparse.Namespace) -> None:
         for i, text in enumerate(read_prompts(path)[: args.count])
     ]
     batches = [prompts[i : i + args.batch] for i in range(0, len(prompts), args.batch)]
-    done = {key(r) for r in read_records(args.records)}
+    done = {key(r) for r in read_records(args.records[0])}
     progress = Progress("block", len(batches) * len(jobs(args)))
-    with args.records.open("a", encoding="utf-8") as file:
+    with args.records[0].open("a", encoding="utf-8") as file:
         for batch, job in product(batches, jobs(args)):
             left = [
                 p
@@ -241,7 +241,8 @@ def main() -> None:
     args = parse_arguments()
     if not args.table:
         record(args)
-    print_tables(read_records(args.records), [int(k) for k in args.draft_nodes.split(",")])
+    records = [r for path in args.records for r in read_records(path)]
+    print_tables(records, [int(k) for k in args.draft_nodes.split(",")])
 
 
 if __name__ == "__main__":
