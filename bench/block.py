@@ -5,9 +5,10 @@ python bench/block.py RECORDS.jsonl ... [-md twin|default|FILE] [--prompts FILE 
                       [-t 1] [--table]
 
 It continues where the first file ends, and then prints the tables of all files; --table prints them
-alone. Give each draft files of its own. The engine's rows are counts of target calls, so a busy machine does not
-change them. For races they follow from the recorded ranks, and are those of the engine exactly. The
-rows of theory are what is expected on texts of the target, by the closed form for each token.
+alone. Give each draft files of its own. The engine's rows are counts of target calls, so a busy
+machine does not change them. For races they follow from the recorded ranks, and are those of the
+engine exactly. The rows of theory are what is expected on texts of the target, by the closed form
+for each token.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ersd.ranks import ratio, replay
 PROMPTS = Path(__file__).parent / "prompts"
 RAW = {"prose", "code"}  # files whose texts the model continues; the others are chat messages
 SAMPLING = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # the whole vocabulary
-ENGINE = ("gsd", "block")  # methods whose chains the engine runs
+ENGINE = ("block", "gsd")  # methods whose chains the engine runs
 NAMES = {
     "ersd": "races",
     "gsd": "token-wise rejection",
@@ -97,14 +98,12 @@ def record_text(generator: Generator, prompt: Prompt, temperature: float, n: int
 
 def jobs(args: argparse.Namespace) -> list[Record]:
     """Return what is to be recorded of each batch of prompts."""
-    found: list[Record] = []
-    for temperature in map(float, args.temp.split(",")):
-        found.append({"method": "ersd", "temperature": temperature, "k": 0})
-        found += [
-            {"method": method, "temperature": temperature, "k": int(k)}
-            for method, k in product(ENGINE, args.draft_nodes.split(","))
-        ]
-    return [job for job in found if job["method"] in args.methods.split(",")]
+    chains = [("ersd", 0), *product(ENGINE, map(int, args.draft_nodes.split(",")))]
+    return [
+        {"method": method, "temperature": temperature, "k": k}
+        for (method, k), temperature in product(chains, map(float, args.temp.split(",")))
+        if method in args.methods.split(",")
+    ]
 
 
 def key(record: Record) -> tuple[Any, ...]:
