@@ -74,7 +74,7 @@ def _positive(target: Array, token: int) -> float:
 
 def race_acceptance(agreements: npt.ArrayLike) -> Array:
     """Returns the acceptance of a chain by races: all tokens so far agree."""
-    return np.cumprod(np.asarray(agreements, dtype=np.float64), axis=-1)
+    return np.asarray(np.cumprod(np.asarray(agreements), axis=-1), dtype=np.float64)
 
 
 def rejection_acceptance(ratios: npt.ArrayLike) -> Array:
@@ -82,7 +82,7 @@ def rejection_acceptance(ratios: npt.ArrayLike) -> Array:
 
     Each token counts with min(1, ratio), whatever the tokens before it.
     """
-    return np.cumprod(np.minimum(np.asarray(ratios, dtype=np.float64), 1), axis=-1)
+    return np.asarray(np.cumprod(np.minimum(ratios, 1), axis=-1), dtype=np.float64)
 
 
 def joint_acceptance(ratios: npt.ArrayLike) -> Array:

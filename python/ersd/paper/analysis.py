@@ -11,6 +11,7 @@ import numpy as np
 from ersd import chains, theory
 from ersd.paper.experiment import COMPARISONS
 from ersd.paper.table import Row, single_k
+from ersd.rank_distributions import Array
 from ersd.ranks import STRATEGIES, Record, Texts, binomial_share, ratio, replay, strategy_tree
 
 __all__ = ["analyse"]
@@ -138,20 +139,23 @@ def _chain_rows(texts: Texts, nodes: Sequence[int], where: dict[str, Any]) -> li
     records = [r for r in texts.records if "ratios" in r]
     rows = []
     for chain, k in product(chains.CHAINS, nodes if records else ()):
-        calls, tokens = [], []
+        calls: list[float] = []
+        tokens: list[float] = []
         for r in records:
-            n = len(r["ranks"])
-            is_bound = chain == "joint"
             values = r["agreements" if chain == "ersd" else "ratios"]
-            starts = chains.call_starts("block" if is_bound else chain, values, k)
-            calls.append(starts.sum())
-            tokens.append(n)
-            if is_bound:
-                bounds = [chains.joint_bound(values[t : min(t + k, n - 1)]) for t in range(n)]
-                tokens[-1] = starts @ np.array(bounds)
+            starts = chains.call_starts("block" if chain == "joint" else chain, values, k)
+            calls.append(float(starts.sum()))
+            tokens.append(_bound_of_calls(values, starts, k) if chain == "joint" else len(values))
         mean = ratio(tokens, calls)
         rows.append(Row("expected_chain_tokens", *mean, method=chain, draft_nodes=k, **where))
     return rows
+
+
+def _bound_of_calls(ratios: Sequence[float], starts: Array, k: int) -> float:
+    """Return the bound of the tokens of all calls that begin at each token so often."""
+    last = len(ratios) - 1
+    bounds = [chains.joint_bound(ratios[t : min(t + k, last)]) for t in range(len(ratios))]
+    return float(starts @ np.array(bounds))
 
 
 def _check_rows(r: Record, texts: Texts) -> list[Row]:
