@@ -157,11 +157,7 @@ class Pair:
         )
 
     def grow(
-        self,
-        history: list[int],
-        shape: Shape,
-        temperature: float,
-        rng: np.random.Generator,
+        self, history: list[int], shape: Shape, temperature: float, rng: np.random.Generator
     ) -> Tree:
         """Draw a tree of this shape from the draft. The last token of the history is its root."""
         for context in (self.target, self.draft):

@@ -57,8 +57,7 @@ class Options(TypedDict, total=False):
     The strategy "simple" drafts one token, "sequence" a chain, and "batch" several candidates for
     the next token. "tree" drafts the best tree for the ranks that were seen so far. "adaptive"
     drafts a tree that is wide where the race was close and deep where it was not. It needs a method
-    of races, since rejection sampling is not exact with such trees. "block" needs a chain,
-    "sequence" or "simple".
+    of races, since rejection sampling is not exact with it. "block" needs "sequence" or "simple".
 
     If draft_nodes is "auto", the first generation measures for about a second what calls of both
     models cost on this machine. With rejection sampling and "block", whose text depends on the
