@@ -108,39 +108,27 @@ def carried(rows: Sequence[Row], tilt: float, rng: np.random.Generator) -> Array
     return np.array(chance[1:])
 
 
-def best_agreement(n: int, k: int, looks_ahead: bool = False) -> float:
+def best_agreement(n: int, k: int) -> float:
     """Return the most that a target and a draft agree in all of k positions, by trying all rules.
 
-    At each position one of n + 1 tokens is forbidden to the target, and another one to the draft.
-    All such pairs are equally probable. So TV is 1 / n at each position if rows are uniform.
-
-    Args:
-        n: tokens that are left, 2 or 3.
-        k: positions.
-        looks_ahead: whether the target's tokens may depend on what is forbidden at later positions.
+    At each position one of n + 1 tokens is forbidden to the target, and another one to the draft;
+    all such pairs are equally probable. Rows that are uniform otherwise have TV = 1 / n. What the
+    target picks depends on what it was told so far. The draft makes the best of that.
     """
     tokens = range(n + 1)
     told = list(itertools.product(tokens, repeat=k))  # all that a rule may be told
-    if looks_ahead:
-        words = itertools.product(
-            *[[w for w in told if all(map(int.__ne__, w, bad))] for bad in told]
-        )
-    else:
-        prefixes = [bad[:j] for j in range(1, k + 1) for bad in sorted({b[:j] for b in told})]
-        prefixes = list(dict.fromkeys(prefixes))
-        choices = itertools.product(*[[x for x in tokens if x != bad[-1]] for bad in prefixes])
-        rules = (dict(zip(prefixes, choice, strict=True)) for choice in choices)
-        words = (
-            tuple(tuple(rule[bad[:j]] for j in range(1, k + 1)) for bad in told) for rule in rules
-        )
-    picks = np.array(list(words), dtype=np.int8)  # [rule, told, position]
+    prefixes = list(dict.fromkeys(bad[:j] for j in range(1, k + 1) for bad in told))
+    choices = itertools.product(*[[x for x in tokens if x != bad[-1]] for bad in prefixes])
+    rules = (dict(zip(prefixes, choice, strict=True)) for choice in choices)
+    words = [[[rule[bad[:j]] for j in range(1, k + 1)] for bad in told] for rule in rules]
+    picks = np.array(words, dtype=np.int8)  # [rule, told, position]
 
     def reply(forbidden: tuple[int, ...], word: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Return, for each rule, the most agreements of a draft that was told this and chose so."""
         if len(word) == k:
             possible = [all(map(int.__ne__, bad, forbidden)) for bad in told]
             return np.asarray((picks[:, possible] == word).all(axis=2).sum(axis=1))
-        following = [[reply((*forbidden, j), (*word, x)) for x in tokens] for j in tokens]
+        following = [[reply((*forbidden, j), (*word, x)) for x in tokens if x != j] for j in tokens]
         return np.asarray(sum(np.max(replies, axis=0) for replies in following))
 
     return float(reply((), ()).max() / (n * (n + 1)) ** k)
@@ -202,31 +190,29 @@ class SmallModels:
 
 def exact() -> None:
     """Print what holds for small models."""
-    print("| best agreement | any rules, found by trial | races |\n| --- | ---: | ---: |")
-    for n, k, looks_ahead in ((2, 1, False), (3, 1, False), (2, 2, False), (2, 2, True)):
-        name = f"TV = 1/{n}, {k} positions{', the target looks ahead' if looks_ahead else ''}"
-        print(
-            f"| {name} | {best_agreement(n, k, looks_ahead):.4f} | {((n - 1) / (n + 1)) ** k:.4f} |"
-        )
-    rng, n, k, trials = np.random.default_rng(1), 4, 3, 1000
+    print("| agreement in the worst case | all rules tried | races |\n| --- | ---: | ---: |")
+    for n in (3, 4):
+        print(f"| TV = 1/{n} | {best_agreement(n, 1):.4f} | {(n - 1) / (n + 1):.4f} |")
+    rng, n, k = np.random.default_rng(1), 4, 4
+    heads = [*map(str, range(1, k + 1)), "tokens, first call", "tokens per call", "beside races"]
     for noise in (0.5, 1.0):
-        rows: dict[str, list[Array]] = {}
-        for _ in range(40):
+        rows: dict[str, list[Array]] = {form: [] for form in (*FORMS, "sequence race")}
+        for _ in range(60):
             small = SmallModels(n, k, noise, rng)
-            first, calls = small.race(rng, trials)
-            rows.setdefault("sequence race", []).append(np.array([*first, k / calls]))
+            first, calls = small.race(rng, 400)
+            rows["sequence race"].append(np.array([*first, k / calls]))
             for form in FORMS:
-                chance = small.acceptance(form)
-                block = k / (1 + (1 - small.p[-1] @ small.agree)[:-1].sum())
-                rows.setdefault(form, []).append(
-                    np.array([*chance, block if form == "races" else np.nan])
+                calls = 1 + (1 - small.p[-1] @ small.agree)[:-1].sum()  # of races
+                rows[form].append(
+                    np.array([*small.acceptance(form), k / calls if form == "races" else np.nan])
                 )
-        print(f"\n| noise {noise} | 1 | 2 | 3 | tokens, first call | tokens per call |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: |")
+        print(f"\n| noise {noise} | {' | '.join(heads)} |\n| --- |{' ---: |' * len(heads)}")
         for form, values in rows.items():
-            chance = np.mean(values, axis=0)
-            cells = [*chance[:k], 1 + chance[:k].sum(), chance[k]]
-            print(f"| {form} | {' | '.join(f'{c:.3f}' for c in cells)} |")
+            mean = np.mean(values, axis=0)
+            gain = np.subtract(values, rows["races"])[:, k]
+            cells = [*mean[:k], 1 + mean[:k].sum(), mean[k], gain.mean()]
+            error = gain.std(ddof=1) / np.sqrt(len(gain))
+            print(f"| {form} | {' | '.join(f'{c:.3f}' for c in cells)} ± {error:.3f} |")
 
 
 def over_prompts(values: Sequence[float], found: Sequence[Paths]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The verdict on joint coupling: its formulas against brute force, and what it records of models."""
+"""Joint coupling: formulas against brute force, and what is recorded of models."""
 
 from __future__ import annotations
 
@@ -35,13 +35,10 @@ def index(word):
 
 
 def test_no_rule_beats_races_in_the_worst_case():
-    """The best of all causal rules agrees as often as races do; only a look ahead beats them."""
-    for n, k in ((2, 1), (3, 1), (2, 2)):
-        tv = 1 / n
-        assert joint.best_agreement(n, k) == pytest.approx(((1 - tv) / (1 + tv)) ** k)
-    tv = 1 - (1 / 2) ** 2  # of both tokens
-    with_look_ahead = joint.best_agreement(2, 2, looks_ahead=True)
-    assert joint.best_agreement(2, 2) < with_look_ahead <= (1 - tv) / (1 + tv)
+    """The best of all rules agrees as often as races; positions multiply."""
+    for n in (3, 4):
+        assert joint.best_agreement(n, 1) == pytest.approx((1 - 1 / n) / (1 + 1 / n))
+    assert joint.best_agreement(2, 2) == pytest.approx(joint.best_agreement(2, 1) ** 2)
 
 
 def test_acceptance_of_each_form(small):
@@ -89,8 +86,8 @@ def test_sequence_race(small):
     """Races over sampled paths agree as often as races in which each sequence has its clock."""
     rng = np.random.default_rng(2)
     words = np.array(list(itertools.product(range(N), repeat=K)), np.int32)
-    expected, calls = small.race(rng, 20_000)
-    assert expected[-1] == pytest.approx(theory.ersd_acceptance(small.p[K], small.q[K]), abs=0.015)
+    expected, calls = small.race(rng, 8_000)
+    assert expected[-1] == pytest.approx(theory.ersd_acceptance(small.p[K], small.q[K]), abs=0.02)
     assert 1 <= calls <= K
     found = []
     for _ in range(400):
@@ -137,7 +134,7 @@ def two_rows(kind):
 @pytest.mark.parametrize("kind", ["surplus", "random"])
 def test_races_that_carry_their_luck(kind):
     """The estimate along paths equals what explicit clocks give; the target keeps its text."""
-    rng, trials, tilt = np.random.default_rng(4), 20_000, 1.0
+    rng, trials, tilt = np.random.default_rng(4), 6_000, 1.0
     rows = two_rows(kind)
     n, agreed, texts = len(rows[0][0]), np.zeros(2), np.zeros((len(rows[0][0]),) * 2)
     for _ in range(trials):
@@ -155,13 +152,13 @@ def test_races_that_carry_their_luck(kind):
     assert ((texts - expected) ** 2 / expected).sum() < n * n + 4 * np.sqrt(2 * n * n)
     means = {}
     for t in (0.0, tilt):
-        draws = [[(p, q, int(rng.choice(n, p=p))) for p, q in rows] for _ in range(8000)]
+        draws = [[(p, q, int(rng.choice(n, p=p))) for p, q in rows] for _ in range(3000)]
         means[t] = np.mean([joint.carried(draw, t, rng) for draw in draws], axis=0)
-    np.testing.assert_allclose(means[tilt], agreed / trials, atol=0.02)
+    np.testing.assert_allclose(means[tilt], agreed / trials, atol=0.025)
     races = np.cumprod([theory.ersd_acceptance(p, q) for p, q in rows])
     np.testing.assert_allclose(means[0.0], races, atol=0.02)
     if kind == "surplus":  # so no bound forbids a gain for every pair of models
-        assert means[tilt][1] > races[1] + 0.03
+        assert means[tilt][1] > races[1] + 0.01
 
 
 def test_recorded_paths(tiny_target, tiny_draft, tmp_path):
