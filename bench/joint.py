@@ -75,37 +75,40 @@ def tilted(p: Array, luck: float, tilt: float) -> Array:
     return np.asarray(p * (1 + tilt * (2 * f - 1) * (2 * luck - 1)))
 
 
-def _luck(p: Array, token: int, tilt: float, rng: np.random.Generator) -> float:
-    """Draw the luck that a tilted row had, given the token that won."""
-    while True:
-        luck = rng.random()
-        if rng.random() * 2 * p[token] < tilted(p, luck, tilt)[token]:
-            return float(luck)
+def _luck(p: Array, token: int, tilt: float, uniform: float) -> float:
+    """Return the luck that a tilted row had, given the token that won, from a uniform number.
+
+    Its density is 1 + slope (2 luck - 1).
+    """
+    slope = tilted(p, 1.0, tilt)[token] / p[token] - 1
+    if abs(slope) < 1e-9:
+        return uniform
+    return float((slope - 1 + np.sqrt((1 - slope) ** 2 + 4 * slope * uniform)) / (2 * slope))
 
 
-def carried(rows: Sequence[Row], tilt: float, rng: np.random.Generator) -> Array:
+def carried(rows: Sequence[Row], tilt: float, uniforms: Array) -> Array:
     """Return an unbiased estimate of the acceptance of races that carry their luck; f64[k].
 
     Each race is between tilted rows. Its luck is that of the race before it: 1 - exp(-w), if the
     winner arrived at w. As w does not depend on who wins, the text has the target's distribution.
 
     Args:
-        rows: along a path of the target.
+        rows: along a path of k tokens of the target.
         tilt: of the rows, -1 to 1. 0 is a race without memory.
-        rng: random numbers.
+        uniforms: random numbers, f64[k + 1].
     """
-    known = _luck(rows[0][0], rows[0][2], tilt, rng)
-    lucks, chance = (known, known), [1.0]  # of target and draft, which both know how it began
-    for (p, q, x), following in itertools.zip_longest(rows, rows[1:]):
-        p, q = tilted(p, lucks[0], tilt), tilted(q, lucks[1], tilt)
-        luck = _luck(following[0], following[2], tilt, rng) if following else rng.random()
-        arrival = -np.log1p(-luck)
+    lucks = [_luck(p, x, tilt, u) for (p, _, x), u in zip(rows, uniforms, strict=False)]
+    lucks.append(float(uniforms[-1]))  # lucks[j] is known before token j
+    chance, drafts_luck = np.zeros(len(rows)), lucks[0]
+    for j, (p, q, x) in enumerate(rows):
+        p, q = tilted(p, lucks[j], tilt), tilted(q, drafts_luck, tilt)
         if q[x] == 0:
-            return np.array([*chance[1:], *[0.0] * (len(rows) - len(chance) + 1)])
-        later = arrival * np.maximum(q * (p[x] / q[x]) - p, 0).sum()
-        chance.append(chance[-1] * np.exp(-later))
-        lucks = luck, 1 - np.exp(-arrival * p[x] / q[x])
-    return np.array(chance[1:])
+            break
+        arrival = -np.log1p(-lucks[j + 1])
+        agrees = np.exp(-arrival * np.maximum(q * (p[x] / q[x]) - p, 0).sum())
+        chance[j] = agrees * (chance[j - 1] if j else 1)
+        drafts_luck = 1 - np.exp(-arrival * p[x] / q[x])
+    return chance
 
 
 def best_agreement(n: int, k: int) -> float:
@@ -194,25 +197,25 @@ def exact() -> None:
     for n in (3, 4):
         print(f"| TV = 1/{n} | {best_agreement(n, 1):.4f} | {(n - 1) / (n + 1):.4f} |")
     rng, n, k = np.random.default_rng(1), 4, 4
-    heads = [*map(str, range(1, k + 1)), "tokens, first call", "tokens per call", "beside races"]
+    heads = [*map(str, range(1, k + 1)), "tokens, first call", "tokens per call"]
     for noise in (0.5, 1.0):
         rows: dict[str, list[Array]] = {form: [] for form in (*FORMS, "sequence race")}
-        for _ in range(60):
+        for _ in range(200):
             small = SmallModels(n, k, noise, rng)
             first, calls = small.race(rng, 400)
             rows["sequence race"].append(np.array([*first, k / calls]))
             for form in FORMS:
-                calls = 1 + (1 - small.p[-1] @ small.agree)[:-1].sum()  # of races
-                rows[form].append(
-                    np.array([*small.acceptance(form), k / calls if form == "races" else np.nan])
-                )
+                calls = 1 + (1 - small.p[-1] @ small.agree)[:-1].sum()
+                whole = [k / calls] if form == "races" else []
+                rows[form].append(np.array([*small.acceptance(form), *whole]))
         print(f"\n| noise {noise} | {' | '.join(heads)} |\n| --- |{' ---: |' * len(heads)}")
         for form, values in rows.items():
             mean = np.mean(values, axis=0)
-            gain = np.subtract(values, rows["races"])[:, k]
-            cells = [*mean[:k], 1 + mean[:k].sum(), mean[k], gain.mean()]
-            error = gain.std(ddof=1) / np.sqrt(len(gain))
-            print(f"| {form} | {' | '.join(f'{c:.3f}' for c in cells)} ± {error:.3f} |")
+            cells = [f"{c:.3f}" for c in (*mean[:k], 1 + mean[:k].sum(), *mean[k:])]
+            print(f"| {form} | {' | '.join(cells)} |")
+        gain = np.subtract(rows["sequence race"], rows["races"])[:, k]
+        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        print(f"\nsequence race, tokens per call beside races: {gain.mean():+.4f} ± {error:.4f}")
 
 
 def over_prompts(values: Sequence[float], found: Sequence[Paths]) -> tuple[float, float]:
@@ -268,14 +271,13 @@ def report(path: Path) -> None:
 def carry(found: Sequence[Paths], rng: np.random.Generator, draws: int = 4) -> None:
     """Print what races that carry their luck give on the paths of the target."""
     print("\n| tilt, k = 16 | tokens per call | beside no tilt |\n| --- | ---: | ---: |")
+    tokens: dict[float, list[float]] = {tilt: [] for tilt in TILTS}
     found = [paths for paths in found if paths.rows]
-    tokens = {
-        tilt: [
-            1 + np.mean([carried(r, tilt, rng).sum() for r in paths.rows for _ in range(draws)])
-            for paths in found
-        ]
-        for tilt in TILTS
-    }
+    for paths in found:
+        drawn = [(r, rng.random(len(r) + 1)) for r in paths.rows for _ in range(draws)]
+        for tilt in TILTS:
+            chance = [carried(rows, tilt, uniforms).sum() for rows, uniforms in drawn]
+            tokens[tilt].append(1 + float(np.mean(chance)))
     for tilt, values in tokens.items():
         mean, error = over_prompts(values, found)
         gain, gain_error = over_prompts(np.subtract(values, tokens[0.0]).tolist(), found)

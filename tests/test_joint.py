@@ -153,7 +153,7 @@ def test_races_that_carry_their_luck(kind):
     means = {}
     for t in (0.0, tilt):
         draws = [[(p, q, int(rng.choice(n, p=p))) for p, q in rows] for _ in range(3000)]
-        means[t] = np.mean([joint.carried(draw, t, rng) for draw in draws], axis=0)
+        means[t] = np.mean([joint.carried(draw, t, rng.random(3)) for draw in draws], axis=0)
     np.testing.assert_allclose(means[tilt], agreed / trials, atol=0.025)
     races = np.cumprod([theory.ersd_acceptance(p, q) for p, q in rows])
     np.testing.assert_allclose(means[0.0], races, atol=0.02)
