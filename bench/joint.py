@@ -22,7 +22,7 @@ from ersd import theory
 
 LENGTHS = (1, 2, 4, 8, 16)  # drafted tokens
 TILTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-TRIALS = 400  # races over the paths of one position
+TRIALS = 200  # races over the paths of one position
 # What target calls with 1, 2, 4, 8 and 16 tokens cost, in calls with one token.
 COSTS = {"two CPU cores": (1, 1.5, 2, 2.7, 3), "H100": (1, 1.11, 1.26, 1.71, 2.03)}
 DRAFT_COST = 0.1  # of a drafted token
@@ -268,7 +268,7 @@ def report(path: Path) -> None:
         print(f"| {name} | {mean:.1f} ± {error:.1f} |")
 
 
-def carry(found: Sequence[Paths], rng: np.random.Generator, draws: int = 4) -> None:
+def carry(found: Sequence[Paths], rng: np.random.Generator, draws: int = 1) -> None:
     """Print what races that carry their luck give on the paths of the target."""
     print("\n| tilt, k = 16 | tokens per call | beside no tilt |\n| --- | ---: | ---: |")
     tokens: dict[float, list[float]] = {tilt: [] for tilt in TILTS}
