@@ -155,7 +155,7 @@ def test_races_that_carry_their_luck(kind):
     races = np.cumprod([theory.ersd_acceptance(p, q) for p, q in rows])
     np.testing.assert_allclose(means[0.0], races, atol=0.012)
     if kind == "surplus":  # so no bound forbids a gain for every pair of models
-        assert means[1.0][1] > races[1] + 0.015
+        assert agreed[1] > races[1] + 0.01
 
 
 def mean_over_words(rows, tilt, rng, draws=6_000):
