@@ -199,7 +199,7 @@ def written(
     """Returns the first texts that writing() writes, enough for n positions."""
     for _ in writing(path, writer, writer_path, n, given):
         pass
-    return corpus.Corpus(path).up_to(n)
+    return corpus.Corpus(path, n).texts
 
 
 CHAT = (

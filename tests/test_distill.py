@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[dist
 
 from ersd.distill.evaluation import evaluate  # noqa: E402
 from ersd.distill.export import export  # noqa: E402
-from ersd.distill.run import N_HELD, distill  # noqa: E402
+from ersd.distill.run import distill  # noqa: E402
 from ersd.distill.settings import Distillation  # noqa: E402
 from ersd.distill.student import Dimensions, Student  # noqa: E402
 from ersd.distill.train import Trainer  # noqa: E402
@@ -59,9 +59,7 @@ def test_a_distilled_draft_is_worth_more_than_one_that_learnt_nothing(
     untrained = tmp_path / "untrained.gguf"
     export(Student(Dimensions(515, 64, 1)), writer_path, untrained, {})
     pair = Generator(writer_path, untrained, n_ctx=96, n_threads=1, profile=False)
-    before = evaluate(
-        pair, [text.tokens[: len(text.tokens) // 2].tolist() for text in texts[:N_HELD]]
-    )
+    before = evaluate(pair, [text.tokens[: len(text.tokens) // 2].tolist() for text in texts[:16]])
     for t in ("t1", "t0.6"):
         assert figures[f"first_{t}"] > before[f"first_{t}"] + 3 * (
             figures[f"first_{t}_stderr"] + before[f"first_{t}_stderr"]
@@ -120,7 +118,7 @@ def test_texts_serve_drafts_of_other_shapes(
     )
     distill(shorter)
     assert not drawn
-    assert not (shorter.work / "texts.bin").exists()
+    assert not (shorter.work / "calls.bin").exists()
     with pytest.raises(ValueError, match="holds another distillation: seed = 1 instead of 2"):
         distill(settings(writer_path, tmp_path / "other.gguf", corpus=shorter.corpus, seed=2))
     monkeypatch.undo()
@@ -128,6 +126,39 @@ def test_texts_serve_drafts_of_other_shapes(
     distill(settings(writer_path, alone, n_positions=5000, epochs=2))
     ours, theirs = (gguf.GGUFReader(str(p)).tensors for p in (path, alone))
     assert all(np.array_equal(a.data, b.data) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_draft_learns_further(
+    distilled: tuple[Path, dict[str, float]], writer_path: Path, tmp_path: Path
+) -> None:
+    """A draft that begins from another one is worth more than a new one after the same time.
+
+    The card names the draft it began from, and has the figures on prompts of files.
+    """
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("the and\n---\nof a\n---\nin\n---\nto the of")
+    found = {}
+    for begin_from in (None, distilled[0]):
+        path = tmp_path / f"further-{len(found)}.gguf"
+        changes = settings(
+            writer_path,
+            path,
+            begin_from=begin_from,
+            corpus=distilled[0].with_suffix(".work"),
+            epochs=2,
+            held_out_text=(prompts,),
+            held_out_chat=(prompts,),
+        )
+        found[begin_from] = distill(changes)["first_t1"]
+    assert found[distilled[0]] > found[None] + 0.02
+    card = path.with_suffix(".md").read_text()
+    assert "It began as distilled.gguf, which had learnt from" in card
+    assert "--from distilled.gguf --held-out-chat prompts.txt --held-out-text prompts.txt" in card
+    assert "| answers to prompts.txt |" in card
+    assert "| continuations of prompts.txt |" in card
+    wider = settings(writer_path, tmp_path / "wider.gguf", begin_from=distilled[0], width=128)
+    with pytest.raises(ValueError, match="not a draft of `ersd distill` with width 128"):
+        distill(wider)
 
 
 def test_what_cannot_be_is_refused(

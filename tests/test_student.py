@@ -14,8 +14,8 @@ pytestmark = pytest.mark.no_sanitizer
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
-from ersd.distill import rounding  # noqa: E402
-from ersd.distill.export import export  # noqa: E402
+from ersd.distill import rounding, target  # noqa: E402
+from ersd.distill.export import export, load  # noqa: E402
 from ersd.distill.student import Dimensions, Student  # noqa: E402
 
 
@@ -77,3 +77,25 @@ def test_llama_cpp_computes_the_same(tmp_path: Path, writer_path: Path, writer: 
         for token, logprob in out.logprobs[0].top:
             assert logprob == pytest.approx(expected[n - 1, token].item(), abs=0.1)
     assert loaded.target.metadata("ersd.distill.seed") == "1"
+    # A draft that learns further begins with the weights of its file.
+    again = load(path, model.dimensions)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(again.get_parameter(name), parameter), name
+    with pytest.raises(ValueError, match="not a draft of `ersd distill` with width 64, 2 layers"):
+        load(path, Dimensions(writer.target.n_vocab, 64, 2))
+    with pytest.raises(ValueError, match="not a draft of `ersd distill`"):
+        load(writer_path, model.dimensions)
+
+
+def test_states_of_other_tokens_are_estimated() -> None:
+    """Known states are kept. Others are exact where states depend linearly on embeddings."""
+    rng = np.random.default_rng(0)
+    embedding = rng.normal(size=(300, 20)).astype(np.float32)
+    embedding /= np.sqrt(np.square(embedding).mean(1, keepdims=True))
+    expected = embedding @ rng.normal(size=(20, 30)).astype(np.float32) + 0.5
+    tokens = rng.permutation(300)[:100].tolist()
+    found = target.all_states(3 * embedding, tokens, expected[tokens])
+    assert np.array_equal(found[tokens], expected[tokens])
+    assert np.abs(found - expected).max() < 0.1
+    noisy = target.all_states(embedding, [5], expected[[5]])  # far fewer than the map's numbers
+    assert np.isfinite(noisy).all()

@@ -32,6 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="GGUF file of the draft; a card, .md, and a folder .work are written next to it",
     )
     _add_training_flags(parser)
+    _add_evaluation_flags(parser)
     _add_machine_flags(parser)
 
 
@@ -56,8 +57,28 @@ def _add_training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder of the texts, which drafts of other sizes can share; without it, .work",
     )
+    add(
+        "--from",
+        dest="begin_from",
+        type=Path,
+        metavar="DRAFT",
+        help="draft of the same width and layers that learns further, instead of a new one",
+    )
     add("-c", "--ctx-size", type=int, default=320, help="longest text, in tokens")
     add("-s", "--seed", type=int, default=1, help="seed of texts and training")
+
+
+def _add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of prompts that the draft is evaluated on, beside texts of the target."""
+    for name, what in (("chat", "chat messages"), ("text", "texts that the target continues")):
+        parser.add_argument(
+            f"--held-out-{name}",
+            nargs="+",
+            default=[],
+            type=Path,
+            metavar="FILE",
+            help=f"files of {what}, separated by lines of ---, to evaluate the draft on",
+        )
 
 
 def _add_machine_flags(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +111,9 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "n_threads": args.threads,
         "n_gpu_layers": args.gpu_layers,
         "corpus": args.corpus,
+        "begin_from": args.begin_from,
+        "held_out_chat": tuple(args.held_out_chat),
+        "held_out_text": tuple(args.held_out_text),
     }
 
 

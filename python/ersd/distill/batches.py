@@ -73,8 +73,9 @@ class Batches:
             if start >= n:
                 break
             _paste(tokens, text.tokens, start)
-            _paste(top, text.top, start + text.first)
-            _paste(logprobs, text.logprobs, start + text.first)
+            known_top, known_logprobs = text.distributions()
+            _paste(top, known_top, start + text.first)
+            _paste(logprobs, known_logprobs, start + text.first)
         shape = (self.rows, ROW)
         return Batch(
             *(torch.from_numpy(a.reshape(*shape, *a.shape[1:])) for a in (tokens, top, logprobs))

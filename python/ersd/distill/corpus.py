@@ -1,4 +1,8 @@
-"""The texts that a draft learns from, and the file that holds them."""
+"""The texts that a draft learns from, and the file that holds them.
+
+The file grows by a record with every call of the target, so a run that ends at any moment loses
+nothing of the texts that it has begun.
+"""
 
 from __future__ import annotations
 
@@ -12,105 +16,152 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["N_TOP", "Corpus", "Text", "fingerprint"]
+__all__ = ["N_TOP", "Call", "Corpus", "Text", "fingerprint"]
 
 N_TOP = 64  # tokens kept of each distribution
 
-# The header of each text: a magic word, the index, the number of tokens, the first position with a
-# distribution, and the tokens kept per distribution. The three arrays follow.
-_HEADER = struct.Struct("<4sIIII")
-_MAGIC = b"text"
+# The header of each record: a magic word, the number of tokens, the number of distributions, and
+# the tokens kept per distribution. The arrays of `Call` follow.
+_HEADER = struct.Struct("<4sIII")
+_MAGIC = b"call"
 
 Ids = npt.NDArray[np.int32]
+Halves = npt.NDArray[np.float16]
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class Call:
+    """What one call of the target adds to texts.
+
+    Attributes:
+        texts: the number of the text that each token belongs to; i32[n].
+        tokens: i32[n], in the order of each text.
+        top: the most probable tokens after each of the last n_rows tokens, in falling order;
+            i32[n_rows, n_top]. The tokens before these have no distributions.
+        logprobs: their log-probabilities at temperature 1; f16[n_rows, n_top].
+    """
+
+    texts: Ids
+    tokens: Ids
+    top: Ids
+    logprobs: Halves
+
+    def write(self, file: IO[bytes]) -> None:
+        """Append the record to a file."""
+        n_rows, n_top = self.top.shape
+        rows = np.empty(n_rows, _row_type(n_top))
+        rows["top"], rows["logprobs"] = self.top, self.logprobs
+        header = _HEADER.pack(_MAGIC, len(self.tokens), n_rows, n_top)
+        ids = np.concatenate([self.texts, self.tokens]).astype("<i4")
+        file.write(header + ids.tobytes() + rows.tobytes())
+        file.flush()
+
+
+def _row_type(n_top: int) -> np.dtype[np.void]:
+    """Return the type of a distribution in the file."""
+    return np.dtype([("top", "<i4", (n_top,)), ("logprobs", "<f2", (n_top,))])
+
+
 class Text:
     """A text, and the target's distributions of its next tokens.
 
-    There is a distribution after each position from `first` to the last but one.
+    There is a distribution after each position from `first` on.
 
     Attributes:
-        index: the number of the text. A text is a function of the seed and the index.
+        index: the number of the text.
         tokens: i32[n].
         first: the first position with a distribution.
-        top: the most probable tokens in falling order; i32[n - 1 - first, N_TOP].
-        logprobs: their log-probabilities at temperature 1; f16[n - 1 - first, N_TOP].
     """
 
-    index: int
-    tokens: Ids
-    first: int
-    top: Ids
-    logprobs: npt.NDArray[np.float16]
+    def __init__(self, index: int, tokens: Ids, data: Bytes, places: npt.NDArray[np.int64]) -> None:
+        """Keep the tokens and where the distributions are.
+
+        Args:
+            index: the number of the text.
+            tokens: i32[n].
+            data: the bytes of the file.
+            places: where the row of each distribution begins in the file; i64[n - first].
+        """
+        self.index, self.tokens, self._data, self._places = index, tokens, data, places
+        self.first = len(tokens) - len(places)
 
     def __len__(self) -> int:
         """Return the number of positions to learn from."""
-        return len(self.top)
+        return len(self._places)
 
-    def write(self, file: IO[bytes]) -> None:
-        """Append the text to a file."""
-        n_top = self.top.shape[1]
-        file.write(_HEADER.pack(_MAGIC, self.index, len(self.tokens), self.first, n_top))
-        for part, kind in ((self.tokens, "<i4"), (self.top, "<i4"), (self.logprobs, "<f2")):
-            file.write(np.ascontiguousarray(part, kind).tobytes())
-        file.flush()
-
-    @classmethod
-    def read(cls, data: memoryview, offset: int) -> tuple[Text, int] | None:
-        """Read the text at an offset.
+    def distributions(self) -> tuple[Ids, Halves]:
+        """Return the most probable tokens after each position, and their log-probabilities.
 
         Returns:
-            The text and the offset of the next one; None if the data does not have the whole text.
+            i32[n - first, n_top] in falling order, and f16[n - first, n_top] at temperature 1. They
+            are read from the file anew at each call.
         """
-        if offset + _HEADER.size > len(data):
-            return None
-        magic, index, n, first, n_top = _HEADER.unpack_from(data, offset)
-        offset += _HEADER.size
-        rows = n - 1 - first
-        end = offset + 4 * n + 6 * rows * n_top
-        if magic != _MAGIC or rows < 0 or end > len(data):
-            return None
-        tokens = np.frombuffer(data, "<i4", n, offset)
-        offset += 4 * n
-        top = np.frombuffer(data, "<i4", rows * n_top, offset).reshape(rows, n_top)
-        offset += 4 * rows * n_top
-        logprobs = np.frombuffer(data, "<f2", rows * n_top, offset).reshape(rows, n_top)
-        return cls(index, tokens, first, top, logprobs), end
+        _, _, _, n_top = _HEADER.unpack(self._data[: _HEADER.size].tobytes())
+        kind = _row_type(n_top)
+        rows = self._data[self._places[:, None] + np.arange(kind.itemsize)].view(kind)[:, 0]
+        return rows["top"], rows["logprobs"]
 
 
 class Corpus:
-    """The texts of a file. Their arrays are views of the file.
+    """The texts of a file, or what its first calls wrote of them.
 
     Attributes:
         texts: the texts, ordered by index.
-        end: where the last whole text ends, in bytes.
+        n_positions: their positions together.
+        end: where the last whole record that was read ends, in bytes.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read all whole texts of a file. A file that does not exist has none."""
-        has_data = path.exists() and path.stat().st_size > 0
-        mapped = np.memmap(path, np.uint8, "r") if has_data else b""
-        data = memoryview(mapped)  # type: ignore[arg-type]
-        self.end, texts = 0, {}
-        while found := Text.read(data, self.end):
-            text, self.end = found
-            texts[text.index] = text
-        self.texts = [texts[index] for index in sorted(texts)]
+    def __init__(self, path: Path, n_positions: int | None = None) -> None:
+        """Read the records of a file. A file that does not exist has none.
 
-    def up_to(self, n_positions: int) -> list[Text]:
-        """Return the first texts that together have n_positions, without a gap in their indices.
-
-        They have fewer positions if the file does not have enough.
+        Args:
+            path: the file.
+            n_positions: read no more records than have this many positions; None for all.
         """
-        chosen: list[Text] = []
-        total = 0
-        for text in self.texts:
-            if total >= n_positions or text.index != len(chosen):
+        has_data = path.exists() and path.stat().st_size > 0
+        data: Bytes = np.memmap(path, np.uint8, "r") if has_data else np.empty(0, np.uint8)
+        self.end = self.n_positions = 0
+        parts: list[tuple[Ids, Ids, npt.NDArray[np.int64]]] = []
+        while n_positions is None or self.n_positions < n_positions:
+            found = _read(data, self.end)
+            if not found:
                 break
-            chosen.append(text)
-            total += len(text)
-        return chosen
+            texts, tokens, places, self.end = found
+            parts.append((texts, tokens, places))
+            self.n_positions += int((places >= 0).sum())
+        self.texts = _texts(data, *map(np.concatenate, zip(*parts, strict=True))) if parts else []
+
+
+def _read(data: Bytes, begin: int) -> tuple[Ids, Ids, npt.NDArray[np.int64], int] | None:
+    """Read the record that begins at an offset.
+
+    Returns:
+        Texts and tokens; where the distribution after each token begins, -1 if there is none; and
+        the offset of the next record. None if the data does not have the whole record.
+    """
+    if begin + _HEADER.size > len(data):
+        return None
+    first = begin + _HEADER.size
+    magic, n, n_rows, n_top = _HEADER.unpack(data[begin:first].tobytes())
+    first_row, size = first + 8 * n, _row_type(n_top).itemsize
+    end = first_row + n_rows * size
+    if magic != _MAGIC or n_rows > n or end > len(data):
+        return None
+    texts, tokens = data[first:first_row].view("<i4").reshape(2, n)
+    places = np.full(n, -1, np.int64)
+    places[n - n_rows :] = np.arange(first_row, end, size)
+    return texts, tokens, places, end
+
+
+def _texts(data: Bytes, texts: Ids, tokens: Ids, places: npt.NDArray[np.int64]) -> list[Text]:
+    """Return the texts whose tokens these are."""
+    order = np.argsort(texts, kind="stable")
+    indices, begins = np.unique(texts[order], return_index=True)
+    return [
+        Text(int(index), tokens[part], data, places[part][places[part] >= 0])
+        for index, part in zip(indices, np.split(order, begins[1:]), strict=True)
+    ]
 
 
 def fingerprint(given: Sequence[Sequence[int]]) -> str:

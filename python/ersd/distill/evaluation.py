@@ -6,19 +6,51 @@ from collections.abc import Sequence
 
 from ersd import Generator
 from ersd.distill.corpus import Text
+from ersd.distill.settings import Distillation
+from ersd.prompts import read_prompts
 from ersd.ranks import Texts
+from ersd.tune import chat_prompt
 
-__all__ = ["NODES", "TEMPERATURES", "Figures", "evaluate", "prompts_of"]
+__all__ = ["NODES", "OWN_TEXTS", "TEMPERATURES", "Figures", "evaluate", "evaluate_all"]
 
 NODES = (4, 8, 16)  # each number of nodes of the static trees
 TEMPERATURES = (1.0, 0.6)
+OWN_TEXTS = "texts of the target"  # the name of the held-out texts among the results
+N_PROMPTS = 32  # prompts of each held-out file, at most
+MIN_ANSWER, MAX_ANSWER = 8, 64  # tokens of an evaluated answer
+# The answers have at most so small a part of the positions that were learnt from, so that the
+# evaluation of a small draft takes little of the whole time.
+EVALUATED_PART = 16
 
 Figures = dict[str, float]
 
 
-def prompts_of(texts: Sequence[Text]) -> list[list[int]]:
-    """Return the first half of each text's tokens. The target can write the second half again."""
-    return [text.tokens[: max(text.first + 1, len(text.tokens) // 2)].tolist() for text in texts]
+def evaluate_all(
+    pair: Generator, settings: Distillation, held: Sequence[Text]
+) -> dict[str, Figures]:
+    """Return what a draft is worth on held-out texts, and on the prompts of each held-out file.
+
+    Args:
+        pair: the target and the draft.
+        settings: the settings of the distillation.
+        held: texts of which the target writes the second half of the tokens again.
+
+    Returns:
+        What `evaluate` returns, by the name of what the draft was evaluated on.
+    """
+    halves = [max(text.first + 1, len(text.tokens) // 2) for text in held]
+    prompts = {OWN_TEXTS: [text.tokens[:n].tolist() for text, n in zip(held, halves, strict=True)]}
+    for path in settings.held_out_chat:
+        messages = read_prompts(path)[:N_PROMPTS]
+        prompts[f"answers to {path.name}"] = [
+            pair.tokenize(chat_prompt(pair, words)) for words in messages
+        ]
+    for path in settings.held_out_text:
+        texts = read_prompts(path)[:N_PROMPTS]
+        prompts[f"continuations of {path.name}"] = [*map(pair.tokenize, texts)]
+    n_tokens = settings.n_positions // (EVALUATED_PART * len(TEMPERATURES) * len(held))
+    max_tokens = min(MAX_ANSWER, max(MIN_ANSWER, n_tokens))
+    return {name: evaluate(pair, some, max_tokens) for name, some in prompts.items()}
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""Writes a student as a GGUF file that llama.cpp loads."""
+"""Writes a student as a GGUF file that llama.cpp loads, and reads such a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
+import numpy as np
+import torch
 
 from ersd.distill.batches import ROW
 from ersd.distill.corpus import N_TOP
@@ -14,7 +16,7 @@ from ersd.distill.student import EPSILON, HEAD_WIDTH, ROPE_BASE, Dimensions, Stu
 from ersd.distill.target import files_of
 from ersd.files import replacing
 
-__all__ = ["export"]
+__all__ = ["export", "load", "positions_of"]
 
 Facts = Mapping[str, str | int | float]
 
@@ -48,6 +50,41 @@ def export(student: Student, target: Path, path: Path, facts: Facts) -> None:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+
+
+def load(path: Path, dimensions: Dimensions) -> Student:
+    """Return the student that a file of `export` holds, with the rounded weights of the file.
+
+    Args:
+        path: the file.
+        dimensions: the size that the student must have.
+
+    Raises:
+        ValueError: the file is not a draft of this size.
+    """
+    student = Student(dimensions)
+    wanted = {name: parameter.shape for name, parameter in student.state_dict().items()}
+    reader = gguf.GGUFReader(str(path))
+    weights = {
+        tensor.name.replace("blk.", "layers.", 1): torch.from_numpy(
+            np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
+        )
+        for tensor in reader.tensors
+        if tensor.name.replace("blk.", "layers.", 1) in wanted
+    }
+    if {name: weight.shape for name, weight in weights.items()} != wanted:
+        raise ValueError(
+            f"'{path}' is not a draft of `ersd distill` with width {dimensions.width},"
+            f" {dimensions.layers} layers and {dimensions.n_vocab} tokens, to begin from"
+        )
+    student.load_state_dict(weights)
+    return student
+
+
+def positions_of(path: Path) -> int:
+    """Return how many positions a draft had learnt from, by its metadata; 0 if that is unknown."""
+    field = gguf.GGUFReader(str(path)).get_field("ersd.distill.positions")
+    return int(field.contents()) if field else 0
 
 
 def _text(reader: gguf.GGUFReader, key: str) -> str:

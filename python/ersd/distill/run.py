@@ -19,11 +19,11 @@ from ersd.distill import corpus, writing
 from ersd.distill.batches import ROW, Batch, Batches
 from ersd.distill.card import card
 from ersd.distill.corpus import Corpus, Text
-from ersd.distill.evaluation import Figures, evaluate, prompts_of
-from ersd.distill.export import export
+from ersd.distill.evaluation import OWN_TEXTS, Figures, evaluate_all
+from ersd.distill.export import export, load, positions_of
 from ersd.distill.settings import Distillation
-from ersd.distill.student import Dimensions, Student, begin
-from ersd.distill.target import output_matrix, single_states
+from ersd.distill.student import Dimensions, Matrix, Student, begin
+from ersd.distill.target import all_states, matrices, single_states
 from ersd.distill.train import Trainer, keep_memory, measure, multiplies_bf16
 from ersd.engine import Model, Teacher, devices, quantize
 from ersd.files import fingerprint, replacing
@@ -32,13 +32,18 @@ from ersd.progress import Progress, differences
 
 __all__ = ["N_HELD", "distill"]
 
-N_HELD = 64  # held-out texts, which the student never sees
+# Held-out texts, which the student never sees: one for each of so many positions, up to N_HELD.
+N_HELD = 64
+POSITIONS_PER_HELD = 1000
 MEASUREMENTS = 32  # how often the student is measured on them during training
 MAX_ROWS = 32  # rows of a batch at most
 POSITIONS_PER_ROW = 4_000_000  # a batch gets another row for each of these
 MIN_BATCHES = 8  # batches of an epoch at least, if there are enough texts
 MAX_MEASURED_ROWS = 8  # rows of held-out text that a measurement reads at most
 SINGLE_CTX = 16  # tokens of context for the states after single tokens
+# The states of so many tokens are computed, or more with more texts; others are estimated.
+MIN_STATES = 4096
+POSITIONS_PER_STATE = 8
 
 Curve = list[dict[str, float]]  # measures by training step
 
@@ -64,22 +69,26 @@ def distill(settings: Distillation) -> Figures:
         n_threads=settings.n_threads or None,
         n_gpu_layers=settings.n_gpu_layers,
     )
-    output = output_matrix(settings.target)
+    dimensions = Dimensions(target.target.n_vocab, settings.width, settings.layers)
+    embedding, output = matrices(settings.target)
+    begun = load(settings.begin_from, dimensions) if settings.begin_from else None
     given = writing.given_texts(target, settings.text)
     _open_folders(settings, given)
     texts = _write_texts(settings, target, given)
-    n_held = min(N_HELD, len(texts) // 4)
+    n_held = max(1, min(N_HELD, len(texts) // 4, settings.n_positions // POSITIONS_PER_HELD))
     held, learnt = texts[:n_held], texts[n_held:]
-    dimensions = Dimensions(target.target.n_vocab, settings.width, settings.layers)
-    states = np.load(settings.texts / "states.npy")
-    trainer = _trainer(settings, begin(dimensions, output, states, settings.seed), learnt)
+    if begun is None:
+        states = _states(settings, target, embedding)
+        begun = begin(dimensions, output, states, settings.seed)
+    trainer = _trainer(settings, begun, learnt)
     curve = _train(settings, trainer, _measured_rows(held))
     facts = _facts(settings, target, learnt)
     unfinished = settings.work / "draft.gguf"
     export(trainer.student, settings.target, unfinished, facts)
-    figures = evaluate(_pair(settings, unfinished), prompts_of(held))
+    results = evaluate_all(_pair(settings, unfinished), settings, held)
+    figures = results[OWN_TEXTS]
     export(trainer.student, settings.target, settings.draft, {**facts, **figures})
-    text = card(settings, facts, figures, curve)
+    text = card(settings, facts, results, curve)
     with replacing(settings.draft.with_suffix(".md")) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     return figures
@@ -95,7 +104,7 @@ def _open_folders(settings: Distillation, given: Sequence[Sequence[int]]) -> Non
     }
     training = {
         name: getattr(settings, name) for name in ("width", "layers", "n_positions", "epochs")
-    }
+    } | {"begin_from": settings.begin_from and fingerprint(settings.begin_from)}
     for path, wanted in (
         (settings.texts / "texts.json", texts),
         (settings.work / "settings.json", {**texts, **training}),
@@ -130,10 +139,9 @@ def _teacher(settings: Distillation, n_ctx: int) -> Teacher:
 def _write_texts(
     settings: Distillation, target: Generator, given: Sequence[Sequence[int]]
 ) -> list[Text]:
-    """Return the texts to learn from. Writes what is missing, also the states of single tokens."""
-    path, states = settings.texts / "texts.bin", settings.texts / "states.npy"
-    n = settings.n_positions
-    if sum(map(len, Corpus(path).up_to(n))) < n:
+    """Return the texts to learn from. Writes what is missing."""
+    path, n = settings.texts / "calls.bin", settings.n_positions
+    if Corpus(path, n).n_positions < n:
         progress = Progress("distill: writing texts", n)
         for written in writing.write(
             _teacher(settings, settings.n_ctx),
@@ -144,13 +152,24 @@ def _write_texts(
             seed=settings.seed,
             given=given,
         ):
-            # The last step is counted below: texts after a gap may reach n before it is done.
-            progress.step(min(written, n - 1) - progress.done, skipped=progress.done == 0)
-        progress.step(n - progress.done)
-    if not states.exists():
-        with replacing(states) as unfinished, unfinished.open("wb") as file:
-            np.save(file, single_states(_teacher(settings, SINGLE_CTX), target))
-    return Corpus(path).up_to(n)
+            progress.step(written - progress.done, skipped=progress.done == 0)
+    return Corpus(path, n).texts
+
+
+def _states(settings: Distillation, target: Generator, embedding: Matrix) -> Matrix:
+    """Return the target's states after single tokens, computed or estimated; f32[n_vocab, n_embd].
+
+    The more texts there are, the more states are computed.
+    """
+    n = max(MIN_STATES, settings.n_positions // POSITIONS_PER_STATE)
+    order = np.random.default_rng(settings.seed).permutation(len(embedding))
+    tokens = np.sort(order[:n]).tolist()
+    path = settings.texts / f"states-{len(tokens)}.npy"
+    if not path.exists():
+        found = single_states(_teacher(settings, SINGLE_CTX), target, tokens)
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            np.save(file, found)
+    return all_states(embedding, tokens, np.load(path))
 
 
 def _trainer(settings: Distillation, student: Student, learnt: Sequence[Text]) -> Trainer:
@@ -160,7 +179,8 @@ def _trainer(settings: Distillation, student: Student, learnt: Sequence[Text]) -
     rows = max(1, min(MAX_ROWS, n // POSITIONS_PER_ROW + 1, n // (MIN_BATCHES * ROW)))
     batches = Batches(learnt, rows, settings.seed)
     n_steps = max(1, round(settings.epochs * batches.per_epoch))
-    return Trainer(student.to("cuda" if is_gpu else "cpu"), batches, n_steps)
+    device = "cuda" if is_gpu else "cpu"
+    return Trainer(student.to(device), batches, n_steps, further=settings.begin_from is not None)
 
 
 def _train(settings: Distillation, trainer: Trainer, measured: Sequence[Batch]) -> Curve:
@@ -238,12 +258,15 @@ def _facts(
 ) -> dict[str, str | int | float]:
     """Return how the draft was made, for its metadata and its card."""
     gpus = [description for _, description, is_gpu in devices() if is_gpu]
+    began = settings.begin_from
     return {
         "target": target.target.description,
         "target_fingerprint": fingerprint(settings.target),
         "positions": sum(map(len, learnt)),
         "epochs": float(settings.epochs),
         "given_files": len(settings.text),
+        "began_from": began.name if began else "",
+        "positions_before": positions_of(began) if began else 0,
         "seed": settings.seed,
         "made_with": f"ersd {ersd.__version__}, torch {torch.__version__}",
         "made_on": ", ".join([processor(), *gpus]),

@@ -34,6 +34,10 @@ class Distillation:
         n_gpu_layers: layers of the target on the GPU, if there is one; -1 for all.
         corpus: the folder of the texts; None for `work`. Drafts of other sizes can learn from the
             same texts, or from the first ones of them.
+        begin_from: a draft of the same size, made from the same or a similar target, which learns
+            further; None for a new one.
+        held_out_chat: files of chat messages on whose answers the draft is evaluated, too.
+        held_out_text: files of texts that the target continues, for the same purpose.
     """
 
     target: Path
@@ -49,6 +53,9 @@ class Distillation:
     n_threads: int = 0
     n_gpu_layers: int = -1
     corpus: Path | None = None
+    begin_from: Path | None = None
+    held_out_chat: tuple[Path, ...] = ()
+    held_out_text: tuple[Path, ...] = ()
 
     def validate(self) -> None:
         """Raise ValueError for a wrong setting and FileNotFoundError for a missing text file."""
@@ -57,9 +64,11 @@ class Distillation:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.n_texts > MAX_TEXTS:
             raise ValueError(f"n_texts must be at most {MAX_TEXTS}, got {self.n_texts}")
-        for path in self.text:
+        for path in (*self.text, *self.held_out_chat, *self.held_out_text):
             if not path.is_file():
                 raise FileNotFoundError(f"no such text file: '{path}'")
+        if self.begin_from and not self.begin_from.is_file():
+            raise FileNotFoundError(f"no such draft: '{self.begin_from}'")
         if self.draft.suffix != ".gguf":
             raise ValueError(f"the draft's file name must end with .gguf, got '{self.draft}'")
         Dimensions(1, self.width, self.layers)  # raises for wrong ones
@@ -85,6 +94,7 @@ _FLAGS = {
     "n_texts": "parallel",
     "seed": "seed",
 }
+_FILES = {"text": "text", "held_out_chat": "held-out-chat", "held_out_text": "held-out-text"}
 
 
 def command(settings: Distillation) -> str:
@@ -94,4 +104,9 @@ def command(settings: Distillation) -> str:
         value = getattr(settings, name)
         if value != getattr(Distillation, name):
             words += [f"--{flag}", f"{value:g}" if name == "epochs" else str(value)]
-    return " ".join([*words, *(f"--text {path.name}" for path in settings.text)])
+    if settings.begin_from:
+        words += ["--from", settings.begin_from.name]
+    for name, flag in _FILES.items():
+        if paths := getattr(settings, name):
+            words += [f"--{flag}", *(path.name for path in paths)]
+    return " ".join(words)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ersd.distill.rounding import rounded
 
-__all__ = ["EPSILON", "HEAD_WIDTH", "ROPE_BASE", "Dimensions", "Student", "begin"]
+__all__ = ["EPSILON", "HEAD_WIDTH", "ROPE_BASE", "Dimensions", "Matrix", "Student", "begin"]
 
 HEAD_WIDTH = 64  # numbers of an attention head
 EPSILON = 1e-5  # of the RMS norms

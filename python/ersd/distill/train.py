@@ -32,8 +32,9 @@ LEARNT = 16  # tokens of each distribution to learn by; with all kept ones a ste
 WARM = 20  # steps in which the learning rates rise
 LAST = 0.6  # share of the steps in which the learning rates fall to 0
 # Share of the steps, the last ones, that learn by races, with the output matrix rounded as it will
-# be in the file.
-ENDING = 0.25
+# be in the file. A draft that learns further has learnt the rest before.
+ENDING, ENDING_FURTHER = 0.25, 1.0
+RATE_FURTHER = 0.5  # factor of the learning rates of a draft that learns further
 # Learning rates of parameters, by the first part of their names. The norms have that of the layers.
 RATES = {"token_embd": 7e-3, "output": 1.5e-3, "layers": 3e-3}
 
@@ -109,9 +110,20 @@ class Trainer:
         step: steps done.
     """
 
-    def __init__(self, student: Student, batches: Batches, n_steps: int) -> None:
-        """Train on the device that holds the student, in bf16 where that is faster."""
+    def __init__(
+        self, student: Student, batches: Batches, n_steps: int, *, further: bool = False
+    ) -> None:
+        """Train on the device that holds the student, in bf16 where that is faster.
+
+        Args:
+            student: the student.
+            batches: what it learns from.
+            n_steps: steps of the whole training.
+            further: whether the student is a draft that has learnt before.
+        """
         self.student, self.batches, self.n_steps, self.step = student, batches, n_steps, 0
+        self.ending = ENDING_FURTHER if further else ENDING
+        self.rate = RATE_FURTHER if further else 1.0
         self.device = student.output.weight.device
         self.is_bf16 = multiplies_bf16(self.device)
         groups: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
@@ -134,7 +146,7 @@ class Trainer:
             The loss of the batch, in nats.
         """
         self._set_rates()
-        is_ending = self.step >= (1 - ENDING) * self.n_steps
+        is_ending = self.step >= (1 - self.ending) * self.n_steps
         self.student.output.is_rounded = is_ending
         batch = self.batches(self.step)
         generator = torch.Generator().manual_seed(self.batches.seed * 1_000_003 + self.step)
@@ -158,7 +170,7 @@ class Trainer:
         share = min(1.0, (self.step + 1) / WARM, (self.n_steps - self.step) / (LAST * self.n_steps))
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["rate"] * share
+                group["lr"] = group["rate"] * self.rate * share
 
     def save(self, path: Path) -> None:
         """Write a checkpoint with all that `load` needs."""

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ersd import Generator
-from ersd.distill.corpus import N_TOP, Corpus, Ids, Text
+from ersd.distill.beginnings import Beginnings, Message, Template
+from ersd.distill.corpus import N_TOP, Call, Corpus
 from ersd.engine import Teacher
 
 __all__ = ["given_texts", "write"]
 
-TEMPERATURES = (0.6, 0.8, 1.0, 1.0)  # of the answers, in turn; a user's message is drawn at 1
-# With a chat model, every fourth text begins with a random token instead of a user's message.
-RAW_EVERY = 4
-MAX_USER = 96  # tokens of a user's message at most
+MESSAGE_TEMPERATURE = 0.8  # of a user's messages: they are sensible, and their openings differ
+SENTENCE_ENDS = tuple(mark.encode() for mark in ".!?。！？؟।")
+MIN_ROOM = 32  # tokens that a message and its answer need, or a chat does not go on
 
 
 def given_texts(target: Generator, paths: Sequence[Path]) -> list[list[int]]:
@@ -39,15 +38,17 @@ def write(
     seed: int,
     given: Sequence[Sequence[int]] = (),
 ) -> Iterator[int]:
-    """Let the target write until the first texts of a file have n_positions.
+    """Let the target write until the texts of a file have n_positions.
 
-    A text is appended when it is finished. So the work can be stopped at any moment, and the same
-    call continues it. A text is a function of the seed and its index, except for the last bits of
-    its log-probabilities: on some backends they depend on the number of texts in a call.
+    What each call of the target adds to the texts is appended to the file at once, so the work can
+    be stopped at any moment. The same call goes on with further texts; those that were being
+    written end where they were. Without a stop, the texts are a function of the seed, except for
+    the last bits of their log-probabilities: on some backends they depend on the number of texts in
+    a call.
 
     Args:
         teacher: the target with one slot per text, all empty. Slot 0 is for the tokens with which
-            all texts begin.
+            all chats begin.
         target: the same model, for its vocabulary and its chat template.
         path: the file.
         n_positions: least number of positions to learn from.
@@ -59,142 +60,90 @@ def write(
         The number of positions so far.
     """
     corpus = Corpus(path)
-    done = {text.index: len(text) for text in corpus.texts}
+    n = corpus.n_positions
+    beginnings = Beginnings(target, seed, given, n_ctx)
+    beginnings.skip(corpus.texts)
+    following = corpus.texts[-1].index + 1 if corpus.texts else 0
+    end = corpus.end
+    del corpus  # the file is no longer mapped
     if path.exists():
         with path.open("r+b") as file:
-            file.truncate(corpus.end)  # removes a text that was not written to its end
-    del corpus
-    writer = _Writer(teacher, target, _Beginnings(target, seed, given, n_ctx), done)
+            file.truncate(end)  # removes a record that was not written to its end
+    writer = _Writer(teacher, target, beginnings, seed, following)
     with path.open("ab") as file:
-        while writer.fill(n_positions):
-            for text in writer.advance():
-                text.write(file)
-            yield writer.n_positions()
+        while n < n_positions:
+            writer.begin()
+            call = writer.advance()
+            call.write(file)
+            n += len(call.top)
+            yield n
 
 
 @dataclass
 class _Unfinished:
-    """A text that is being written.
+    """A text that is being written. It is finished when the target has seen `limit` tokens.
 
     Attributes:
         index: the number of the text.
         tokens: its tokens so far.
-        temperature: temperature of the answer.
-        first: the first position with a distribution.
         limit: greatest number of tokens.
+        temperature: temperature of the answers.
+        messages: the user's messages that are still to come.
+        seen: number of tokens that the target has seen.
+        message: the user's message that is being written, if any.
+        message_begin: the position at which it began.
         forced: tokens that must follow before one is drawn.
-        after_user: while a user's message is written, what stands between it and the answer.
-        seen: number of tokens that the teacher has in its cache.
-        top, logprobs: rows of the distributions; see `Text`.
     """
 
     index: int
     tokens: list[int]
-    temperature: float
-    first: int
     limit: int
-    forced: list[int] = field(default_factory=list)
-    after_user: list[int] | None = None
+    temperature: float
+    messages: list[Message]
     seen: int = 0
-    top: list[Ids] = field(default_factory=list)
-    logprobs: list[npt.NDArray[np.float16]] = field(default_factory=list)
+    message: Message | None = None
+    message_begin: int = 0
+    forced: list[int] = field(default_factory=list)
 
     def drawing_temperature(self) -> float:
         """Return the temperature of the next draw."""
-        return 1.0 if self.after_user is not None else self.temperature
+        return self.temperature if self.message is None else MESSAGE_TEMPERATURE
 
-    def extend(self, drawn: int, is_end: bool) -> bool:
-        """Add the next token, if the teacher has seen all tokens.
+    def begin_message(self) -> None:
+        """Let the next message of the user follow the forced tokens."""
+        self.message = self.messages.pop(0)
+        self.message_begin = len(self.tokens) + len(self.forced)
+        self.forced += self.message.opening
+
+    def extend(self, drawn: int, is_end: bool, ends_sentence: bool, template: Template) -> None:
+        """Add the next token.
 
         Args:
             drawn: the token that was drawn. A forced token takes its place.
             is_end: whether the drawn token ends a text.
-
-        Returns:
-            Whether the text goes on.
+            ends_sentence: whether the last token ends a sentence.
+            template: the tokens around messages.
         """
-        if self.seen < len(self.tokens):
-            return True
-        is_long = len(self.tokens) - self.first > MAX_USER
-        if not self.forced and self.after_user is not None and (is_end or is_long):
-            self.forced, self.after_user = self.after_user, None
-        is_forced = bool(self.forced)
-        self.tokens.append(self.forced.pop(0) if is_forced else drawn)
-        return len(self.tokens) < self.limit and (is_forced or not is_end)
-
-    def finished(self) -> Text:
-        """Return the text, once it is finished."""
-        return Text(
-            self.index,
-            np.array(self.tokens, np.int32),
-            self.first,
-            np.array(self.top),
-            np.array(self.logprobs),
-        )
-
-
-class _Beginnings:
-    """How each text begins.
-
-    The given texts come first. After them, a text begins with a user's message that the model
-    itself writes, or with a random token.
-    """
-
-    def __init__(
-        self, target: Generator, seed: int, given: Sequence[Sequence[int]], n_ctx: int
-    ) -> None:
-        """Cut the given texts to the longest length, and find out what the chat template adds."""
-        self.seed, self.n_ctx = seed, n_ctx
-        self.start = target.tokenize("")
-        self.ordinary = np.array(
-            [t for t in range(target.target.n_vocab) if target.target.piece(t).strip()]
-        )
-        n = n_ctx - len(self.start)
-        self.given = [
-            [*self.start, *tokens[i : i + n]] for tokens in given for i in range(0, len(tokens), n)
-        ]
-        self.before, self.after = _around_user(target)
-
-    def __call__(self, index: int) -> _Unfinished:
-        """Return the beginning of the text with this index."""
-        if index < len(self.given):
-            start, *rest = self.given[index]
-            return _Unfinished(index, [start], 1.0, 0, 1 + len(rest), rest)
-        temperature = TEMPERATURES[index // RAW_EVERY % len(TEMPERATURES)]
-        if self.before and index % RAW_EVERY:
-            tokens = list(self.before)
-            first = len(tokens) - 1
-            after = list(self.after)
-            return _Unfinished(index, tokens, temperature, first, self.n_ctx, after_user=after)
-        token = int(np.random.default_rng([self.seed, index]).choice(self.ordinary))
-        tokens = [*self.start, token]
-        return _Unfinished(index, tokens, temperature, len(tokens) - 1, self.n_ctx)
-
-
-def _around_user(target: Generator) -> tuple[list[int], list[int]]:
-    """Return the tokens that the chat template puts before and after a user's message.
-
-    Both are empty if the model has no chat template. They are what the conversations of two
-    different messages have in common at their beginnings and ends.
-    """
-    try:
-        one, other = (
-            target.apply_chat_template([{"role": "user", "content": words}])
-            for words in ("ersd 1", "What? Z")
-        )
-    except ValueError:
-        return [], []
-    n = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    m = next(i for i, (a, b) in enumerate(zip(one[::-1], other[::-1], strict=False)) if a != b)
-    return one[:n], one[len(one) - m :]
+        if not self.forced and self.message is not None:
+            n = len(self.tokens) - self.message_begin
+            least = self.message.least if ends_sentence else self.message.most
+            if is_end or n >= least:
+                self.forced, self.message = list(template.after), None
+        elif not self.forced and is_end:
+            room = self.limit - len(self.tokens) - len(template.between)
+            if self.messages and room >= MIN_ROOM:
+                self.forced = list(template.between)
+                self.begin_message()
+            else:
+                self.limit = len(self.tokens) + 1
+        self.tokens.append(self.forced.pop(0) if self.forced else drawn)
 
 
 class _Writer:
     """The texts that are being written, each in a slot of the teacher.
 
     Attributes:
-        done: the number of positions of each finished text, by index.
-        unfinished: the other texts, by slot.
+        unfinished: the texts, by slot.
         following: the index of the next text to begin.
     """
 
@@ -202,86 +151,77 @@ class _Writer:
         self,
         teacher: Teacher,
         target: Generator,
-        beginnings: _Beginnings,
-        done: dict[int, int],
+        beginnings: Beginnings,
+        seed: int,
+        following: int,
     ) -> None:
         """Put the tokens with which all chats begin into slot 0. No text is begun."""
-        self.teacher, self.target, self.beginnings, self.done = teacher, target, beginnings, done
+        self.teacher, self.beginnings, self.seed = teacher, beginnings, seed
         self.unfinished: dict[int, _Unfinished] = {}
-        self.following = 0
+        self.following = following
         self._free = list(range(1, teacher.n_texts))
-        self._shared = beginnings.before[:-1]
+        self._shared = beginnings.template.before[:-1]
+        self._begun: list[int] = []  # indices of chats of which no call has a record yet
         for token in self._shared:
             teacher.decode([0], [token])
+        vocabulary = range(target.target.n_vocab)
+        self._ends = {token for token in vocabulary if target.target.is_end(token)}
+        pieces = ((token, target.target.piece(token)) for token in vocabulary)
+        self._sentence_ends = {token for token, piece in pieces if piece.endswith(SENTENCE_ENDS)}
 
-    def fill(self, n_positions: int) -> bool:
-        """Begin texts in free slots, as long as all begun texts have fewer positions together.
-
-        Returns:
-            Whether there is more to write: False if the first texts have n_positions.
-        """
-        if self._n_first() >= n_positions:
-            return False
-        while self._free and self._n_begun() < n_positions:
-            if self.following not in self.done:
-                self._begin(self._free.pop())
+    def begin(self) -> None:
+        """Begin a text in each free slot."""
+        while self._free:
+            slot = self._free.pop()
+            beginning = self.beginnings(self.following)
+            text = self.unfinished[slot] = _Unfinished(
+                self.following,
+                beginning.tokens,
+                beginning.limit,
+                beginning.temperature,
+                list(beginning.messages),
+            )
+            is_shared = bool(self._shared) and text.tokens[: len(self._shared)] == self._shared
+            if text.messages:
+                text.begin_message()
+            if is_shared:
+                self.teacher.copy(0, slot)
+                text.seen = len(self._shared)
+                self._begun.append(text.index)
+            else:
+                self.teacher.clear(slot)
             self.following += 1
-        return bool(self.unfinished)
 
-    def _begin(self, slot: int) -> None:
-        """Begin the next text in a slot."""
-        text = self.unfinished[slot] = self.beginnings(self.following)
-        if self._shared and text.tokens[: len(self._shared)] == self._shared:
-            self.teacher.copy(0, slot)
-            text.seen = len(self._shared)
-        else:
-            self.teacher.clear(slot)
-
-    def advance(self) -> list[Text]:
-        """Add a token to every text by one call of the target.
+    def advance(self) -> Call:
+        """Let the target see a token of every text, in one call, and draw the next tokens.
 
         Returns:
-            The texts that are finished. Their slots are free.
+            What the call adds to the texts. Slots of finished texts are free.
         """
         # llama.cpp computes neighbouring sequences at once if they come in order.
         slots = sorted(self.unfinished)
         texts = [self.unfinished[slot] for slot in slots]
-        self.teacher.decode(slots, [text.tokens[text.seen] for text in texts])
+        seen = [text.tokens[text.seen] for text in texts]
+        self.teacher.decode(slots, seen)
         drawn = self.teacher.sample(
             [text.drawing_temperature() for text in texts],
-            [(self.beginnings.seed << 32) + text.index for text in texts],
+            [(self.seed << 32) + text.index for text in texts],
         )
-        top, logprobs = self.teacher.top(N_TOP)
-        half = logprobs.astype(np.float16)
-        finished = []
-        for row, (slot, text) in enumerate(zip(slots, texts, strict=True)):
-            if text.seen >= text.first:
-                text.top.append(top[row])
-                text.logprobs.append(half[row])
+        for slot, text, token in zip(slots, texts, drawn, strict=True):
             text.seen += 1
-            if not text.extend(drawn[row], self.target.target.is_end(drawn[row])):
-                finished.append(text.finished())
-                self.done[text.index] = len(finished[-1])
+            if text.seen == text.limit:
                 self._free.append(slot)
                 del self.unfinished[slot]
-        return finished
-
-    def n_positions(self) -> int:
-        """Return the positions of all texts, finished or not."""
-        return sum(self.done.values()) + self._n_unfinished()
-
-    def _n_unfinished(self) -> int:
-        """Return the positions of all unfinished texts."""
-        return sum(len(text.top) for text in self.unfinished.values())
-
-    def _n_begun(self) -> int:
-        """Return the positions of unfinished texts and of finished ones before the next text."""
-        finished = sum(n for index, n in self.done.items() if index < self.following)
-        return finished + self._n_unfinished()
-
-    def _n_first(self) -> int:
-        """Return the positions of the first texts, up to the first one that is not finished."""
-        total = index = 0
-        while index in self.done:
-            total, index = total + self.done[index], index + 1
-        return total
+            elif text.seen == len(text.tokens):
+                ends_sentence = text.tokens[-1] in self._sentence_ends
+                text.extend(token, token in self._ends, ends_sentence, self.beginnings.template)
+        top, logprobs = self.teacher.top(N_TOP)
+        indices = [index for index in self._begun for _ in self._shared]
+        tokens = self._shared * len(self._begun) + seen
+        self._begun = []
+        return Call(
+            np.array(indices + [text.index for text in texts], np.int32),
+            np.array(tokens, np.int32),
+            top,
+            logprobs.astype(np.float16),
+        )
