@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -197,6 +195,32 @@ def test_the_event_loop_goes_on(pair: Generator) -> None:
     assert asyncio.run(main()) > 3
 
 
+def test_a_step_wakes_the_event_loop_once(pair: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many streams it brought tokens to."""
+    n_before, n_woken = pair.traffic.target_calls, 0
+
+    async def read(seed: int) -> None:
+        async for _ in pair.astream("the", seed=seed, method="ar", max_tokens=60, **FULL):
+            pass
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        wake = loop.call_soon_threadsafe
+
+        def count(*args: Any) -> Any:
+            nonlocal n_woken
+            n_woken += 1
+            return wake(*args)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+        await asyncio.gather(*map(read, range(4)))
+
+    asyncio.run(main())
+    n_calls = pair.traffic.target_calls - n_before
+    assert n_calls < 4 * 60 / 2
+    assert 0 < n_woken <= n_calls
+
+
 def test_event_loops_and_threads_together(pair: Generator, expected: list[list[int]]) -> None:
     """Several event loops in threads of their own, beside threads that use generate."""
     found: dict[int, list[int]] = {}
@@ -260,31 +284,3 @@ def test_a_dropped_generator_lets_its_models_go(tiny_target: Path) -> None:
     del thread
     gc.collect()
     assert core_gone() is None
-
-
-SCRIPT = """
-import asyncio, sys
-from ersd import Generator
-
-generator = Generator(sys.argv[1], n_ctx=4096, n_threads=1)
-
-async def main():
-    task = asyncio.create_task(generator.agenerate("the", max_tokens=None))
-    stream = generator.astream("a", max_tokens=None)
-    await anext(stream)
-    global kept
-    kept = stream, task
-
-loop = asyncio.new_event_loop()
-loop.run_until_complete(main())
-print("ended")
-"""
-
-
-@pytest.mark.no_sanitizer
-def test_a_process_ends_in_the_midst_of_a_generation(tiny_target: Path) -> None:
-    """The thread is stopped before the interpreter is."""
-    ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tiny_target)], capture_output=True, text=True, timeout=60
-    )
-    assert (ended.returncode, ended.stdout) == (0, "ended\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("sse_starlette")
+pytest.importorskip("starlette")
 from ersd.api.call_reader import CallReader
 from ersd.api.message_parts import Message
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 pytest.importorskip("openai")
-pytest.importorskip("sse_starlette")
+pytest.importorskip("starlette")
 pytest.importorskip("instructor", reason="instructor is not installed")
 import instructor
 import openai

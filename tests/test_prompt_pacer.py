@@ -38,6 +38,49 @@ def test_steps_take_the_wanted_share_longer(share, name):
     assert np.mean(tokens[-100:]) > 0.55 * most
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("depth", [0, 700, 3000])
+@pytest.mark.parametrize("known", [False, True])
+def test_no_piece_is_long_from_the_first_one_on(share, depth, known):
+    """Whatever is learnt, a step is at most three ordinary ones, or reads one token.
+
+    That holds at the share of 0.6 for costs that grow in proportion. A prompt whose first tokens
+    are cached begins deep, where attention takes as long as all else. If the costs of calls are
+    known, no step takes more than the share allows.
+    """
+
+    def extra(n, n_cached):
+        return n * (0.8 + 0.0008 * n_cached)
+
+    rng, pacer = np.random.default_rng(6), PromptPacer(share)
+    most = 1 / (1 - share) if known else (1 + 4 / 3 * share / (1 - share))
+    for n_cached in (0, depth, 0, depth):
+        for _ in range(100):
+            expected = (lambda n, at=n_cached: extra(n, at) / 5.0) if known else None
+            n = pacer.n_tokens(1, n_cached, expected)
+            ms = 5.0 + extra(n, n_cached)
+            assert n <= 1 or ms <= 1.001 * most * 5.0
+            pacer.learn(1, n, ms * rng.uniform(0.99, 1.0), n_cached)
+            n_cached += n
+
+
+def test_a_busy_moment_makes_no_piece_long():
+    """An ordinary step that stalled does not let later ones take as long, if costs are known."""
+    rng, pacer = np.random.default_rng(7), PromptPacer(0.6)
+
+    def cost(n):
+        return 5.0 + 0.5 * n
+
+    read = []
+    for i in range(400):
+        n = pacer.n_tokens(1, 0, lambda n: cost(1 + n) / cost(1) - 1)
+        assert cost(1 + n) <= 2.5 * cost(1)
+        read.append(n)
+        stall = 20.0 if i % 51 == 0 else 1.0
+        pacer.learn(1, n, stall * cost(1 + n) * rng.uniform(0.95, 1.05), 0)
+    assert np.mean(read) > 8
+
+
 def test_it_reads_at_least_one_token():
     """Even where a token takes far too long, the prompt is read to its end."""
     rng, pacer = np.random.default_rng(1), PromptPacer(0.1)

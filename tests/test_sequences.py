@@ -133,6 +133,46 @@ def test_a_long_prompt_is_read_in_pieces():
     assert n_without <= n_steps / 10 + 1
 
 
+def test_pieces_of_prompts_are_bounded_by_the_costs_of_calls():
+    """A step beside a prompt takes three ordinary ones at most, by costs, or reads one token.
+
+    The second prompt begins deep, because its first 3,000 tokens are cached. Times are those of a
+    table here and tell nothing, so what bounds the pieces are the costs.
+    """
+    target, _ = models()
+    engine, curve = Engine(target, None), CostCurve()
+
+    def cost(rows, attended):
+        return 10.0 + 1.5 * (rows - 1) + 0.002 * attended
+
+    curve.set([[cost(n, n * length) for n in CostCurve.widths] for length in (0, 1024)])
+    engine.measure()
+    profile = engine.profile()
+    profile.target = curve
+    prompt = [i * 7 % N_VOCAB for i in range(3000)]
+    short, long, deep = (
+        Sequence(p, GenerationOptions(method="ar"), target, None)
+        for p in ([1], prompt, [*prompt, *range(60)])
+    )
+    short.set_place(0)
+    engine.begin(short)
+    for _ in range(5):
+        engine.step([short])
+    for reader in (long, deep):
+        reader.set_place(1)
+        engine.begin(reader)
+        n_steps = 0
+        while not reader.emitted:
+            n_short, n_cached, before = len(short.tokens), len(target.cached(1)), target.n_decoded
+            engine.restore(profile)  # times of a table would change the costs
+            engine.step([short, reader])
+            n_read = target.n_decoded - before - 1
+            ordinary, step = cost(1, n_short), cost(1 + n_read, n_short + n_read * n_cached)
+            assert n_read <= 1 or step <= 3 * ordinary
+            n_steps += 1
+        assert n_steps <= len(reader.tokens)
+
+
 def test_an_error_of_one_sequence_is_its_own():
     """A logits processor that fails ends its sequence, and no other notices."""
 

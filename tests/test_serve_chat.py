@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("openai")
-pytest.importorskip("sse_starlette")
+pytest.importorskip("starlette")
 import httpx
 import jsonschema
 

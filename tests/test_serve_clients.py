@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 pytest.importorskip("openai")
-pytest.importorskip("sse_starlette")
+pytest.importorskip("starlette")
 import openai
 from pydantic import BaseModel
 

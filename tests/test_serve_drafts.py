@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("openai")
-pytest.importorskip("sse_starlette")
+pytest.importorskip("starlette")
 import httpx
 
 from ersd import Generator

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("openai")
-pytest.importorskip("sse_starlette")
+pytest.importorskip("starlette")
 import httpx
 from openai import OpenAI
 

@@ -139,6 +139,14 @@ def test_metrics(client: httpx.Client, generator: Generator) -> None:
         / (after["llamacpp:tokens_predicted_seconds_total"])
     )
     assert after["llamacpp:predicted_tokens_seconds"] == pytest.approx(rate)
+    n_calls, n_rows = grown["llamacpp:n_decode_total"], grown["ersd:target_rows_total"]
+    assert 60 / 5 <= n_calls < 63
+    assert grown["ersd:target_prompt_rows_total"] == n_prompt - 1
+    assert n_rows == drafted + n_prompt - 1 + n_calls - 1  # the first call only reads
+    assert grown["ersd:target_tokens_total"] >= 60
+    assert grown["ersd:num_preemptions_total"] == 0
+    assert after["ersd:kv_cache_cells"] == generator.n_ctx_total
+    assert 60 < after["ersd:kv_cache_cells_used"] < generator.n_ctx_total
 
 
 def test_paths_that_are_not_there_make_no_series(client: httpx.Client) -> None:

@@ -280,8 +280,9 @@ Generator::Memory Generator::memory_use() {
 }
 
 Generator::Snapshot Generator::look() const {
-  return {scheduler_.n_running(), scheduler_.n_waiting(), scheduler_.n_free(), engine_.measured(),
-          engine_.n_measurements()};
+  return {scheduler_.n_running(),    scheduler_.n_waiting(),   scheduler_.n_free(),
+          engine_.measured(),        engine_.n_measurements(), engine_.counts(),
+          scheduler_.n_preemptions()};
 }
 
 Generator::Snapshot Generator::snapshot() {

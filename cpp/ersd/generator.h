@@ -99,6 +99,8 @@ class Generator {
     int32_t n_free = 0;                   // cells of the target's cache
     bool measured = false;                // whether the costs of calls are known
     int64_t n_measurements = 0;
+    Engine::Counts counts;      // of all steps so far
+    int64_t n_preemptions = 0;  // requests that had to leave their places for others, so far
   };
   Snapshot snapshot();
 

@@ -165,6 +165,7 @@ void Scheduler::make_room() {
 
 // Takes the place of a running request. What it had comes back when it gets a place again.
 void Scheduler::preempt(RequestPtr request) {
+  ++n_preemptions_;
   places_.leave(request->sequence());
   std::erase(running_, request);
   insert(waiting_, std::move(request));

@@ -46,7 +46,8 @@ class Scheduler {
 
   int32_t n_running() const { return static_cast<int32_t>(running_.size()); }
   int32_t n_waiting() const { return static_cast<int32_t>(waiting_.size()); }
-  int32_t n_free() const { return places_.n_free(); }  // cells of the target
+  int32_t n_free() const { return places_.n_free(); }       // cells of the target
+  int64_t n_preemptions() const { return n_preemptions_; }  // requests that had to leave places
 
  private:
   using RequestPtr = std::shared_ptr<Request>;
@@ -70,7 +71,7 @@ class Scheduler {
   int32_t n_parallel_;
   Queue waiting_, running_;
   std::vector<Sequence*> sequences_;  // of a step
-  int64_t n_added_ = 0;
+  int64_t n_added_ = 0, n_preemptions_ = 0;
   int32_t last_place_ = -1;  // of the request that ended last
 };
 

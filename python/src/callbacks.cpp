@@ -32,7 +32,7 @@ class PythonMatcher : public GrammarMatcher {
       std::ranges::fill(mask, ~0u);
       return;
     }
-    const nb::gil_scoped_acquire gil;
+    const HeldGil gil;
     go_to(path);
     compute_mask_.get()(reinterpret_cast<uintptr_t>(mask.data()), mask.size_bytes());
     if (nb::cast<bool>(is_error_.get()())) fail();
@@ -41,7 +41,7 @@ class PythonMatcher : public GrammarMatcher {
   void commit(std::span<const Token> tokens) override {
     ended_ = ended_ || has_end(tokens);
     if (ended_) return;
-    const nb::gil_scoped_acquire gil;
+    const HeldGil gil;
     go_to(tokens);
     committed_.insert(committed_.end(), tokens.begin(), tokens.end());
     path_.clear();
@@ -89,7 +89,7 @@ class PythonMatcher : public GrammarMatcher {
 }  // namespace
 
 void PythonLogitsProcessor::process(std::span<const Token> history, std::span<float> logits) {
-  const nb::gil_scoped_acquire gil;
+  const HeldGil gil;
   const nb::object scores =
       function_.get()(to_numpy(history), to_numpy(std::span<const float>(logits)));
   nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu> out;
@@ -102,6 +102,6 @@ void PythonLogitsProcessor::process(std::span<const Token> history, std::span<fl
 }
 
 std::unique_ptr<GrammarMatcher> PythonGrammar::start() const {
-  const nb::gil_scoped_acquire gil;
+  const HeldGil gil;
   return std::make_unique<PythonMatcher>(grammar_);
 }

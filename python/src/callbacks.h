@@ -10,6 +10,7 @@
 
 #include "ersd/verify/grammar.h"
 #include "ersd/verify/logits_processor.h"
+#include "gil.h"
 
 // A Python object that may be released in any thread.
 class PythonObject {
@@ -18,6 +19,10 @@ class PythonObject {
   PythonObject(const PythonObject&) = delete;
   PythonObject& operator=(const PythonObject&) = delete;
   ~PythonObject() {
+    if (interpreter_ends() && PyGILState_Check() == 0) {
+      object_.release();  // nothing is deleted any more
+      return;
+    }
     const nanobind::gil_scoped_acquire gil;
     object_.reset();
   }

@@ -9,6 +9,7 @@
 #include "ersd/llama/backend.h"
 #include "ersd/llama/model_facts.h"
 #include "ersd/llama/row_reader.h"
+#include "gil.h"
 #include "load_options.h"
 
 namespace nb = nanobind;
@@ -28,7 +29,7 @@ void make_embedder(Embedder* self, const llama::Model& model, const nb::kwargs& 
   keywords.read("pooling_type", options.pooling_type);
   keywords.read("attention_type", options.attention_type);
   keywords.refuse_unread();
-  const nb::gil_scoped_release no_gil;
+  const ReleasedGil no_gil;
   new (self) Embedder(model, options);
 }
 
@@ -37,7 +38,7 @@ void make_row_reader(RowReader* self, const llama::Model& model, const nb::kwarg
   Keywords keywords(given);
   read_context_options(keywords, options);
   keywords.refuse_unread();
-  const nb::gil_scoped_release no_gil;
+  const ReleasedGil no_gil;
   new (self) RowReader(model, options);
 }
 
@@ -51,7 +52,7 @@ auto rows_of(std::vector<float> values, int32_t n) {
 auto embed(Embedder& embedder, const std::vector<std::vector<Token>>& texts) {
   std::vector<float> rows;
   {
-    const nb::gil_scoped_release no_gil;
+    const ReleasedGil no_gil;
     rows = embedder.embed(texts);
   }
   return rows_of(std::move(rows), embedder.n_columns());
@@ -60,7 +61,7 @@ auto embed(Embedder& embedder, const std::vector<std::vector<Token>>& texts) {
 auto read_rows(RowReader& reader, const std::vector<Token>& tokens, int32_t n_past) {
   std::vector<float> rows;
   {
-    const nb::gil_scoped_release no_gil;
+    const ReleasedGil no_gil;
     rows = reader.read(tokens, n_past);
   }
   return rows_of(std::move(rows), reader.n_vocab());

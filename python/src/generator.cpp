@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "bind.h"
+#include "gil.h"
 #include "keywords.h"
 #include "load_options.h"
 #include "request_handle.h"
@@ -23,14 +24,15 @@ using namespace ersd;
 
 namespace {
 
-using NoGil = nb::call_guard<nb::gil_scoped_release>;
+using NoGil = nb::call_guard<ReleasedGil>;
 
 // Lets Python handle its signals and returns whether a handler raised an error, such as
 // KeyboardInterrupt. The error stays set until the call returns to Python. Only the main thread may
-// handle signals.
+// handle signals. The end of the interpreter interrupts all other threads.
 class SignalPoll {
  public:
   bool operator()() {
+    if (interpreter_ends()) return true;
     const auto now = std::chrono::steady_clock::now();
     if (std::this_thread::get_id() != main_thread_ || now - last_ < kInterval) return false;
     last_ = now;
@@ -75,7 +77,7 @@ StateTuple save_state(Generator& generator) {
   };
   Generator::State state;
   {
-    const nb::gil_scoped_release no_gil;
+    const ReleasedGil no_gil;
     state = generator.save_state();
   }
   return {state.target.tokens, to_bytes(state.target.data), state.draft.tokens,
@@ -90,7 +92,7 @@ void load_state(Generator& generator, std::vector<Token> tokens, const nb::bytes
   };
   const Generator::State state{{std::move(tokens), to_vector(data)},
                                {std::move(draft_tokens), to_vector(draft_data)}};
-  const nb::gil_scoped_release no_gil;
+  const ReleasedGil no_gil;
   generator.load_state(state);
 }
 
@@ -130,6 +132,28 @@ void bind_requests(nb::class_<Generator>& generator) {
   number("n_free", &Generator::Snapshot::n_free);
   number("measured", &Generator::Snapshot::measured);
   number("n_measurements", &Generator::Snapshot::n_measurements);
+  generator.def(
+      "traffic",
+      [](Generator& g) {
+        Generator::Snapshot now;
+        {
+          const ReleasedGil no_gil;
+          now = g.snapshot();
+        }
+        nb::typed<nb::dict, nb::str, nb::any> d;
+        d["running"] = now.n_active;
+        d["waiting"] = now.n_waiting;
+        d["cells"] = g.models().n_ctx_total();
+        d["cells_used"] = g.models().n_ctx_total() - now.n_free;
+        d["target_calls"] = now.counts.calls;
+        d["sequences"] = now.counts.sequences;
+        d["rows"] = now.counts.rows;
+        d["prompt_rows"] = now.counts.prompt_rows;
+        d["tokens"] = now.counts.tokens;
+        d["preemptions"] = now.n_preemptions;
+        return d;
+      },
+      "Returns the fields of ersd.Traffic.");
 }
 
 void bind_models(nb::class_<Generator>& generator) {
@@ -174,7 +198,7 @@ void bind_generator_class(nb::module_& m) {
           [](Generator* self, const std::string& target, const std::string& draft,
              const nb::kwargs& given) {
             const Generator::Options options = read_options(given);
-            const nb::gil_scoped_release no_gil;
+            const ReleasedGil no_gil;
             new (self) Generator(target, draft, options, SignalPoll());
           },
           nb::sig("def __init__(self, target: str, draft: str, **options: object) -> None"))

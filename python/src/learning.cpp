@@ -1,5 +1,6 @@
 // Bindings of the room learning: what verified positions and calls teach.
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/function.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -255,9 +256,10 @@ void bind_prompt_pacer(nb::module_& m) {
   nb::class_<PromptPacer>(m, "PromptPacer",
                           "Chooses how many prompt tokens a step reads while others generate.")
       .def(nb::init<double>(), "share"_a)
-      .def("n_tokens", &PromptPacer::n_tokens, "n_sequences"_a)
-      .def("learn", &PromptPacer::learn, "n_sequences"_a, "n_read"_a, "ms"_a,
-           "Learns from a step that read n_read tokens and took ms milliseconds.");
+      .def("n_tokens", &PromptPacer::n_tokens, "n_sequences"_a, "n_cached"_a = 0,
+           "expected"_a = nb::none())
+      .def("learn", &PromptPacer::learn, "n_sequences"_a, "n_read"_a, "ms"_a, "n_cached"_a = 0,
+           "Learns from a step that read n_read tokens after n_cached and took ms milliseconds.");
 }
 
 void bind_draft_trials(nb::module_& m) {

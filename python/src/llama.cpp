@@ -21,6 +21,7 @@
 #include "ersd/llama/teacher.h"
 #include "ersd/race/logprobs.h"
 #include "ersd/race/race.h"
+#include "gil.h"
 #include "load_options.h"
 
 namespace nb = nanobind;
@@ -30,7 +31,7 @@ using namespace ersd;
 namespace {
 
 using llama::Teacher;
-using NoGil = nb::call_guard<nb::gil_scoped_release>;
+using NoGil = nb::call_guard<ReleasedGil>;
 
 // The values as an array of shape [n_rows, values.size() / n_rows].
 template <class T>
@@ -96,7 +97,7 @@ void bind_model_file(nb::module_& m) {
             keywords.read("vocab_only", options.vocab_only);
             keywords.read("any_kind", options.any_kind);
             keywords.refuse_unread();
-            const nb::gil_scoped_release no_gil;
+            const ReleasedGil no_gil;
             new (self) llama::Model(path, options);
           },
           nb::sig("def __init__(self, path: str, **options: object) -> None"))

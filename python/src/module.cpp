@@ -1,5 +1,6 @@
 // ersd._core: the C++ core for Python.
 #include "bind.h"
+#include "gil.h"
 
 NB_MODULE(_core, m) {
   m.doc() = "The C++ core of ersd. Private: use the names in the package ersd.";
@@ -14,4 +15,5 @@ NB_MODULE(_core, m) {
   bind_embedder(m);
   bind_scheduler(m);
   bind_generator(m);
+  end_threads_at_exit();
 }

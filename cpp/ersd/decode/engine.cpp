@@ -88,42 +88,6 @@ void Engine::step(std::span<Sequence* const> sequences) {
   learn_from_step(ms);
 }
 
-// Finds out which sequences read prompts in this step, how much, and which generate. Without a
-// draft, the root goes into the same call as the end of the prompt, as llama.cpp's own programs
-// have it.
-void Engine::choose_readers(std::span<Sequence* const> sequences) {
-  step_.clear();
-  n_prompt_rows_ = 0;
-  int32_t n_generating = 0;
-  for (Sequence* s : sequences) {
-    s->verified_.emitted.clear(), s->verified_.path.clear(), s->logprobs_.clear();
-    if (!s->failure_) s->failure_ = std::exchange(s->verified_.failure, nullptr);
-    s->n_read_ = s->failure_ ? 0 : n_missing(target_, *s);
-    s->generates_ = !s->failure_ && s->n_read_ == 0;
-    n_generating += s->generates_;
-  }
-  int32_t budget = n_generating > 0 ? pacer_.n_tokens(n_generating) : target_.n_batch() - 1;
-  for (Sequence* s : sequences) {
-    const int32_t n_missing = s->n_read_;
-    s->n_read_ = std::min(n_missing, budget);
-    budget -= s->n_read_;
-    n_prompt_rows_ += s->n_read_;
-    if (n_missing > 0 && s->n_read_ == n_missing && !s->uses_model()) s->generates_ = true;
-    if (s->generates_ || s->n_read_ > 0) step_.push_back(s);
-  }
-  load_ = {0, n_prompt_rows_, target_.abilities().n_rollback == 0};
-  int64_t n_cached = 0;
-  for (const Sequence* s : step_) {
-    load_.n_sequences += s->generates_, load_.n_rows += s->generates_;
-    n_cached += target_.n_cached(s->place_);
-  }
-  load_.n_sequences = std::max(load_.n_sequences, 1);
-  const auto mean = n_cached / static_cast<int64_t>(std::max<size_t>(step_.size(), 1));
-  cost_.set_n_cached(static_cast<int32_t>(mean));
-  drafter_.cost().set_n_cached(static_cast<int32_t>(mean));
-  may_draft_ = load_.n_sequences == 1 || trials_.drafts(load_.n_sequences);
-}
-
 void Engine::draft() {
   trees_.clear();
   for (Sequence* sequence : step_) {
@@ -157,6 +121,7 @@ void Engine::call_target() {
   }
   cost_.learn(width, ms);
   ++n_calls_;
+  n_target_rows_ = width;
   for (Sequence* s : step_)
     if (s->n_read_ == 0) s->stats_.target_ms += ms;
 }
@@ -225,7 +190,12 @@ void Engine::commit() {
     s->processors_.commit(s->tokens_);
     s->texts_.append(s->verified_.emitted);
     count(*s);
+    counts_.tokens += static_cast<int64_t>(s->verified_.emitted.size());
   }
+  ++counts_.calls;
+  counts_.sequences += static_cast<int64_t>(step_.size());
+  counts_.rows += n_target_rows_;
+  counts_.prompt_rows += n_prompt_rows_;
 }
 
 void Engine::count(Sequence& s) {

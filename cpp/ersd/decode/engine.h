@@ -41,6 +41,16 @@ class Engine {
   // throws, no sequence changes, and the step may be made again.
   void step(std::span<Sequence* const> sequences);
 
+  // What all steps have done so far.
+  struct Counts {
+    int64_t calls = 0;        // of the target
+    int64_t sequences = 0;    // those that took part in these calls
+    int64_t rows = 0;         // tokens in these calls: of prompts, last ones of texts, drafted ones
+    int64_t prompt_rows = 0;  // those of prompts
+    int64_t tokens = 0;       // that the calls brought
+  };
+  const Counts& counts() const { return counts_; }
+
   // Makes room in a full context: drops the older half of the tokens after the first `keep`, and
   // reads the others anew at their new positions. Clocks keep counting, so no clock is used twice.
   void shift(Sequence& sequence, int32_t keep);
@@ -83,6 +93,9 @@ class Engine {
   }
 
  private:
+  // Beside other sequences, a draft that has missed more tokens than this reads them in pieces.
+  static constexpr int32_t kCatchUp = 64;
+
   DraftKnowledge& knowledge(Sequence& sequence) {
     return sequence.knowledge_ ? *sequence.knowledge_
                                : knowledge_[static_cast<size_t>(sequence.options_.method)];
@@ -98,6 +111,9 @@ class Engine {
   static void keep_prefix(LanguageModel& model, const Sequence& sequence);
   int32_t n_missing(const LanguageModel& model, const Sequence& sequence) const;
   void choose_readers(std::span<Sequence* const> sequences);
+  int32_t n_to_read(std::span<Sequence* const> sequences, int32_t n_generating);
+  void set_n_cached(int64_t n_cached);
+  void learn_pace(int32_t n_beside, double ms);
   int32_t plan_nodes(Sequence& sequence);
   void prepare_tree(Sequence& sequence);
   Growth choose_growth(Sequence& sequence, int32_t k);
@@ -121,16 +137,20 @@ class Engine {
   int64_t n_calls_ = 0;           // target calls that taught something of their cost
   int64_t measured_at_call_ = 0;  // n_calls_ at the last measurement
   int64_t n_measurements_ = 0;
+  Counts counts_;
   HitRates hit_rates_;  // of texts
   History history_;
   DraftController controller_;
   DraftTrials trials_;
   PromptPacer pacer_;
+  double rows_per_sequence_ = 1;  // in steps that read nothing; a fading mean
 
   // The step that is being made.
   std::vector<Sequence*> step_;  // the sequences that take part
   DraftController::Load load_;   // what its plain call would have
   int32_t n_prompt_rows_ = 0;    // tokens of prompts that it reads
+  int32_t n_read_before_ = 0;    // cached tokens of the longest of these prompts
+  int32_t n_target_rows_ = 0;    // tokens of the target's call
   bool may_draft_ = true;        // whether trees are drafted whose k the controller chooses
   std::vector<DraftedTree*> trees_;
   std::vector<Part> parts_;

@@ -13,9 +13,6 @@ constexpr double kMeasureMs = 300;       // time to measure the costs of each mo
 // then, measuring must not take more time than it saves.
 constexpr int64_t kTrustedCalls = 1000;
 
-// Beside other sequences, a draft that has missed more tokens than this reads them in pieces.
-constexpr int32_t kCatchUp = 64;
-
 // A step counts half as much as one that is 11 steps later.
 constexpr double kRecentFade = 1 - 1.0 / 16;
 
@@ -107,16 +104,6 @@ Growth Engine::choose_growth(Sequence& s, int32_t k) {
   return Growth::kShape;
 }
 
-// While the target reads the prompt, the draft reads as much, unless it holds more of it already.
-Growth Engine::choose_reading(Sequence& s) {
-  DraftedTree& tree = s.drafted_;
-  const int32_t n_cached = drafter_.model()->n_cached(s.place_);
-  const int32_t end = s.generates_ ? n_cached + kCatchUp : target_.n_cached(s.place_) + s.n_read_;
-  const int32_t n = std::min(static_cast<int32_t>(tree.history.size()), end);
-  tree.history = tree.history.first(static_cast<size_t>(n));
-  return n > n_cached ? Growth::kRead : Growth::kNone;
-}
-
 // A strategy says which nodes a tree may have. Without a draft model there are no ranks, so its
 // nodes are the most probable ones.
 Growth Engine::grow_without_model(Sequence& s) {
@@ -194,7 +181,7 @@ void Engine::learn_from_step(double ms) {
                    std::span(nodes_).first(static_cast<size_t>(s->drafted_.tree.size()))),
         n_of_model(s->drafted_.tree, s->verified_.path), ms * plan.ms / expected_ms);
   }
-  if (n_beside > 0) pacer_.learn(n_beside, n_prompt_rows_, ms);
+  learn_pace(n_beside, ms);
   if (n_generating > 1 && n_prompt_rows_ == 0) {
     const double plain_ms = cost_(n_generating) / n_generating;
     trials_.learn(n_generating, static_cast<double>(n_emitted) * plain_ms, ms);

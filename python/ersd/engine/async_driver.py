@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import threading
 import weakref
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncDriver", "Delivery"]
 
 LINGER_SECONDS = 5.0  # how long the thread waits for another request before it ends
-STOP_SECONDS = 10.0  # how long the end of the process waits for the thread's last step
 
 
 class Parcel(NamedTuple):
@@ -39,14 +37,15 @@ class Delivery:
 
     Attributes:
         request: the request.
+        loop: the event loop.
     """
 
     def __init__(self, request: _core.Request, *, at_once: bool) -> None:
         """at_once: whether steps are sent as they come, or all of them at the end."""
         self.request = request
+        self.loop = asyncio.get_running_loop()
         self._at_once = at_once
         self._steps: list[_core.GenerationStep] = []  # taken, but not sent
-        self._loop = asyncio.get_running_loop()
         self._parcels: asyncio.Queue[Parcel] = asyncio.Queue()
 
     async def receive(self) -> Parcel:
@@ -56,8 +55,8 @@ class Delivery:
             self._parcels.put_nowait(Parcel([], True))  # for other tasks that wait
         return parcel
 
-    def forward(self, core: SharedCore) -> bool:
-        """Sends what the request has ready. The thread calls this; True says that it has ended."""
+    def collect(self, core: SharedCore) -> Parcel | None:
+        """Returns what the request has ready and is to be sent now. The thread calls this."""
         is_last = False
         error: BaseException | None = None
         try:
@@ -68,16 +67,18 @@ class Delivery:
                 core.next(self.request)  # raises the error by which the request ended
         except BaseException as found:
             is_last, error = True, found
-        if is_last or (self._at_once and self._steps):
-            self.send(is_last, error)
-        return is_last
+        if not is_last and not (self._at_once and self._steps):
+            return None
+        return self.pack(is_last=is_last, error=error)
 
-    def send(self, is_last: bool, error: BaseException | None) -> None:
-        """Sends the steps that were taken. Nobody gets them if the event loop is closed."""
-        parcel = Parcel(self._steps, is_last, error)
-        self._steps = []
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._parcels.put_nowait, parcel)
+    def pack(self, *, is_last: bool, error: BaseException | None) -> Parcel:
+        """Returns the steps that were taken as a parcel."""
+        steps, self._steps = self._steps, []
+        return Parcel(steps, is_last, error)
+
+    def put(self, parcel: Parcel) -> None:
+        """Wakes the task that waits for a parcel. The event loop calls this."""
+        self._parcels.put_nowait(parcel)
 
 
 class AsyncDriver:
@@ -93,9 +94,7 @@ class AsyncDriver:
         self._deliveries: list[Delivery] = []
         self._thread: threading.Thread | None = None
         self._linger = LINGER_SECONDS
-        self._is_stopped = False
         weakref.finalize(owner, self._retire)
-        _DRIVERS.add(self)
 
     def submit(
         self, prompt: list[int], options: _core.GenerationOptions, *, at_once: bool
@@ -114,17 +113,6 @@ class AsyncDriver:
         """Ends a request; the thread then finds that it is done. It waits for nothing."""
         self._core.cancel(request)
 
-    def stop(self) -> None:
-        """Cancels all requests and waits until the thread has ended."""
-        with self._changed:
-            self._is_stopped = True
-            self._changed.notify()
-            thread, deliveries = self._thread, list(self._deliveries)
-        for delivery in deliveries:
-            self._core.cancel(delivery.request)
-        if thread is not None:
-            thread.join(STOP_SECONDS)
-
     def _retire(self) -> None:
         with self._changed:
             self._linger = 0
@@ -140,21 +128,27 @@ class AsyncDriver:
 
     def _forward(self) -> None:
         """Sends what all requests have ready, and forgets those that have ended."""
+        ready: list[tuple[Delivery, Parcel]] = []
         for delivery in list(self._deliveries):
-            if delivery.forward(self._core):
+            parcel = delivery.collect(self._core)
+            if parcel is None:
+                continue
+            ready.append((delivery, parcel))
+            if parcel.is_last:
                 with self._changed:
                     self._deliveries.remove(delivery)
+        _send(ready)
 
     def _has_requests(self) -> bool:
         """Waits for a request, and returns False if none came, so that the thread ends."""
 
         def is_ready() -> bool:
-            return bool(self._deliveries) or self._is_stopped or self._linger == 0
+            return bool(self._deliveries) or self._linger == 0
 
         with self._changed:
             if not is_ready():
                 self._changed.wait_for(is_ready, self._linger)
-            if self._deliveries and not self._is_stopped:
+            if self._deliveries:
                 return True
             self._thread = None
             return False
@@ -165,14 +159,23 @@ class AsyncDriver:
             failed, self._deliveries = self._deliveries, []
         for delivery in failed:
             self._core.cancel(delivery.request)
-            delivery.send(True, error)
+        _send([(delivery, delivery.pack(is_last=True, error=error)) for delivery in failed])
 
 
-_DRIVERS: weakref.WeakSet[AsyncDriver] = weakref.WeakSet()
+def _send(ready: list[tuple[Delivery, Parcel]]) -> None:
+    """Sends parcels to their event loops, each of which is woken once.
+
+    A loop that wakes takes Python's lock from the thread, which must not lose time between steps.
+    Nobody gets the parcels of a loop that is closed.
+    """
+    of_loop: dict[asyncio.AbstractEventLoop, list[tuple[Delivery, Parcel]]] = {}
+    for each in ready:
+        of_loop.setdefault(each[0].loop, []).append(each)
+    for loop, parcels in of_loop.items():
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_put_all, parcels)
 
 
-@atexit.register
-def _stop_all() -> None:
-    """Ends all threads before the interpreter does, because a thread in a step would crash then."""
-    for driver in list(_DRIVERS):
-        driver.stop()
+def _put_all(parcels: list[tuple[Delivery, Parcel]]) -> None:
+    for delivery, parcel in parcels:
+        delivery.put(parcel)

@@ -18,6 +18,7 @@ from ersd.engine.known_pair import KnownPair
 from ersd.engine.options import Options, check_max_tokens, core_options, takes_options
 from ersd.engine.seeds import check_seed, seeds_of_batch
 from ersd.engine.stream import Stream, ranked_positions
+from ersd.engine.traffic import Traffic
 from ersd.grammars import parser_of
 from ersd.progress import Progress
 from ersd.results import Position, Result, TokenLogprob
@@ -261,6 +262,11 @@ class Engine(KnownPair):
                 "they need a draft model and a method other than 'ar' and 'block'"
             )
         return ranked_positions(self._shared, self._prompt(prompt), options, logits)
+
+    @property
+    def traffic(self) -> Traffic:
+        """How many generations run and wait, and the calls, rows and tokens so far."""
+        return Traffic(**self._core.traffic())
 
     def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
         """Returns the prompt as token ids. Raises TypeError or ValueError if it cannot be one."""

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 from ersd import AsyncStream, Stats, Step, TokenLogprob
 from ersd.serve.errors import ApiError, refused
-from ersd.serve.lifetime import Lifetime
 from ersd.serve.logs import log
 from ersd.serve.metrics import Metrics
 from ersd.serve.places import Places
@@ -18,8 +17,8 @@ __all__ = ["JobStream"]
 class JobStream:
     """A generation of a job: iterate with ``async for``, then read the rest from its attributes.
 
-    It raises only ApiError: 400 for an option that is wrong, 500 if a model fails, and the error by
-    which the job ends, such as 504 at its deadline.
+    It raises only ApiError: 400 for an option that is wrong, and 500 if a model fails. A task that
+    waits for it is cancelled when the job must end, see `Job.until_disconnect`.
 
     Attributes:
         prompt: the token ids of the prompt.
@@ -30,7 +29,7 @@ class JobStream:
         self,
         answer: AsyncStream,
         prompt: list[int],
-        lifetime: Lifetime,
+        began: float,
         places: Places[JobStream],
         metrics: Metrics,
         job: int,
@@ -41,7 +40,7 @@ class JobStream:
         Args:
             answer: the generation of the engine.
             prompt: the token ids of the prompt.
-            lifetime: how long it may go on.
+            began: when its request began, in seconds of time.perf_counter.
             places: where it runs.
             metrics: where it is counted.
             job: the number of its job.
@@ -51,7 +50,7 @@ class JobStream:
         self.job = job
         self._max_tokens = max_tokens
         self._answer = answer
-        self._lifetime = lifetime
+        self._began = began
         self._places = places
         self._metrics = metrics
         self._place: int | None = None
@@ -121,7 +120,7 @@ class JobStream:
         try:
             if self._place is None:
                 await self._take_place()
-            step = await self._lifetime.wait(anext(self._answer, None))
+            step = await anext(self._answer, None)
         except ApiError:
             raise
         except (TypeError, ValueError) as error:
@@ -137,7 +136,7 @@ class JobStream:
 
     async def _take_place(self) -> None:
         since = time.perf_counter()
-        self._place = await self._lifetime.wait(self._places.take(self))
+        self._place = await self._places.take(self)
         self._metrics.queue_seconds.observe(time.perf_counter() - since)
 
     def _measure(self, step: Step) -> None:
@@ -145,7 +144,7 @@ class JobStream:
         self._last = time.perf_counter()
         if not self._first:
             self._first, self._n_first = self._last, len(step.tokens)
-            metrics.first_token_seconds.observe(self._first - self._lifetime.began)
+            metrics.first_token_seconds.observe(self._first - self._began)
         metrics.tokens_per_call.observe(len(step.tokens))
 
     def close(self) -> None:

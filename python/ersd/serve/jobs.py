@@ -54,6 +54,7 @@ class Jobs:
         self._all_closed.set()
         metrics.running.set_function(lambda: len(self.places.taken))
         metrics.waiting.set_function(lambda: self.places.n_waiting)
+        metrics.watch(lambda: generator.traffic)
 
     def open(self, request: Request, n_choices: int = 1) -> Job:
         """Lets a request generate. ``with`` closes the job at the end.
@@ -158,7 +159,7 @@ class Job:
         stream = JobStream(
             answer,
             prompt,
-            self._lifetime,
+            self._lifetime.began,
             self.jobs.places,
             self.jobs.metrics,
             self.number,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ersd import Stats
+from ersd.engine.traffic import Traffic
 
 __all__ = ["Metrics"]
 
@@ -123,6 +126,41 @@ class Metrics:
             n_accepted = sum(stats.acceptance_histogram[depth:])
             self._accepted_at.labels(depth - 1).inc(n_accepted)
 
+    def watch(self, traffic: Callable[[], Traffic]) -> None:
+        """Shows the traffic of a Generator from now on."""
+        self._registry.register(_TrafficCollector(traffic))
+
     def page(self) -> bytes:
         """Returns all figures in Prometheus's text format."""
         return generate_latest(self._registry)
+
+
+class _TrafficCollector(Collector):
+    """Asks a Generator for its traffic whenever the figures are asked for."""
+
+    def __init__(self, traffic: Callable[[], Traffic]) -> None:
+        self._traffic = traffic
+
+    def describe(self) -> Iterator[Metric]:
+        """Names no figures before they are asked for."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the figures."""
+        now = self._traffic()
+        for name, meaning, value in (
+            ("llamacpp:n_decode", "Calls of the target.", now.target_calls),
+            ("ersd:target_rows", "Tokens that these calls computed.", now.rows),
+            ("ersd:target_prompt_rows", "Those of them that were prompts'.", now.prompt_rows),
+            ("ersd:target_tokens", "Tokens that these calls brought.", now.tokens),
+            ("ersd:num_preemptions", "Generations that had to leave places.", now.preemptions),
+        ):
+            yield CounterMetricFamily(name, meaning, value)
+        for name, meaning, share in (
+            ("llamacpp:n_busy_slots_per_decode", "Generations in a call.", now.sequences_per_call),
+            ("ersd:rows_per_target_call", "Tokens that a call computed.", now.rows_per_call),
+            ("ersd:tokens_per_target_call", "Tokens that a call brought.", now.tokens_per_call),
+            ("ersd:kv_cache_cells", "Tokens that the cache has room for.", now.cells),
+            ("ersd:kv_cache_cells_used", "Tokens that it holds.", now.cells_used),
+        ):
+            yield GaugeMetricFamily(name, meaning, share)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from sse_starlette.sse import AppStatus
 from starlette.applications import Starlette
 
 from ersd import Generator
@@ -77,8 +76,6 @@ class HttpServer(uvicorn.Server):
         """app: of `create_app`."""
         self.state: Server = app.state.server
         self._drained: asyncio.Task[None] | None = None
-        # sse_starlette would cut all streams as soon as the server is to end.
-        AppStatus.enable_automatic_graceful_drain = False
         super().__init__(
             uvicorn.Config(
                 app,

@@ -8,7 +8,6 @@ from typing import Any
 from ersd.api.logprobs import message_logprobs
 from ersd.api.message_parts import CallPart, Message, Part, Reader, TextPart
 from ersd.results import TokenLogprob
-from ersd.serve.openai.answer import Event
 from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.chunks import ChunkedAnswer
 from ersd.serve.openai.generations import Generations
@@ -46,7 +45,7 @@ class ChatAnswer(ChunkedAnswer):
         self._older_calls = older_calls
         self._have_calls: set[int] = set()  # choices
 
-    def begin(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[bytes]:
         """See `Answer`."""
         for i in range(len(self._readers)):
             yield self._chunk(i, {"delta": {"role": "assistant", "content": ""}})
@@ -64,9 +63,12 @@ class ChatAnswer(ChunkedAnswer):
             written["tool_calls"] = calls
         return {"message": written}
 
-    def _said(self, i: int, text: str, *, is_last: bool = False) -> Iterator[dict[str, Any]]:
+    def _said(self, i: int, text: str, *, is_last: bool = False) -> Iterator[str | dict[str, Any]]:
         for part in self._parts(i, text, is_last=is_last):
-            yield {"delta": self._delta(part)}
+            yield part.text if isinstance(part, TextPart) else {"delta": self._call_delta(part)}
+
+    def _text(self, text: str) -> dict[str, Any]:
+        return {"delta": {"content": text}}
 
     def _nothing(self) -> dict[str, Any]:
         return {"delta": {}}
@@ -87,9 +89,7 @@ class ChatAnswer(ChunkedAnswer):
                 self._have_calls.add(i)
             yield part
 
-    def _delta(self, part: Part) -> dict[str, Any]:
-        if isinstance(part, TextPart):
-            return {"content": part.text}
+    def _call_delta(self, part: CallPart) -> dict[str, Any]:
         call = _new_call(part) if part.is_new else {"function": {"arguments": part.arguments}}
         if self._older_calls:
             return {"function_call": call["function"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 import uuid
 from abc import abstractmethod
@@ -14,12 +15,14 @@ from ersd import Generator
 from ersd.engine.draft_texts import shown_sources
 from ersd.results import Step, TokenLogprob
 from ersd.serve.openai.accounts import record, timings, usage
-from ersd.serve.openai.answer import Answer, Event
+from ersd.serve.openai.answer import Answer, event
 from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.generations import Generations
 from ersd.serve.server import Server
 
 __all__ = ["ChunkedAnswer"]
+
+_MARK = f"text {uuid.uuid4().hex}"  # stands for a text
 
 
 class ChunkedAnswer(Answer):
@@ -42,6 +45,8 @@ class ChunkedAnswer(Answer):
         self._tells_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         self._tells_drafts = bool(asked.draft_trees)
         self._tells_timings = bool(asked.timings_per_token)
+        self._tells_logprobs = any(each.logprobs is not None for each in generations.streams)
+        self._frames: dict[int, tuple[bytes, bytes]] = {}  # by choice, see _text_event
         # Steps that no chunk has told of, as when their text is held back.
         self._pending: list[list[Step]] = [[] for _ in generations.streams]
         self._head = {
@@ -56,8 +61,12 @@ class ChunkedAnswer(Answer):
         """Returns what choice i says, in the form of a whole answer."""
 
     @abstractmethod
-    def _said(self, i: int, text: str, *, is_last: bool = False) -> Iterator[dict[str, Any]]:
-        """Yields what the next text of choice i says, in the form of chunks."""
+    def _said(self, i: int, text: str, *, is_last: bool = False) -> Iterator[str | dict[str, Any]]:
+        """Yields what the next text of choice i says: text, or something in the form of chunks."""
+
+    @abstractmethod
+    def _text(self, text: str) -> dict[str, Any]:
+        """Returns a text in the form of chunks."""
 
     @abstractmethod
     def _nothing(self) -> dict[str, Any]:
@@ -80,13 +89,13 @@ class ChunkedAnswer(Answer):
         head = {**self._head, "object": self.kind, "choices": choices}
         return {**head, "usage": usage(self._generations), **record(self._generations)}
 
-    def step(self, i: int, step: Step) -> Iterator[Event]:
+    def step(self, i: int, step: Step) -> Iterator[bytes]:
         """See `Answer`."""
         self._pending[i].append(step)
         for said in self._said(i, step.text):
             yield self._chunk(i, said)
 
-    def end_choice(self, i: int, *, is_last: bool) -> Iterator[Event]:
+    def end_choice(self, i: int, *, is_last: bool) -> Iterator[bytes]:
         """See `Answer`."""
         for said in self._said(i, "", is_last=True):
             yield self._chunk(i, said)
@@ -98,11 +107,15 @@ class ChunkedAnswer(Answer):
     def _chunk(
         self,
         i: int,
-        said: dict[str, Any],
+        said: str | dict[str, Any],
         finish_reason: str | None = None,
         ending: dict[str, Any] | None = None,
-    ) -> Event:
+    ) -> bytes:
         steps, self._pending[i] = self._pending[i], []
+        if isinstance(said, str):
+            if not (self._tells_drafts or self._tells_timings or self._tells_logprobs):
+                return self._text_event(i, said)
+            said = self._text(said)
         logprobs = [each for step in steps for each in step.logprobs or ()]
         choice = self._choice(i, said, logprobs, finish_reason)
         if self._tells_drafts:
@@ -113,6 +126,19 @@ class ChunkedAnswer(Answer):
         if self._tells_timings and steps:
             data["timings"] = timings(self._generations)
         return self._event({**data, **(ending or {})})
+
+    def _text_event(self, i: int, text: str) -> bytes:
+        """Returns the chunk of a text. All chunks of a choice are alike but for their texts.
+
+        One is written for each token of each choice while the next call of the model waits for a
+        core, so only the text is converted.
+        """
+        if i not in self._frames:
+            whole = self._chunk(i, self._text(_MARK))
+            before, _, after = whole.partition(json.dumps(_MARK).encode())
+            self._frames[i] = before, after
+        before, after = self._frames[i]
+        return b"%b%b%b" % (before, json.dumps(text).encode(), after)
 
     def _choice(
         self,
@@ -128,8 +154,8 @@ class ChunkedAnswer(Answer):
             "finish_reason": finish_reason,
         }
 
-    def _event(self, data: dict[str, Any]) -> Event:
-        return Event({**self._head, "object": self.chunk_kind, **data})
+    def _event(self, data: dict[str, Any]) -> bytes:
+        return event({**self._head, "object": self.chunk_kind, **data})
 
 
 def _fingerprint(generator: Generator) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from ersd.api.logprobs import TextLogprobs
 from ersd.results import TokenLogprob
-from ersd.serve.openai.answer import Event
 from ersd.serve.openai.choices import ChoicesRequest
 from ersd.serve.openai.chunks import ChunkedAnswer
 from ersd.serve.openai.generations import Generations
@@ -45,21 +44,24 @@ class CompletionAnswer(ChunkedAnswer):
         self._echoes = texts if echo else [""] * len(texts)
         self._writers = [TextLogprobs(self._generator, len(text)) for text in texts]
 
-    def begin(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[bytes]:
         """See `Answer`."""
         for i, text in enumerate(self._echoes):
             if text:
-                yield self._chunk(i, {"text": text})
+                yield self._chunk(i, text)
 
     def _whole_choice(self, i: int) -> dict[str, Any]:
         return {"text": self._echoes[i] + self._generations.streams[i].text}
 
-    def _said(self, i: int, text: str, *, is_last: bool = False) -> Iterator[dict[str, Any]]:
+    def _said(self, i: int, text: str, *, is_last: bool = False) -> Iterator[str | dict[str, Any]]:
         if text:
-            yield {"text": text}
+            yield text
+
+    def _text(self, text: str) -> dict[str, Any]:
+        return {"text": text}
 
     def _nothing(self) -> dict[str, Any]:
-        return {"text": ""}
+        return self._text("")
 
     def _finish_reason(self, i: int) -> str | None:
         return self._generations.streams[i].finish_reason

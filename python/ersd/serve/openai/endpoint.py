@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Generic, TypeVar
 
 from anyio import to_thread
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from ersd import Generator
 from ersd.serve.body import read_body
 from ersd.serve.errors import ApiError
+from ersd.serve.event_stream import EventStream
+from ersd.serve.jobs import Job
 from ersd.serve.logs import log
-from ersd.serve.openai.answer import Answer, Event
+from ersd.serve.openai.answer import Answer
 from ersd.serve.openai.generations import ChoiceStep, Generations, Plan
 from ersd.serve.openai.sampling import Generation
 from ersd.serve.openai.texts import with_tokens
@@ -29,7 +29,7 @@ __all__ = ["Endpoint"]
 
 Form = TypeVar("Form", bound=Generation)
 
-_DONE = ServerSentEvent("[DONE]", sep="\n")
+_DONE = b"data: [DONE]\n\n"
 
 
 class Endpoint(ABC, Generic[Form]):
@@ -80,48 +80,50 @@ class Endpoint(ABC, Generic[Form]):
                 if asked.stream:
                     # The engine refuses some requests only when they begin.
                     first = await job.until_disconnect(_next(steps))
-                    events = self._events(answer, first, steps)
-                    response: Response = EventSourceResponse(events, sep="\n")
+                    await self._stream(job, answer, first, steps, send)
                 else:
                     await job.until_disconnect(_finish(steps))
-                    response = JSONResponse(answer.whole())
-                await response(scope, receive, send)
+                    await JSONResponse(answer.whole())(scope, receive, send)
 
     def _plan(self, generator: Generator, asked: Form) -> Plan:
         plan = self.plan(generator, asked)
         return replace(plan, options=with_tokens(generator, plan.options))
 
-    async def _events(
-        self, answer: Answer, first: ChoiceStep, further: AsyncIterator[ChoiceStep]
-    ) -> AsyncIterator[ServerSentEvent]:
-        try:
-            for event in answer.begin():
-                yield _sent(event)
-            step: ChoiceStep | None = first
-            while step is not None:
-                for event in _events_of(answer, step):
-                    yield _sent(event)
-                step = await anext(further, None)
-        except ApiError as error:
-            yield _sent(answer.error(error))
-        except Exception as error:
-            log.error("an answer failed", exc_info=error)
-            failure = ApiError(500, "the server failed", kind="server_error")
-            yield _sent(answer.error(failure))
-        if self.ends_with_done:
-            yield _DONE
+    async def _stream(
+        self,
+        job: Job,
+        answer: Answer,
+        first: ChoiceStep,
+        further: AsyncIterator[ChoiceStep],
+        send: Send,
+    ) -> None:
+        """Sends an answer as events. An error that comes now is the last one of them."""
+        async with EventStream(send) as stream:
+            try:
+                await job.until_disconnect(_write(answer, first, further, stream))
+            except ApiError as error:
+                await stream.write(answer.error(error))
+            except Exception as error:
+                log.error("an answer failed", exc_info=error)
+                failure = ApiError(500, "the server failed", kind="server_error")
+                await stream.write(answer.error(failure))
+            if self.ends_with_done:
+                await stream.write(_DONE)
 
 
-def _events_of(answer: Answer, step: ChoiceStep) -> Iterator[Event]:
+async def _write(
+    answer: Answer, first: ChoiceStep, further: AsyncIterator[ChoiceStep], stream: EventStream
+) -> None:
+    await stream.write(b"".join((*answer.begin(), *_events_of(answer, first))))
+    async for step in further:
+        if events := b"".join(_events_of(answer, step)):
+            await stream.write(events)
+
+
+def _events_of(answer: Answer, step: ChoiceStep) -> Iterator[bytes]:
     if step.step is None:
         return answer.end_choice(step.i, is_last=step.is_last)
     return answer.step(step.i, step.step)
-
-
-def _sent(event: Event) -> ServerSentEvent:
-    # As ASCII, because some clients take further characters of Unicode for ends of lines.
-    data = json.dumps(event.data, separators=(",", ":"))
-    return ServerSentEvent(data, event=event.name, sep="\n")
 
 
 async def _next(steps: AsyncIterator[ChoiceStep]) -> ChoiceStep:

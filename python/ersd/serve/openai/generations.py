@@ -88,6 +88,11 @@ class Generations:
         Raises:
             ApiError: a generation failed. The others end, too.
         """
+        if len(self.streams) == 1:  # without a task and a queue between
+            async for step in self.streams[0]:
+                yield ChoiceStep(0, step, False)
+            yield ChoiceStep(0, None, True)
+            return
         arrived: asyncio.Queue[tuple[int, Step | Exception | None]] = asyncio.Queue()
         tasks = [
             asyncio.create_task(_forward(i, stream, arrived))
@@ -96,11 +101,11 @@ class Generations:
         n_open = len(tasks)
         try:
             while n_open:
-                i, step = await arrived.get()
-                if isinstance(step, Exception):
-                    raise step
-                n_open -= step is None
-                yield ChoiceStep(i, step, n_open == 0)
+                i, found = await arrived.get()
+                if isinstance(found, Exception):
+                    raise found
+                n_open -= found is None
+                yield ChoiceStep(i, found, n_open == 0)
         finally:
             for task in tasks:
                 task.cancel()

@@ -13,7 +13,7 @@ from ersd.engine.options import DEFAULTS
 from ersd.results import Step, TokenLogprob
 from ersd.serve.errors import ApiError
 from ersd.serve.openai.accounts import record, usage
-from ersd.serve.openai.answer import Answer, Event
+from ersd.serve.openai.answer import Answer, event
 from ersd.serve.openai.generations import Generations
 from ersd.serve.openai.responses_request import ResponsesRequest
 from ersd.serve.server import Server
@@ -49,18 +49,18 @@ class ResponseAnswer(Answer):
             pass
         return self._response
 
-    def begin(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[bytes]:
         """See `Answer`."""
         yield self._event("response.created", response=self._response)
         yield self._event("response.in_progress", response=self._response)
 
-    def step(self, i: int, step: Step) -> Iterator[Event]:
+    def step(self, i: int, step: Step) -> Iterator[bytes]:
         """See `Answer`."""
         self._untold += step.logprobs or ()
         for part in self._reader.read(step.text):
             yield from self._add(part)
 
-    def end_choice(self, i: int, *, is_last: bool) -> Iterator[Event]:
+    def end_choice(self, i: int, *, is_last: bool) -> Iterator[bytes]:
         """See `Answer`."""
         for part in self._reader.end():
             yield from self._add(part)
@@ -87,22 +87,22 @@ class ResponseAnswer(Answer):
             self._response["completed_at"] = int(time.time())
         yield self._event(f"response.{status}", response=self._response)
 
-    def error(self, error: ApiError) -> Event:
+    def error(self, error: ApiError) -> bytes:
         """See `Answer`."""
         told = error.body()["error"]
         return self._event("error", code=told["code"], message=told["message"], param=told["param"])
 
-    def _event(self, kind: str, **data: Any) -> Event:
+    def _event(self, kind: str, **data: Any) -> bytes:
         number, self._n_events = self._n_events, self._n_events + 1
-        return Event({"type": kind, "sequence_number": number, **data}, kind)
+        return event({"type": kind, "sequence_number": number, **data}, kind)
 
-    def _add(self, part: Part) -> Iterator[Event]:
+    def _add(self, part: Part) -> Iterator[bytes]:
         if isinstance(part, TextPart):
             yield from self._add_text(part.text)
         else:
             yield from self._add_call(part)
 
-    def _add_text(self, text: str) -> Iterator[Event]:
+    def _add_text(self, text: str) -> Iterator[bytes]:
         if not self._is_open("message"):
             yield from self._close("completed")
             yield from self._open_message()
@@ -112,7 +112,7 @@ class ResponseAnswer(Answer):
         content["logprobs"] += logprobs
         yield self._part_event("response.output_text.delta", delta=text, logprobs=logprobs)
 
-    def _add_call(self, part: CallPart) -> Iterator[Event]:
+    def _add_call(self, part: CallPart) -> Iterator[bytes]:
         if part.is_new:
             yield from self._close("completed")
             yield self._open(
@@ -132,18 +132,18 @@ class ResponseAnswer(Answer):
         last = self._output[-1] if self._output else {}
         return last.get("type") == kind and last["status"] == "in_progress"
 
-    def _open(self, item: dict[str, Any]) -> Event:
+    def _open(self, item: dict[str, Any]) -> bytes:
         self._output.append(item | {"status": "in_progress"})
         return self._whole_item_event("response.output_item.added")
 
-    def _open_message(self) -> Iterator[Event]:
+    def _open_message(self) -> Iterator[bytes]:
         message = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant"}
         yield self._open(message | {"content": []})
         part: dict[str, Any] = {"type": "output_text", "text": "", "annotations": []}
         self._output[-1]["content"].append(part | {"logprobs": []})
         yield self._part_event("response.content_part.added", part=self._output[-1]["content"][0])
 
-    def _close(self, status: str) -> Iterator[Event]:
+    def _close(self, status: str) -> Iterator[bytes]:
         """Yields the events that end the last item."""
         if self._is_open("message"):
             part = self._output[-1]["content"][0]
@@ -164,14 +164,14 @@ class ResponseAnswer(Answer):
         self._output[-1]["status"] = status
         yield self._whole_item_event("response.output_item.done")
 
-    def _whole_item_event(self, kind: str) -> Event:
+    def _whole_item_event(self, kind: str) -> bytes:
         return self._event(kind, output_index=len(self._output) - 1, item=self._output[-1])
 
-    def _item_event(self, kind: str, **data: Any) -> Event:
+    def _item_event(self, kind: str, **data: Any) -> bytes:
         place = {"item_id": self._output[-1]["id"], "output_index": len(self._output) - 1}
         return self._event(kind, **place, **data)
 
-    def _part_event(self, kind: str, **data: Any) -> Event:
+    def _part_event(self, kind: str, **data: Any) -> bytes:
         return self._item_event(kind, content_index=0, **data)
 
     def _logprobs(self) -> list[dict[str, Any]]:
