@@ -14,31 +14,6 @@ from decoding import Decoder
 FULL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
-class Reference:
-    """The steps by their definition over dense arrays, one array for each token before."""
-
-    def __init__(self, n):
-        self.bias, self.squares = {}, {}
-        self.n = n
-
-    def __call__(self, before):
-        zero = np.zeros(self.n)
-        return self.bias.get(-1, zero) + self.bias.get(before, zero)
-
-    def learn(self, before, target, draft, temperature):
-        """Takes AdaGrad steps where probabilities differ by more than 0.002, up to a bias of 4."""
-        at = max(temperature, 0.5)
-        p, q = (oracles.softmax(row, at) for row in (target, draft))
-        d = np.where(np.abs(p - q) > 0.002, p - q, 0)
-        for context in (-1, before):
-            squares = self.squares[context] = self.squares.get(context, np.zeros(self.n)) + d**2
-            self.bias[context] = np.clip(
-                self.bias.get(context, np.zeros(self.n)) + 0.7 * at * d / np.sqrt(0.03 + squares),
-                -4,
-                4,
-            )
-
-
 def learn_both(correction, reference, n, steps, temperature, rng):
     """Teaches both random rows of a few contexts; what they add must be the same at every step."""
     for _ in range(steps):
@@ -47,14 +22,17 @@ def learn_both(correction, reference, n, steps, temperature, rng):
         corrected = correction.apply(before, draft)
         np.testing.assert_allclose(corrected, draft + reference(before), atol=2e-4)
         correction.learn(before, target, corrected, temperature)
-        reference.learn(before, target, corrected, temperature)
+        tokens, logits = correction.differences()
+        expected = reference.learn(before, target, corrected, temperature)
+        np.testing.assert_array_equal(tokens, np.flatnonzero(expected))
+        np.testing.assert_allclose(logits, expected[tokens], atol=2e-4)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("n", [30, 1000])
 def test_steps_by_definition(temperature, n):
     """Every step is that of the definition."""
-    correction, reference = Correction(), Reference(n)
+    correction, reference = Correction(), oracles.Correction(n)
     learn_both(correction, reference, n, 30, temperature, np.random.default_rng(n))
     assert np.count_nonzero(np.abs(reference(0)) > 0.05) > 5
     assert np.abs(reference(0) - reference(1)).max() > 0.05
@@ -66,7 +44,7 @@ def test_state_and_restore():
         np.random.default_rng(0),
         Correction(),
         Correction(),
-        Reference(50),
+        oracles.Correction(50),
     )
     learn_both(first, reference, 50, 20, 1.0, rng)
     second.restore(*first.state())

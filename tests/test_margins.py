@@ -158,6 +158,32 @@ def test_margins_beat_the_static_tree():
         )
 
 
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+def test_predictions_are_calibrated(temperature):
+    """Of the arrivals with about the same probability, such a share is the target's token."""
+    table, draft = pair(n_rows=8000)
+    race, model, hits, came = Race(), MarginModel(), [], []
+    options = SamplingOptions(temperature=temperature)
+    for position, (row, other) in enumerate(zip(table, draft, strict=True)):
+        at = race, other, options, Clock(78, position)
+        token = race.winner(row, options, at[3])
+        order = race.arrivals(other, options, at[3], M)[0]
+        rank = int(np.argmax(order == token)) if token in order else M
+        hits.append(model.predict(*at))
+        came.append(np.arange(len(order)) == rank)
+        model.learn(*at, rank)
+    hits, came = np.concatenate(hits[1000:]), np.concatenate(came[1000:])
+    n_checked = 0
+    for low in np.arange(10) / 10:
+        inside = (hits >= low) & (hits < low + 0.1)
+        if inside.sum() >= 300:
+            error = 2 * came[inside].std() / np.sqrt(inside.sum())
+            expected = pytest.approx(hits[inside].mean(), abs=0.03 + error)
+            assert came[inside].mean() == expected
+            n_checked += 1
+    assert n_checked >= 8
+
+
 def test_depth_and_cache():
     """No node is too deep, committed tokens stay cached, the target decodes each node once."""
     table, draft = pair()

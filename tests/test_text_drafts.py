@@ -244,6 +244,21 @@ def answer_by(rng: np.random.Generator, text: list[int], right: float) -> list[i
     return answer
 
 
+def check_calibration(hits: list[float], came: list[bool], least: int, n_tenths: int) -> None:
+    """Checks that the share that came true is predicted within 0.03 in each tenth that is full."""
+    late = len(hits) // 4
+    predicted, actual = np.array(hits[late:]), np.array(came[late:])
+    tenth = np.minimum(predicted * 10, 9).astype(int)
+    n_checked = 0
+    for inside in (tenth == d for d in range(10)):
+        if inside.sum() >= least:
+            error = 2 * actual[inside].std() / np.sqrt(inside.sum())
+            expected = pytest.approx(predicted[inside].mean(), abs=0.03 + error)
+            assert actual[inside].mean() == expected
+            n_checked += 1
+    assert n_checked >= n_tenths
+
+
 @pytest.mark.parametrize("source", ["history", "prediction"])
 def test_probabilities_are_calibrated(source: str) -> None:
     """Of the candidates with about the same probability, such a share comes true."""
@@ -258,16 +273,23 @@ def test_probabilities_are_calibrated(source: str) -> None:
             made.learn([0], [token], rates)
             made.append([token])
             made.reset()
-    late = len(hits) // 4
-    predicted, actual = np.array(hits[late:]), np.array(came[late:])
-    decile = np.minimum(predicted * 10, 9).astype(int)
-    n_checked = 0
-    for d in range(10):
-        inside = decile == d
-        if inside.sum() >= 800:
-            error = 2 * actual[inside].std() / np.sqrt(inside.sum())
-            expected = pytest.approx(predicted[inside].mean(), abs=0.03 + error)
-            assert actual[inside].mean() == expected
-            n_checked += 1
-    assert n_checked >= 4
-    assert predicted.max() > 0.9
+    check_calibration(hits, came, 800, 4)
+    assert max(hits) > 0.9
+
+
+def test_a_grammar_is_calibrated() -> None:
+    """So are the tokens that a grammar leaves, with other shares for each number of them."""
+    rng, rates, hits, came = np.random.default_rng(5), HitRates(), [], []
+    truth = {2: [0.9, 0.1], 3: [0.2, 0.7, 0.1], 6: [0.5, 0.15, 0.05, 0.1, 0.1, 0.1]}
+    for _ in range(6000):
+        shares = truth[int(rng.choice(list(truth)))]
+        allowed = rng.permutation(50)[: len(shares)].tolist()
+        token = int(rng.choice(allowed, p=shares))
+        made = drafts([1])
+        for place, candidate in enumerate(allowed[:4]):
+            found = made.propose_by_grammar(0, 7, candidate, len(shares), place, rates)
+            assert found[0][0] == candidate
+            hits.append(found[0][1])
+            came.append(candidate == token)
+        made.learn([0], [token], rates)
+    check_calibration(hits, came, 500, 5)

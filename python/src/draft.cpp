@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bind.h"
+#include "ersd/draft/rejected_branches.h"
 #include "ersd/draft/text_drafts.h"
 #include "ersd/learning/agreement.h"
 
@@ -80,6 +81,13 @@ void begin(TextDrafts& d, const std::vector<Token>& tokens, bool looks_up,
   d.begin(tokens, looks_up, std::move(texts));
 }
 
+// Token, probability and sources of each candidate.
+auto triples(const std::vector<Candidate>& candidates) {
+  std::vector<std::tuple<Token, double, int32_t>> out;
+  for (const auto& c : candidates) out.emplace_back(c.token, c.hit, c.sources);
+  return out;
+}
+
 void bind_texts(nb::module_& m) {
   nb::class_<HitRates>(m, "HitRates", "How often the tokens that texts propose come true.")
       .def(nb::init<>());
@@ -111,17 +119,55 @@ void bind_texts(nb::module_& m) {
             std::optional<Clock> race;
             if (clock) race.emplace(std::get<0>(*clock), std::get<1>(*clock));
             d.propose(node, race ? &*race : nullptr, rates, found);
-            std::vector<std::tuple<Token, double, int32_t>> out;
-            for (const auto& c : found) out.emplace_back(c.token, c.hit, c.sources);
-            return out;
+            return triples(found);
           },
           "node"_a, "rates"_a, "clock"_a = nb::none(),
           "Candidates for a node's children: token, probability and sources.")
+      .def(
+          "propose_by_grammar",
+          [](TextDrafts& d, int32_t node, Token before, Token token, int32_t n_allowed,
+             size_t place, const HitRates& rates) {
+            std::vector<Candidate> found;
+            d.propose_by_grammar(node, before, token, n_allowed, place, rates, found);
+            return triples(found);
+          },
+          "node"_a, "before"_a, "token"_a, "n_allowed"_a, "place"_a, "rates"_a,
+          "The candidate that a grammar proposes after a node and its token: one of n_allowed "
+          "tokens, whose place among them counts from the longest one.")
       .def(
           "learn",
           [](TextDrafts& d, const std::vector<int32_t>& path, const std::vector<Token>& emitted,
              HitRates& rates) { d.learn(path, emitted, rates); },
           "path"_a, "emitted"_a, "rates"_a);
+}
+
+void bind_rejected(nb::module_& m) {
+  nb::class_<RejectedBranches>(m, "RejectedBranches",
+                               "What the target said in branches that were rejected.")
+      .def(nb::init<>())
+      .def("begin", &RejectedBranches::begin, "position"_a,
+           "Begins with another tree, and forgets earlier positions.")
+      .def(
+          "add",
+          [](RejectedBranches& r, uint32_t position, Token before, Token token,
+             const std::vector<std::tuple<Token, float>>& differences) {
+            std::vector<Correction::Difference> given;
+            for (const auto& [of, logit] : differences) given.push_back({of, logit});
+            r.add(position, before, token, given);
+          },
+          "position"_a, "before"_a, "token"_a, "differences"_a,
+          "Remembers differences of logits, as (token, logit), after the last two tokens of a "
+          "path.")
+      .def(
+          "correct",
+          [](const RejectedBranches& r, uint32_t position, Token before, Token token,
+             const Floats& row) {
+            std::vector<float> out(row.data(), row.data() + row.size());
+            r.correct(position, before, token, out);
+            return array(std::move(out));
+          },
+          "position"_a, "before"_a, "token"_a, "row"_a,
+          "The draft's logits with half of the nearest branch's differences added; f32[n_vocab].");
 }
 
 }  // namespace
@@ -130,4 +176,5 @@ void bind_draft(nb::module_& m) {
   bind_automaton(m);
   bind_agreement(m);
   bind_texts(m);
+  bind_rejected(m);
 }

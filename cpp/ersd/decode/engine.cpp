@@ -174,6 +174,29 @@ void Engine::learn(Sequence& s) {
   }
   if (drafted.texts && drafted.grows())
     s.texts_.learn(s.verified_.path, s.verified_.emitted, hit_rates_);
+  if (s.corrects_draft() && !s.verified_.path.empty()) learn_from_rejected(s);
+}
+
+// The target's rows at rejected nodes show as well where the draft is wrong. What they say of
+// positions beyond the accepted path is of use there, too.
+void Engine::learn_from_rejected(Sequence& s) {
+  const DraftedTree& drafted = s.drafted_;
+  Correction& correction = knowledge(s).correction;
+  const uint32_t position = drafted.child_position(s.verified_.path.back()) + 1;
+  s.rejected_.begin(position);
+  auto accepted = s.verified_.path.begin();
+  for (int32_t node = 0; node < drafted.tree.size(); ++node) {
+    if (accepted != s.verified_.path.end() && node == *accepted) {
+      ++accepted;
+      continue;
+    }
+    const auto row = drafted.rows.raw(node);
+    if (row.empty()) continue;
+    const Token token = drafted.tree.token(node);
+    correction.learn(token, target_.logits(node, s.place_), row, s.coupling_.temperature());
+    if (const uint32_t at = drafted.child_position(node); at >= position)
+      s.rejected_.add(at, drafted.token_before(node), token, correction.differences());
+  }
 }
 
 void Engine::commit() {
@@ -230,6 +253,7 @@ void Engine::shift(Sequence& s, int32_t keep) {
   const int32_t n = std::max((static_cast<int32_t>(s.tokens_.size()) - keep) / 2, 1);
   s.tokens_.erase(s.tokens_.begin() + keep, s.tokens_.begin() + keep + n);
   s.coupling_.shift(n);
+  s.rejected_.clear();
   s.processors_.shift(static_cast<size_t>(n));
   const int64_t cached_tokens = s.stats_.cached_tokens;
   begin(s);

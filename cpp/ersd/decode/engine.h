@@ -124,6 +124,7 @@ class Engine {
   void call_target();
   void verify_tree(Sequence& sequence);
   void learn(Sequence& sequence);
+  void learn_from_rejected(Sequence& sequence);
   void commit();
   static void count(Sequence& sequence);
   void begin_texts(Sequence& sequence);

@@ -66,6 +66,7 @@ void Engine::prepare_tree(Sequence& s) {
   tree.coupling = &s.coupling_;
   tree.processors = &s.processors_;
   tree.correction = s.corrects_draft() ? &knowledge(s).correction : nullptr;
+  tree.rejected = s.corrects_draft() ? &s.rejected_ : nullptr;
   tree.margins = &knowledge(s).margins;
   tree.stats = &s.stats_;
   const int32_t most = target_.must_catch_up(s.place_) ? 0 : s.options_.draft_depth;
@@ -87,7 +88,7 @@ Growth Engine::choose_growth(Sequence& s, int32_t k) {
   DraftedTree& tree = s.drafted_;
   tree.runs_model = s.uses_model() && k > 0;
   if (s.wants_ranks_ && s.generates_) {
-    tree.correction = nullptr;
+    tree.correction = nullptr, tree.rejected = nullptr;
     return Growth::kRoot;
   }
   if (s.uses_model() && (k > 0 || s.wants_ranks_)) {

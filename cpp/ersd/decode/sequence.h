@@ -106,6 +106,7 @@ class Sequence {
   double recent_tokens_ = 0, recent_ms_ = 0;  // fading sums over its steps
   std::vector<Token> tokens_;                 // the last one is the next root
   TextDrafts texts_;
+  RejectedBranches rejected_;
   size_t n_known_ = 0;  // tokens of the prompt that an earlier sequence had, too
   DraftedTree drafted_;
   DraftController::Text plan_;                 // what the controller knows of this text

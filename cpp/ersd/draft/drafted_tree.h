@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ersd/draft/draft_rows.h"
+#include "ersd/draft/rejected_branches.h"
 #include "ersd/draft/text_drafts.h"
 #include "ersd/learning/agreement.h"
 #include "ersd/learning/correction.h"
@@ -70,6 +71,12 @@ class DraftedTree {
     return {has_processors() ? rows.processed(node) : rows.raw(node), rows.order(node)};
   }
 
+  // The token before that of a node; -1 at the beginning of the text.
+  Token token_before(int32_t node) const {
+    if (node > 0) return tree.token(tree.parent(node));
+    return history.empty() ? -1 : history.back();
+  }
+
   // The position in the text of a node's children.
   uint32_t child_position(int32_t node) const {
     return static_cast<uint32_t>(history.size()) + static_cast<uint32_t>(tree.depth(node)) + 1;
@@ -80,7 +87,8 @@ class DraftedTree {
   std::span<const Token> history;  // committed tokens before the root, i32[n]
   Coupling* coupling = nullptr;    // gives the draft's order
   LogitsProcessorList* processors = nullptr;
-  const Correction* correction = nullptr;  // added to the draft's logits; null for none
+  const Correction* correction = nullptr;      // added to the draft's logits; null for none
+  const RejectedBranches* rejected = nullptr;  // likewise
   MarginModel* margins = nullptr;
   Stats* stats = nullptr;  // calls, nodes and times are added to it
   Growth growth = Growth::kNone;

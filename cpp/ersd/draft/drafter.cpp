@@ -71,7 +71,10 @@ void Drafter::keep_rows(DraftedTree& tree) {
   const Stopwatch watch(tree.stats->race_ms);
   std::erase_if(tree.level_, [&](int32_t node) {
     const auto logits = tree.rows.add(node, model_->logits(node, tree.place));
-    if (tree.correction) tree.correction->apply(tree.tree.token(node), logits);
+    const Token token = tree.tree.token(node);
+    if (tree.correction) tree.correction->apply(token, logits);
+    if (tree.rejected)
+      tree.rejected->correct(tree.child_position(node), tree.token_before(node), token, logits);
     if (!tree.has_processors()) return false;
     try {
       tree.processors->process_draft(tree.history, tree.tree, node, tree.rows.add_processed(node));

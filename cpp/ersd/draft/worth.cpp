@@ -104,9 +104,7 @@ void Drafter::choose_level(size_t first, const Price& price) {
     const size_t i = n++;
     if (i < first) return false;
     const bool by_worth = spare.tree->growth == Growth::kWorth;
-    if (by_worth ? i >= first + n_chosen
-                 : kFirstHit * spare.path < threshold(*spare.tree).value() || !takes(spare))
-      return false;
+    if (by_worth ? i >= first + n_chosen : !takes(spare)) return false;
     const int32_t node = move_into_tree(spare);
     if (node >= 0) run_next(*spare.tree, node, price);
     return true;

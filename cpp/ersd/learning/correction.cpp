@@ -12,8 +12,9 @@
 namespace ersd {
 namespace {
 
-constexpr float kLeastDifference = 0.002f;  // smaller differences of probability are ignored
+constexpr float kLeastDifference = 0.001f;  // smaller differences of probability are ignored
 constexpr float kMostBias = 4;
+constexpr float kMostDifference = 3;                  // of logits at temperature 1
 constexpr float kRate = 0.7f, kFirstSquares = 0.03f;  // of AdaGrad
 
 // Near temperature 0, probabilities say little about logits. They are compared at this temperature
@@ -23,8 +24,8 @@ constexpr float kLeastTemperature = 0.5f;
 constexpr size_t kMostEntries = 1 << 20;
 
 // out = |a scale_a - b scale_b|; f32[n] each
-ERSD_VECTORISED void differences(const float* a, float scale_a, const float* b, float scale_b,
-                                 size_t n, float* out) {
+ERSD_VECTORISED void absolute_differences(const float* a, float scale_a, const float* b,
+                                          float scale_b, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = std::abs(a[i] * scale_a - b[i] * scale_b);
 }
 
@@ -46,7 +47,7 @@ void Correction::learn(Token before, std::span<const float> target, std::span<co
   step(entries_[before], kRate * temperature);
 }
 
-// Writes differing_ and difference_; neither has elements if a row has no finite logit.
+// Writes differing_, difference_ and logits_; neither has elements if a row has no finite logit.
 void Correction::find_differences(std::span<const float> target, std::span<const float> draft,
                                   float temperature) {
   const SamplingOptions options{temperature, 0, 1, 0};
@@ -59,20 +60,23 @@ void Correction::find_differences(std::span<const float> target, std::span<const
                : 0.0;
   };
   const double target_sum = read(target, target_), draft_sum = read(draft, draft_);
-  differing_.clear();
+  differing_.clear(), logits_.clear();
   if (target_sum <= 0 || draft_sum <= 0) return;
   const size_t n = std::min(target.size(), draft.size());
   const auto scale = static_cast<float>(1 / target_sum),
              draft_scale = static_cast<float>(1 / draft_sum);
   difference_.resize(std::max(difference_.size(), n));
   found_.resize(std::max(found_.size(), n + kIndexSlack));
-  differences(target_.data(), scale, draft_.data(), draft_scale, n, difference_.data());
+  absolute_differences(target_.data(), scale, draft_.data(), draft_scale, n, difference_.data());
   const size_t n_found = indices_at_least(std::span(difference_).first(n),
                                           std::nextafter(kLeastDifference, 1.0f), 0, found_.data());
   differing_.assign(found_.begin(), found_.begin() + static_cast<ptrdiff_t>(n_found));
   for (size_t i = 0; i < n_found; ++i) {
     const auto token = static_cast<size_t>(differing_[i]);
-    difference_[i] = target_[token] * scale - draft_[token] * draft_scale;
+    const float p = target_[token] * scale, q = draft_[token] * draft_scale;
+    difference_[i] = p - q;
+    const float ratio = std::clamp(std::log(p / q), -kMostDifference, kMostDifference);
+    logits_.push_back({differing_[i], temperature * ratio});
   }
 }
 

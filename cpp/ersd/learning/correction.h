@@ -28,17 +28,27 @@ class Correction {
     float bias, squares;
   };
 
+  // How far the target's logit of a token is above the draft's.
+  struct Difference {
+    Token token;
+    float logit;
+  };
+
   // Adds the biases for the token after `before` to a row of the draft's logits; f32[n_vocab].
   void apply(Token before, std::span<float> row) const;
 
   // Learns from a verified position. With d = target's probability - draft's probability of a
   // token,
   //   squares += d^2 and bias += 0.7 * T * d / sqrt(0.03 + squares)
-  // for tokens with |d| > 0.002, and no bias goes beyond 4. T is the temperature, at least 0.5, and
+  // for tokens with |d| > 0.001, and no bias goes beyond 4. T is the temperature, at least 0.5, and
   // probabilities are those at T. Tokens that only one of the models has are left out.
   // target: logits, f32[n_vocab]. draft: logits with the correction in them, f32[n_draft_vocab].
   void learn(Token before, std::span<const float> target, std::span<const float> draft,
              float temperature);
+
+  // The tokens from whose probabilities learn() learnt last, with T log(target's probability /
+  // draft's probability), between -3 T and 3 T. Valid until the next call.
+  std::span<const Difference> differences() const { return logits_; }
 
   // The entries for the position after the token `before`, in ascending order of their tokens.
   std::span<const Entry> entries(Token before) const;
@@ -61,6 +71,7 @@ class Correction {
   Row row_;
   std::vector<float> target_, draft_;  // f32[n_vocab], weights of the probabilities
   std::vector<Token> differing_;       // tokens whose probabilities differ
+  std::vector<Difference> logits_;     // of differing_
   std::vector<float> difference_;      // the difference of each of differing_
   std::vector<Token> found_;           // working memory of find_differences()
   std::vector<Entry> merged_;          // working memory of step()
