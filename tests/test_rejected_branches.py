@@ -76,7 +76,9 @@ def test_positions_that_passed_are_forgotten() -> None:
 class Simulation:
     """Drafts chains by definition, and learns from accepted and rejected nodes."""
 
-    def __init__(self, target: np.ndarray, draft: np.ndarray, seed: int, temperature: float) -> None:
+    def __init__(
+        self, target: np.ndarray, draft: np.ndarray, seed: int, temperature: float
+    ) -> None:
         """target, draft: tables of logits."""
         self.target, self.draft, self.seed, self.temperature = target, draft, seed, temperature
         self.learnt, self.trees = oracles.Correction(N), []
@@ -132,5 +134,7 @@ def test_chains_by_definition(temperature: float) -> None:
         emitted = decoder.step(1000)
         assert emitted == simulation.step(tokens, k)
         tokens += emitted
-    assert tokens[2:] == oracles.decode(table, [7, 8], len(tokens) - 2, seed, temperature=temperature)
+    assert tokens[2:] == oracles.decode(
+        table, [7, 8], len(tokens) - 2, seed, temperature=temperature
+    )
     assert sum(map(len, simulation.trees)) > 60
