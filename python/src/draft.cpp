@@ -88,6 +88,13 @@ auto triples(const std::vector<Candidate>& candidates) {
   return out;
 }
 
+auto propose_by_grammar(TextDrafts& d, int32_t node, Token before, Token token, int32_t n_allowed,
+                        size_t place, const HitRates& rates) {
+  std::vector<Candidate> found;
+  d.propose_by_grammar(node, before, token, n_allowed, place, rates, found);
+  return triples(found);
+}
+
 void bind_texts(nb::module_& m) {
   nb::class_<HitRates>(m, "HitRates", "How often the tokens that texts propose come true.")
       .def(nb::init<>());
@@ -123,17 +130,10 @@ void bind_texts(nb::module_& m) {
           },
           "node"_a, "rates"_a, "clock"_a = nb::none(),
           "Candidates for a node's children: token, probability and sources.")
-      .def(
-          "propose_by_grammar",
-          [](TextDrafts& d, int32_t node, Token before, Token token, int32_t n_allowed,
-             size_t place, const HitRates& rates) {
-            std::vector<Candidate> found;
-            d.propose_by_grammar(node, before, token, n_allowed, place, rates, found);
-            return triples(found);
-          },
-          "node"_a, "before"_a, "token"_a, "n_allowed"_a, "place"_a, "rates"_a,
-          "The candidate that a grammar proposes after a node and its token: one of n_allowed "
-          "tokens, whose place among them counts from the longest one.")
+      .def("propose_by_grammar", &propose_by_grammar, "node"_a, "before"_a, "token"_a,
+           "n_allowed"_a, "place"_a, "rates"_a,
+           "The candidate that a grammar proposes after a node and its token: one of n_allowed "
+           "tokens, whose place among them counts from the longest one.")
       .def(
           "learn",
           [](TextDrafts& d, const std::vector<int32_t>& path, const std::vector<Token>& emitted,

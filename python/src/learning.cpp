@@ -86,6 +86,16 @@ void restore(Correction& c, const Tokens& before, const Tokens& token, const Flo
   c = std::move(restored);
 }
 
+auto differences_of(const Correction& c) {
+  std::vector<Token> tokens;
+  std::vector<float> logits;
+  for (const auto& difference : c.differences()) {
+    tokens.push_back(difference.token);
+    logits.push_back(difference.logit);
+  }
+  return std::tuple(array(std::move(tokens)), array(std::move(logits)));
+}
+
 void bind_correction(nb::module_& m) {
   nb::class_<Correction>(m, "Correction",
                          "Biases that a draft adds to its logits to correct itself.")
@@ -107,19 +117,9 @@ void bind_correction(nb::module_& m) {
           "before"_a, "row"_a,
           "The draft's logits for the token after `before` with the correction added; "
           "f32[n_vocab].")
-      .def(
-          "differences",
-          [](const Correction& c) {
-            std::vector<Token> tokens;
-            std::vector<float> logits;
-            for (const auto& difference : c.differences()) {
-              tokens.push_back(difference.token);
-              logits.push_back(difference.logit);
-            }
-            return std::tuple(array(std::move(tokens)), array(std::move(logits)));
-          },
-          "The tokens that the last learn() learnt from, and how far their logits were above the "
-          "draft's; i32[n], f32[n].")
+      .def("differences", &differences_of,
+           "The tokens that the last learn() learnt from, and how far their logits were above the "
+           "draft's; i32[n], f32[n].")
       .def("state", &state_of,
            "All entries as arrays (before, token, bias, squares), i32 and f32[n_entries], by the "
            "token before and the token; before is -1 for any token.")

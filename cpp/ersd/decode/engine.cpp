@@ -186,12 +186,10 @@ void Engine::learn_from_rejected(Sequence& s) {
   s.rejected_.begin(position);
   auto accepted = s.verified_.path.begin();
   for (int32_t node = 0; node < drafted.tree.size(); ++node) {
-    if (accepted != s.verified_.path.end() && node == *accepted) {
-      ++accepted;
-      continue;
-    }
     const auto row = drafted.rows.raw(node);
-    if (row.empty()) continue;
+    const bool is_accepted = accepted != s.verified_.path.end() && node == *accepted;
+    accepted += is_accepted;
+    if (is_accepted || row.empty()) continue;
     const Token token = drafted.tree.token(node);
     correction.learn(token, target_.logits(node, s.place_), row, s.coupling_.temperature());
     if (const uint32_t at = drafted.child_position(node); at >= position)
