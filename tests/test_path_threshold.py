@@ -38,17 +38,6 @@ def test_one_step(n_nodes, excess):
     assert threshold.value == pytest.approx(0.6 / 8 * np.exp(0.05 * excess), rel=1e-12)
 
 
-def test_steps_get_shorter():
-    """After 40 trees they are as 1 / the number of trees, and a tenth of the first ones at last."""
-    threshold, steps = threshold_of(8), []
-    for n in range(1000):
-        before = threshold.value
-        threshold.learn(16 if n % 2 else 0)  # up and down
-        steps.append(abs(np.log(threshold.value / before)))
-    expected = [max(0.005, 0.05 * min(1, 40 / n)) for n in range(1, 1001)]
-    np.testing.assert_allclose(steps, expected, rtol=1e-9)
-
-
 @pytest.mark.parametrize(("n_nodes", "bound"), [(0, 1e-4), (100, 0.9)])
 def test_bounds(n_nodes, bound):
     """The threshold stays between 0.0001 and 0.9."""

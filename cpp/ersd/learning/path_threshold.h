@@ -8,14 +8,13 @@
 namespace ersd {
 
 // Follows the sizes of the trees: a tree with more than k nodes raises the threshold, a smaller one
-// lowers it. The steps get shorter, so that in the long run easy texts have larger trees than hard
-// ones: there a node brings more.
+// lowers it.
 class PathThreshold {
  public:
   // Sets k, the average number of nodes. The threshold begins anew if k changes.
   void set_nodes(int32_t k) {
     if (nodes_ == k) return;
-    nodes_ = k, n_trees_ = 0;
+    nodes_ = k;
     threshold_ = kFirst / k;
   }
 
@@ -23,9 +22,7 @@ class PathThreshold {
   void learn(int32_t n_nodes) {
     const double excess =
         std::clamp((n_nodes - nodes_) / static_cast<double>(nodes_), kLeastExcess, kMostExcess);
-    const double rate =
-        std::max(kLeastRate, kRate * kFirstTrees / std::max(kFirstTrees, ++n_trees_));
-    threshold_ = std::clamp(threshold_ * std::exp(rate * excess), kLeast, kMost);
+    threshold_ = std::clamp(threshold_ * std::exp(kRate * excess), kLeast, kMost);
   }
 
   void reset() { nodes_ = 0; }
@@ -35,15 +32,14 @@ class PathThreshold {
  private:
   // The first threshold is 0.6 / k: a guess, which learn() corrects.
   static constexpr double kFirst = 0.6;
-  // A tree of 2 k nodes raises the threshold by 5 percent at first, and after 40 trees by less and
-  // less, but not by less than 0.5 percent. Trees above 3 k nodes count as 3 k nodes.
-  static constexpr double kRate = 0.05, kFirstTrees = 40, kLeastRate = 0.005;
-  static constexpr double kLeastExcess = -1, kMostExcess = 2;
+  // A tree of 2 k nodes raises the threshold by 5 percent, so that it changes slowly. Trees above
+  // 3 k nodes count as 3 k nodes.
+  static constexpr double kRate = 0.05, kLeastExcess = -1, kMostExcess = 2;
   // Bounds, which drafts reach that are nearly always right or nearly always wrong.
   static constexpr double kLeast = 1e-4, kMost = 0.9;
 
   int32_t nodes_ = 0;  // k
-  double threshold_ = 0, n_trees_ = 0;
+  double threshold_ = 0;
 };
 
 }  // namespace ersd
