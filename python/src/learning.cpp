@@ -90,8 +90,7 @@ auto differences_of(const Correction& c) {
   std::vector<Token> tokens;
   std::vector<float> logits;
   for (const auto& difference : c.differences()) {
-    tokens.push_back(difference.token);
-    logits.push_back(difference.logit);
+    tokens.push_back(difference.token), logits.push_back(difference.logit);
   }
   return std::tuple(array(std::move(tokens)), array(std::move(logits)));
 }

@@ -7,7 +7,6 @@
 #include <stdexcept>
 
 #include "ersd/race/indices_at_least.h"
-#include "ersd/race/simd/lanes.h"
 
 namespace ersd {
 namespace {
@@ -23,10 +22,39 @@ constexpr float kLeastTemperature = 0.5f;
 
 constexpr size_t kMostEntries = 1 << 20;
 
-// out = |a scale_a - b scale_b|; f32[n] each
-ERSD_VECTORISED void absolute_differences(const float* a, float scale_a, const float* b,
-                                          float scale_b, size_t n, float* out) {
-  for (size_t i = 0; i < n; ++i) out[i] = std::abs(a[i] * scale_a - b[i] * scale_b);
+// A row of logits as probabilities.
+class Probabilities {
+ public:
+  Probabilities(const Row& row, float temperature)
+      : logits_(row.logits()), maximum_(row.maximum()), rate_(1 / temperature) {
+    factor_ = static_cast<float>(1 / exp_sum(logits_, maximum_, rate_));
+  }
+
+  float operator[](Token token) const {
+    const float logit = logits_[static_cast<size_t>(token)];
+    if (!(logit > -std::numeric_limits<float>::infinity())) return 0;
+    return factor_ * std::exp((logit - maximum_) * rate_);
+  }
+
+  // The logit of a token with this probability.
+  float logit(float probability) const {
+    return maximum_ + std::log(probability / factor_) / rate_;
+  }
+
+ private:
+  std::span<const float> logits_;
+  float maximum_, rate_, factor_;
+};
+
+// Appends the tokens whose logit is at least this one, in ascending order.
+void append_tokens(const Row& row, float least, std::vector<Token>& tokens) {
+  for (size_t b = 0; b < row.maxima().size(); ++b) {
+    if (!(row.maxima()[b] >= least)) continue;
+    const auto block = row.block(static_cast<int32_t>(b));
+    const size_t end = tokens.size(), first = b * Clock::kBlock;
+    tokens.resize(end + block.size() + kIndexSlack);
+    tokens.resize(end + indices_at_least(block, least, static_cast<int32_t>(first), &tokens[end]));
+  }
 }
 
 }  // namespace
@@ -47,37 +75,34 @@ void Correction::learn(Token before, std::span<const float> target, std::span<co
   step(entries_[before], kRate * temperature);
 }
 
-// Writes differing_, difference_ and logits_; neither has elements if a row has no finite logit.
+// Writes differing_, difference_ and logits_; none has elements if a row has no finite logit.
 void Correction::find_differences(std::span<const float> target, std::span<const float> draft,
                                   float temperature) {
-  const SamplingOptions options{temperature, 0, 1, 0};
-  const auto read = [&](std::span<const float> logits, std::vector<float>& weights) {
-    row_.read(logits);
-    weights.resize(logits.size());
-    return std::isfinite(row_.maximum())
-               ? probability_weights(row_, options, -std::numeric_limits<float>::infinity(),
-                                     weights)
-               : 0.0;
-  };
-  const double target_sum = read(target, target_), draft_sum = read(draft, draft_);
-  differing_.clear(), logits_.clear();
-  if (target_sum <= 0 || draft_sum <= 0) return;
+  differing_.clear(), difference_.clear(), logits_.clear();
+  target_.read(target), draft_.read(draft);
+  if (!std::isfinite(target_.maximum()) || !std::isfinite(draft_.maximum())) return;
+  const Probabilities target_p(target_, temperature), draft_p(draft_, temperature);
+  // A token that differs by so much has at least so much in one of the rows.
+  constexpr float kLeast = kLeastDifference * (1 - 1e-4f);
+  found_.clear(), draft_found_.clear();
+  append_tokens(target_, target_p.logit(kLeast), found_);
+  append_tokens(draft_, draft_p.logit(kLeast), draft_found_);
   const size_t n = std::min(target.size(), draft.size());
-  const auto scale = static_cast<float>(1 / target_sum),
-             draft_scale = static_cast<float>(1 / draft_sum);
-  difference_.resize(std::max(difference_.size(), n));
-  found_.resize(std::max(found_.size(), n + kIndexSlack));
-  absolute_differences(target_.data(), scale, draft_.data(), draft_scale, n, difference_.data());
-  const size_t n_found = indices_at_least(std::span(difference_).first(n),
-                                          std::nextafter(kLeastDifference, 1.0f), 0, found_.data());
-  differing_.assign(found_.begin(), found_.begin() + static_cast<ptrdiff_t>(n_found));
-  for (size_t i = 0; i < n_found; ++i) {
-    const auto token = static_cast<size_t>(differing_[i]);
-    const float p = target_[token] * scale, q = draft_[token] * draft_scale;
-    difference_[i] = p - q;
+  const auto add = [&](Token token) {
+    if (static_cast<size_t>(token) >= n) return;
+    const float p = target_p[token], q = draft_p[token];
+    if (!(std::abs(p - q) > kLeastDifference)) return;
+    differing_.push_back(token), difference_.push_back(p - q);
     const float ratio = std::clamp(std::log(p / q), -kMostDifference, kMostDifference);
-    logits_.push_back({differing_[i], temperature * ratio});
+    logits_.push_back({token, temperature * ratio});
+  };
+  auto other = draft_found_.begin();
+  for (const Token token : found_) {
+    while (other != draft_found_.end() && *other < token) add(*other++);
+    if (other != draft_found_.end() && *other == token) ++other;
+    add(token);
   }
+  std::for_each(other, draft_found_.end(), add);
 }
 
 // Moves the biases of the tokens that differ. Entries and differences are both in the order of

@@ -68,13 +68,12 @@ class Correction {
 
   std::unordered_map<Token, std::vector<Entry>> entries_;  // by the token before
   size_t n_entries_ = 0;
-  Row row_;
-  std::vector<float> target_, draft_;  // f32[n_vocab], weights of the probabilities
-  std::vector<Token> differing_;       // tokens whose probabilities differ
-  std::vector<Difference> logits_;     // of differing_
-  std::vector<float> difference_;      // the difference of each of differing_
-  std::vector<Token> found_;           // working memory of find_differences()
-  std::vector<Entry> merged_;          // working memory of step()
+  Row target_, draft_;
+  std::vector<Token> differing_;            // tokens whose probabilities differ, ascending
+  std::vector<float> difference_;           // the difference of each of differing_
+  std::vector<Difference> logits_;          // of differing_
+  std::vector<Token> found_, draft_found_;  // working memory of find_differences()
+  std::vector<Entry> merged_;               // working memory of step()
 };
 
 }  // namespace ersd

@@ -67,16 +67,16 @@ inline float exp_fast(float x) {
   return p * std::bit_cast<float>((std::bit_cast<int32_t>(shifted) << 23) + 0x3F800000);
 }
 
-// The sum of exp(x - maximum). NaN and -infinity add nothing.
-ERSD_VECTORISED double sum_exp(const float* x, size_t n, float maximum) {
+// The sum of exp(scale * (x - maximum)). NaN and -infinity add nothing.
+ERSD_VECTORISED double sum_exp(const float* x, size_t n, float maximum, float scale) {
   double total = 0;
   for (size_t start = 0; start < n; start += kChunk) {
     const size_t end = std::min(n, start + kChunk);
     float sum[kSums] = {};
     size_t j = start;
     for (; j + kSums <= end; j += kSums)
-      for (int i = 0; i < kSums; ++i) sum[i] += exp_fast(x[j + i] - maximum);
-    for (; j < end; ++j) sum[0] += exp_fast(x[j] - maximum);
+      for (int i = 0; i < kSums; ++i) sum[i] += exp_fast((x[j + i] - maximum) * scale);
+    for (; j < end; ++j) sum[0] += exp_fast((x[j] - maximum) * scale);
     for (float s : sum) total += s;
   }
   return total;
@@ -127,7 +127,7 @@ ERSD_VECTORISED float greatest_of(const float* x, size_t n) {
 // or removed together. Reorders the candidates.
 float top_p_cutoff(std::span<float> candidates, float top_p, float maximum) {
   const auto mass = [&](auto from, auto to) {
-    return sum_exp(std::to_address(from), static_cast<size_t>(to - from), maximum);
+    return sum_exp(std::to_address(from), static_cast<size_t>(to - from), maximum, 1);
   };
   auto begin = candidates.begin(), end = candidates.end();
   double missing = top_p * mass(begin, end);
@@ -226,8 +226,8 @@ double probability_weights(const Row& row, const SamplingOptions& options, float
   return sum(weights);
 }
 
-double exp_sum(std::span<const float> logits, float maximum) {
-  return sum_exp(logits.data(), logits.size(), maximum);
+double exp_sum(std::span<const float> logits, float maximum, float scale) {
+  return sum_exp(logits.data(), logits.size(), maximum, scale);
 }
 
 float Truncation::cutoff(const Row& row, const SamplingOptions& options) {

@@ -59,8 +59,8 @@ double sum(std::span<const float> weights);
 double probability_weights(const Row& row, const SamplingOptions& options, float cutoff,
                            std::span<float> weights);
 
-// Returns the sum of exp(logit - maximum) with a relative error of at most 2e-7. NaN and -infinity
-// add nothing. No logit may be greater than maximum.
-double exp_sum(std::span<const float> logits, float maximum);
+// Returns the sum of exp(scale * (logit - maximum)) with a relative error of at most 2e-7. NaN and
+// -infinity add nothing. No logit may be greater than maximum, and scale must be positive.
+double exp_sum(std::span<const float> logits, float maximum, float scale = 1);
 
 }  // namespace ersd
