@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ersd import Generator, __version__
+from ersd import Generator
 
 pytestmark = pytest.mark.no_sanitizer
 
@@ -109,14 +109,6 @@ def test_wrong_text_and_seeds_on_the_command_line(tiny_target: Path) -> None:
         seed = json.loads(ersd(*words[3:], "the", *shlex.split("-n 1 -t 1 -s -1 --json")).stdout)
         seeds.add(seed["seed"])
     assert len(seeds) == 2
-
-
-def test_version_names_the_devices() -> None:
-    """The versions of both packages, and at least the CPU."""
-    run = ersd("--version")
-    assert run.returncode == 0
-    assert run.stdout.startswith(f"ersd {__version__}, llama-cpp-python ")
-    assert "CPU: " in run.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,29 +13,10 @@ from ersd._core import Context, DraftTree, Model
 
 import tiny
 import tiny_hybrid
-from conftest import Drafting
 from ersd import Generator
+from hybrid_pairs import FULL, LONG, Pair
 
-FULL: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 ROLLS_BACK = ("qwen35", "lfm2", "nemotron_h")  # where llama.cpp takes back rows of a call
-LONG = [1, *np.random.default_rng(5).integers(260, 500, size=80).tolist()]
-
-
-class Pair:
-    """A target, a draft that is often wrong, and the same target alone."""
-
-    def __init__(self, folder: Path, arch: str) -> None:
-        """Writes both models."""
-        self.path = tiny_hybrid.write_hybrid(folder / f"{arch}.gguf", arch)
-        self.draft = tiny_hybrid.write_hybrid(folder / f"{arch}-draft.gguf", arch, noise=0.4)
-        options: dict[str, Any] = {"n_ctx": 512, "n_threads": 1, "n_parallel": 1, "exact": True}
-        self.pair = Drafting(self.path, self.draft, **options)
-        self.alone = Generator(self.path, **options)
-
-    def plain(self, prompt: Any, **options: Any) -> list[int]:
-        """Returns the tokens of plain sampling, from an empty cache."""
-        self.alone.reset()
-        return self.alone.generate(prompt, method="ar", **(FULL | options)).tokens
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ersd._core import Context, DraftTree, Model
+from ersd._core import Context, DraftTree, Model, free_host_memory
 
 import tiny
+from conftest import Drafting
 from ersd import Generator
 from tiny_window import write_gemma
 
@@ -28,6 +32,49 @@ def test_the_memory_of_each_model(tiny_target: Path, tiny_draft: Path) -> None:
         n = 2 * 2 * 2 * tiny.WIDTH * cells  # bytes: keys and values, layers, f16
         assert n <= memory.cache < 1.2 * n
         assert str(memory).startswith(f"{memory.model} on CPU: weights 0 MB, cache ")
+
+
+def test_what_does_not_fit(tiny_target: Path) -> None:
+    """One sentence has the numbers, before llama.cpp takes memory that is not there."""
+    n_ctx = 10**9
+    with pytest.raises(RuntimeError) as caught:
+        Generator(tiny_target, n_ctx=n_ctx, n_threads=1, draft_sources=[])
+    found = re.fullmatch(
+        r"a context of 1000000000 tokens for '.*target\.gguf' needs ([\d.]+) GB for the cache"
+        r" and ([\d.]+) GB for calls on CPU, where ([\d.]+) GB are free: a smaller n_ctx,"
+        r" n_ctx_total or n_batch needs less, and so do type_k and type_v of fewer bits",
+        str(caught.value),
+    )
+    assert found
+    cache, calls, free = (float(number) * 1e9 for number in found.groups())
+    # Keys and values of two layers in f16; a mask of attention for each token of a prompt's call.
+    assert cache == pytest.approx(2 * 2 * 2 * tiny.WIDTH * n_ctx, rel=0.01)
+    assert calls > 512 * n_ctx * 2
+    assert free == pytest.approx(free_host_memory(), rel=0.2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of the address space")
+def test_what_llama_cpp_is_refused(tiny_target: Path) -> None:
+    """Where the check before saw enough, the error has llama.cpp's words and the numbers."""
+    script = f"""
+import resource
+from ersd import Generator
+options = dict(n_batch=32, n_threads=1, draft_sources=[])
+Generator({str(tiny_target)!r}, n_ctx=64, **options)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000_000, resource.RLIM_INFINITY))
+try:
+    Generator({str(tiny_target)!r}, n_ctx=4_000_000, **options)
+except RuntimeError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert re.fullmatch(
+        r"llama\.cpp could not make a context of \d+ tokens for '.*' \(.*\); it needs [\d.]+ GB for"
+        r" the cache and [\d.]+ GB for calls on CPU, where [\d.]+ GB are free\n",
+        run.stdout,
+    )
 
 
 def test_rows_of_logits_are_few(tiny_target: Path) -> None:
@@ -125,3 +172,77 @@ def test_a_window_keeps_no_more_than_it_needs(folder: Path) -> None:
     results = [lean.generate(long, max_tokens=100, seed=4, **FULL) for _ in range(2)]
     assert results[0].tokens == results[1].tokens
     assert results[1].stats.cached_tokens == len(long) - 1
+
+
+def lean_and_whole(path: Path, n_ctx: int, n_parallel: int) -> tuple[Generator, Generator]:
+    """A Generator that keeps a window, and one that keeps all; neither is exact."""
+    options: dict[str, Any] = {"n_threads": 1, "n_parallel": n_parallel, "n_batch": 64}
+    options |= {"exact": False, "n_ctx": n_ctx}
+    lean, whole = Drafting(path, **options), Generator(path, **(options | {"n_ctx": 160}))
+    assert lean.memory[0].cache / n_ctx < 0.8 * whole.memory[0].cache / (160 + 64 + 16)
+    return lean, whole
+
+
+@pytest.mark.parametrize("n_parallel", [1, 3])
+def test_drafts_beyond_a_window(folder: Path, n_parallel: int) -> None:
+    """Chains of texts leave what is in the window, whatever is rejected."""
+    path = write_gemma(folder / "window-drafts.gguf")
+    lean, whole = lean_and_whole(path, 4096, n_parallel)
+    rng = np.random.default_rng(3)
+    for n in (20, 70, 90):
+        prompt = [1, *rng.integers(260, 500, size=n).tolist()]
+        for seed in range(3):
+            given = {"max_tokens": 150 - n, "seed": seed, "ignore_eos": True, **FULL}
+            expected = whole.generate(prompt, method="ar", **given).tokens
+            wrong = [t if rng.random() < 0.8 else 300 for t in expected]
+            for k in (1, 5, 16):
+                drafts = {"draft_nodes": k, "draft_sources": ["prediction"]}
+                result = lean.generate(prompt, prediction=wrong, **drafts, **given)
+                assert result.tokens == expected
+                assert 0 < result.stats.accepted < result.stats.drafted
+                assert result.stats.strategy == "sequence"
+
+
+def test_places_are_opened_when_they_are_used(folder: Path) -> None:
+    """One text needs no memory for others. With others, it goes on as it would alone."""
+    path = write_gemma(folder / "window-places.gguf")
+    options: dict[str, Any] = {"n_ctx": 700, "n_threads": 1, "n_parallel": 4, "n_ctx_total": 2800}
+    one = Generator(path, exact=True, **options)
+    alone = Generator(path, exact=True, **(options | {"n_parallel": 1}))
+    before = one.memory[0].compute
+    rng = np.random.default_rng(1)
+    prompts = [[1, *rng.integers(260, 500, size=n).tolist()] for n in (60, 5, 40, 90, 33, 70)]
+    given = {"max_tokens": 60, **FULL}
+    plain = [
+        alone.generate(prompt, seed=seed, method="ar", **given).tokens
+        for seed, prompt in enumerate(prompts)
+    ]
+    assert one.generate(prompts[0], seed=0, draft_nodes=9, **given).tokens == plain[0]
+    assert one.memory[0].compute == before
+    stream = one.stream(prompts[0], seed=0, draft_nodes=9, **given)
+    tokens = list(next(stream).tokens)
+    results = one.generate_batch(prompts[1:], seed=list(range(1, 6)), draft_nodes=9, **given)
+    assert [result.tokens for result in results] == plain[1:]
+    for step in stream:
+        tokens += step.tokens
+    assert tokens == plain[0]
+    assert one.memory[0].compute > before
+    assert one.generate(prompts[0], seed=0, draft_nodes=9, **given).tokens == plain[0]
+
+
+def test_branches_grow(folder: Path) -> None:
+    """A context for large rows begins with few branches, and wide trees get theirs."""
+    path = write_gemma(folder / "window-branches.gguf")
+    pair = Drafting(path, path, n_ctx=512, n_threads=1, n_parallel=1, exact=True)
+    alone = Generator(path, n_ctx=512, n_threads=1, n_parallel=1, exact=True)
+    before = {m.model: m.compute for m in pair.memory}["target"]
+    prompt = [1, *range(300, 340)]
+    given = {"max_tokens": 60, "seed": 1, **FULL}
+    expected = alone.generate(prompt, method="ar", **given).tokens
+    assert pair.generate(prompt, strategy="sequence", **given).tokens == expected
+    assert {m.model: m.compute for m in pair.memory}["target"] == before
+    for k in (3, 20, 60, 200):
+        result = pair.generate(prompt, strategy="batch", draft_nodes=k, **given)
+        assert result.tokens == expected
+        assert max(np.flatnonzero(result.stats.nodes_histogram)) == k
+    assert {m.model: m.compute for m in pair.memory}["target"] > before

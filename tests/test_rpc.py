@@ -5,25 +5,24 @@ The tests with a server need llama.cpp's RPC backend, see .ci/device.
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import os
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import gguf
 import pytest
 
-import tiny
-from conftest import Drafting
+from device_texts import check_texts
 from ersd import Generator
+from ersd.engine import rpc_servers
 
 LIBRARY = os.environ.get("GGML_BACKEND_PATH", "")
-FULL: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 needs_backend = pytest.mark.skipif("ggml-rpc" not in LIBRARY, reason="bash .ci/device runs it")
 
 
@@ -52,31 +51,7 @@ def server() -> Iterator[str]:
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "F16"])
 def test_drafted_texts_are_plain_ones(folder: Path, server: str, kind: str) -> None:
     """With exact=True they are, though a device's bits depend on widths; states go there too."""
-    types = gguf.GGMLQuantizationType[kind]
-    target = tiny.write_llama(folder / f"rpc-{kind}.gguf", kind=types)
-    draft = tiny.write_llama(folder / f"rpc-{kind}-draft.gguf", kind=types, noise=0.15)
-    options: dict[str, Any] = {"n_ctx": 512, "n_threads": 1, "n_parallel": 2, "exact": True}
-    pair = Drafting(target, draft, rpc_servers=[server], **options)
-    remote = [m for m in pair.memory if m.device.startswith("RPC")]
-    assert [m.model for m in remote] == ["target"]
-    assert remote[0].weights > 0
-    assert remote[0].cache > 0
-    prompt = [1, *range(300, 340)]
-    for seed in range(6):
-        given = {"max_tokens": 40, "seed": seed, **FULL}
-        expected = pair.generate(prompt, method="ar", **given).tokens
-        for k, strategy in ((2, "sequence"), (6, "tree"), (16, "adaptive"), (9, "batch")):
-            result = pair.generate(prompt, draft_nodes=k, strategy=strategy, **given)
-            assert result.tokens == expected
-        assert result.stats.accepted > 0
-    state = pair.save_state()
-    pair.reset()
-    pair.load_state(state)
-    again = pair.generate(prompt, draft_nodes=6, **given)
-    assert again.tokens == expected
-    assert again.stats.cached_tokens == len(prompt) - 1
-    del pair
-    gc.collect()  # llama.cpp frees the server's memory, and ends a process whose server is gone
+    check_texts(folder, kind, "RPC", rpc_servers=[server])
 
 
 def test_servers_that_are_not_there(tiny_target: Path) -> None:
@@ -90,10 +65,53 @@ def test_servers_that_are_not_there(tiny_target: Path) -> None:
         Generator(tiny_target, rpc_servers=["127.0.0.1:1"])
 
 
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The address of a listener that gives every client one answer; with b"", none."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listening.accept()
+                    clients.append(client)
+                    client.recv(64)
+                    client.sendall(answer)
+
+        clients: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+        for client in clients:
+            client.close()
+
+
+def hello(major: int, minor: int = 0) -> bytes:
+    """What a server of a version of the protocol answers first."""
+    return struct.pack("<Q4B24x", 28, major, minor, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"", r"does not answer within 0\.2 s: it is not there, or it serves another client"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n, which is long", "is no server of llama"),
+        (hello(6), r"has version 6\.0 of llama\.cpp's protocol, expected 7\.0"),
+        (hello(7, 9), r"has version 7\.9 of llama\.cpp's protocol, expected 7\.0"),
+    ],
+)
+def test_servers_that_cannot_be_used(
+    tiny_target: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, message: str
+) -> None:
+    """llama.cpp would end the process or wait without end; a sentence comes instead."""
+    monkeypatch.setattr(rpc_servers, "_TIMEOUT", 0.2)
+    with answering(answer) as address, pytest.raises(ConnectionError, match=message):
+        Generator(tiny_target, rpc_servers=[address])
+
+
 @pytest.mark.skipif("ggml-rpc" in LIBRARY, reason="this process has the backend")
 def test_a_build_without_the_backend(tiny_target: Path) -> None:
     """It says what to install."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
-        with pytest.raises(ValueError, match="rpc_servers needs a llama"):
-            Generator(tiny_target, rpc_servers=[address])
+    message = "rpc_servers needs a llama"
+    with answering(hello(7)) as address, pytest.raises(ValueError, match=message):
+        Generator(tiny_target, rpc_servers=[address])

@@ -59,12 +59,15 @@
 #include "ersd/decode/engine.h"            // the decoding step of many sequences
 
 #include "ersd/llama/backend.h"            // llama.cpp: devices and log
+#include "ersd/llama/control_groups.h"     // limits of the processes of a container
 #include "ersd/llama/cores.h"              // how many threads this process may keep busy
+#include "ersd/llama/host_memory.h"        // how much memory it may still take
 #include "ersd/llama/gguf_metadata.h"      // the metadata of a file and its ranges
 #include "ersd/llama/gguf_tensors.h"       // the shapes of its tensors
 #include "ersd/llama/gguf_check.h"         // whether llama.cpp can load a file
 #include "ersd/llama/model.h"              // weights and vocabulary
 #include "ersd/llama/state_shape.h"        // how llama.cpp writes a saved sequence
+#include "ersd/llama/device_memory.h"      // what models and contexts take, and whether it fits
 #include "ersd/llama/context.h"            // decoding and cache
 #include "ersd/llama/samplers.h"           // bias, penalties and DRY
 #include "ersd/llama/teacher.h"            // many texts side by side

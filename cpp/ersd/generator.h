@@ -89,7 +89,7 @@ class Generator {
 
   // What each model takes on each device; nothing for a draft that there is not.
   struct Memory {
-    std::vector<llama::Context::Memory> target, draft;
+    std::vector<llama::DeviceMemory> target, draft;
   };
   Memory memory_use();
 

@@ -89,7 +89,10 @@ void ModelPair::make_target_context(const GeneratorOptions& options, llama::Cont
   context.ordered_cells = options.exact.value_or(true);
   // The test of widths makes trees too.
   if (!draft_ && !options.drafts && !context.exact) context.max_nodes = 0;
-  target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
+  context.lean_window = !draft_;  // texts propose chains mostly
+  const bool is_known_to_differ = options.widths.differs.value_or(0) != 0;
+  const bool gives_up = context.exact && !options.exact && is_known_to_differ;
+  if (!gives_up) target_context_ = std::make_unique<llama::Context>(target_, context, interrupted);
   if (!context.exact) {
     exactness_.reason =
         options.exact ? "exact=False was given" : "nothing drafts, so the cache is llama.cpp's own";

@@ -17,6 +17,7 @@
 #include "ersd/llama/context.h"
 #include "ersd/llama/cores.h"
 #include "ersd/llama/gguf_check.h"
+#include "ersd/llama/host_memory.h"
 #include "ersd/llama/samplers.h"
 #include "ersd/llama/teacher.h"
 #include "ersd/race/logprobs.h"
@@ -227,6 +228,8 @@ void bind_llama(nb::module_& m) {
   m.def(
       "cgroup_cores", &llama::cgroup_cores, "root"_a = "",
       "Returns the cores that the CPU quota of this process's control group pays for; 0 for none.");
+  m.def("free_host_memory", &llama::free_host_memory, "root"_a = "",
+        "Returns the bytes that this process may still take of the host's memory.");
   m.def("features", &llama::features,
         "Returns the features of llama.cpp's build as it lists them.");
   m.def("take_log", &llama::init_backend,

@@ -85,6 +85,11 @@ void bind_table_model(nb::module_& m) {
           "tokens"_a, "The logits that follow these tokens; f32[n_vocab].")
       .def_prop_ro("n_decoded", &TableModel::n_decoded)
       .def_prop_ro("n_calls", &TableModel::n_calls)
+      .def_prop_ro("last_call",
+                   [](const TableModel& t) {
+                     const auto tokens = t.last_call();
+                     return std::vector<Token>(tokens.begin(), tokens.end());
+                   })
       .def_prop_ro("n_cached", [](const TableModel& t) { return t.n_cached(); });
 }
 

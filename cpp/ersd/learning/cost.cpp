@@ -45,8 +45,7 @@ class CallTimer {
   explicit CallTimer(LanguageModel& model)
       : model_(model), cached_(model.cached().begin(), model.cached().end()) {
     tree_.reset(token(0));
-    for (int32_t i = 1; i < CostCurve::kWidths.back(); ++i)
-      tree_.add(model.abilities().branches ? 0 : i - 1, token(i));
+    for (int32_t i = 1; i < CostCurve::kWidths.back(); ++i) tree_.add(i - 1, token(i));
     nodes_.resize(static_cast<size_t>(tree_.size()));
     std::iota(nodes_.begin(), nodes_.end(), 0);
     time(1);  // the first call of a model is slower than any other

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "ersd/check.h"
-#include "ersd/llama/backend.h"
 #include "ersd/llama/context_params.h"
 #include "ersd/llama/cores.h"
 
@@ -15,6 +14,11 @@ namespace {
 
 constexpr int32_t kMaxPadding = 16;  // tokens that a call is padded with at most
 constexpr int32_t kMaxPlaces = 128;  // so that at least half of the ids are left for branches
+
+// Where sequences take much memory, a context begins with one place and so many branches, and is
+// made anew when more are needed.
+constexpr int32_t kFirstBranches = 7;
+constexpr double kManyBytes = 16e6;
 
 const ContextOptions& checked(const ContextOptions& options) {
   check_at_least("n_ctx", options.n_ctx, 1);
@@ -29,7 +33,6 @@ const ContextOptions& checked(const ContextOptions& options) {
 
 }  // namespace
 
-void Context::Free::operator()(llama_context* context) const { llama_free(context); }
 Context::~Context() = default;
 
 Context::Context(const Model& model, const ContextOptions& options,
@@ -44,41 +47,56 @@ Context::Context(const Model& model, const ContextOptions& options,
       n_ctx_(options.n_ctx),
       n_ctx_total_(std::max(options.n_ctx_total, options.n_ctx)),
       n_threads_(options.n_threads > 0 ? options.n_threads : default_n_threads()),
-      max_nodes_(options.max_nodes),
       window_(std::max(0, llama_model_n_swa(model.get()))),
       governor_(n_threads_),
       governs_(!model.on_gpu()),
       can_branch_(model.can_branch()),
       whole_trees_(options.whole_trees),
-      ordered_cells_(options.ordered_cells && (options.exact || cache_on_cpu(model, options))) {
+      orders_cells_(options.ordered_cells && (options.exact || cache_on_cpu(model, options))) {
+  // A row of logits for each sequence lies on the host, and a window in the cache.
+  const double bytes_of_rows =
+      sizeof(float) * 1.0 * n_vocab_ * std::min(options.max_nodes, kMaxIds);
+  is_lazy_ = can_branch_ && whole_trees_ && (window_ > 0 || bytes_of_rows > kManyBytes);
+  size_ = {options.max_nodes, n_sequences(), options.max_nodes};
+  if (is_lazy_) size_ = {options.max_nodes, 1, std::min(options.max_nodes, kFirstBranches)};
   choose_rollback();
   create();
 }
 
-// Makes llama.cpp's context with an empty cache.
+// Chooses whether layers with a sliding window keep all cells, as trees and the order of cells that
+// exactness needs must have.
+void Context::choose_window(int32_t n_sequences) {
+  const int64_t n_window_cells =
+      int64_t{window_} * n_sequences + std::max(options_.n_batch, n_rows_);
+  const bool may_be_lean = size_.nodes == 0 || (options_.lean_window && can_branch_);
+  keeps_window_ =
+      options_.exact || window_ == 0 || !may_be_lean || n_ctx_total_ < 2 * n_window_cells;
+  ordered_cells_ = orders_cells_ && keeps_window_;
+}
+
+// Makes llama.cpp's context with an empty cache, of the size that size_ says.
 void Context::create() {
-  const int32_t n_used_ids = can_branch_ ? first_branch_id() : n_sequences();
-  // Nodes and one sequence for padding may need an id each.
-  const bool has_branches = max_nodes_ > 0 && can_branch_;
-  const int32_t n_ids = has_branches ? std::min(n_used_ids + max_nodes_ + 1, kMaxIds) : n_used_ids;
+  const int32_t n_used_ids = can_branch_ ? first_branch_id(size_.places) : n_sequences();
+  const bool drafts = size_.nodes > 0;
+  // The trees of a step go into one call, which has a root for each of them.
+  n_rows_ = size_.nodes + n_sequences();
+  const int32_t n_padding = drafts ? kMaxPadding : 0;
+  llama_context_params params = context_params(model_, options_);
+  choose_window(n_used_ids);
+  params.swa_full = keeps_window_;
+  // Branches and one sequence for padding need an id each.
+  const bool has_branches = drafts && can_branch_ && keeps_window_;
+  const int32_t n_ids =
+      has_branches ? std::min(n_used_ids + size_.branches + 1, kMaxIds) : n_used_ids;
   n_branch_ids_ = n_ids - n_used_ids;
   reset_branches();
-  // The trees of a step go into one call, which has a root for each of them. llama.cpp aborts if
-  // a call has room for fewer tokens than there are ids, or the cache has.
-  n_rows_ = max_nodes_ + n_sequences();
-  const int32_t n_padding = max_nodes_ > 0 ? kMaxPadding : 0;
+  // llama.cpp aborts if a call has room for fewer tokens than there are ids, or the cache has.
   const int32_t n_call = std::max(n_rows_, n_ids);
-  llama_context_params params = context_params(model_, options_);
-  params.n_ctx = static_cast<uint32_t>(std::max(n_ctx_total_ + max_nodes_ + n_padding, n_call));
+  const int64_t n_cells = int64_t{n_ctx_total_} + size_.nodes + n_padding;
+  params.n_ctx = static_cast<uint32_t>(std::max<int64_t>(n_cells, n_call));
   params.n_threads = params.n_threads_batch = n_threads_;
   params.n_batch = params.n_ubatch = static_cast<uint32_t>(std::max(options_.n_batch, n_call));
   params.n_seq_max = static_cast<uint32_t>(n_ids);
-  // Trees, and the order of cells that exactness needs, must have all cells.
-  const int32_t n_window_cells = window_ * n_ids + static_cast<int32_t>(params.n_batch);
-  keeps_window_ =
-      max_nodes_ > 0 || options_.exact || window_ == 0 || n_ctx_total_ < 2 * n_window_cells;
-  ordered_cells_ = ordered_cells_ && keeps_window_;
-  params.swa_full = keeps_window_;
   params.n_outputs_max =
       std::min<uint32_t>(params.n_batch, static_cast<uint32_t>(n_call + n_padding));
   if (!can_branch_) {
@@ -89,12 +107,7 @@ void Context::create() {
     params.n_rs_seq = static_cast<uint32_t>(n_rollback_);
   }
   can_shift_ = params.type_k != GGML_TYPE_BF16;  // llama.cpp aborts on shifting such keys
-  clear_error();
-  context_.reset(llama_init_from_model(model_.get(), params));
-  if (!context_)
-    throw std::runtime_error("llama.cpp could not make a context of " +
-                             std::to_string(n_ctx_total_) + " tokens for '" + model_.path() + "'" +
-                             error_suffix());
+  context_ = make_context(model_, params);
   n_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));  // at most the cells
   n_cells_ = static_cast<int32_t>(llama_n_ctx(context_.get()));
   apply_lora();
@@ -102,29 +115,39 @@ void Context::create() {
   if (interrupted_) llama_set_abort_callback(context_.get(), poll, this);
 }
 
-void Context::reserve_nodes(int32_t n) {
-  n = std::min(n, kMaxDraftNodes);
-  if (n <= max_nodes_ || max_nodes_ == 0 || !can_branch_) return;
+// Makes llama.cpp's context anew in another size, with what the cache holds.
+void Context::remake(const Size& size) {
+  if (has_trees())
+    throw std::invalid_argument("decode: trees must end before other places or branches are used");
   const std::vector<Saved> all = save_all();
-  const int32_t n_before = max_nodes_;
-  const auto recreate = [&](int32_t n_nodes) {
-    max_nodes_ = n_nodes;
+  const Size before = size_;
+  const auto recreate = [&](const Size& new_size) {
+    const bool kept_window = keeps_window_;
+    size_ = new_size;
     context_.reset();
     create();
     if (padding_id_ >= 0) take_padding_id();
     restore_all(all);
+    if (keeps_window_ == kept_window) return;
+    for (Place& place : places_) place.checkpoints.clear();
   };
   try {
-    recreate(n);
+    recreate(size);
   } catch (const std::runtime_error&) {
-    recreate(n_before);
+    recreate(before);
     throw;
   }
 }
 
+void Context::reserve_nodes(int32_t n) {
+  n = std::min(n, kMaxDraftNodes);
+  if (n <= size_.nodes || size_.nodes == 0 || !can_branch_) return;
+  remake({n, size_.places, is_lazy_ ? size_.branches : n});
+}
+
 // Sets an id apart for padding, and the width of calls that must be padded.
 void Context::take_padding_id() {
-  padding_id_ = first_branch_id() + --n_branch_ids_;
+  padding_id_ = first_branch_id(size_.places) + --n_branch_ids_;
   reset_branches();
   n_batch_ = static_cast<int32_t>(llama_n_batch(context_.get()));
   if (widths_.most > 0) n_batch_ = std::min(n_batch_, widths_.most);

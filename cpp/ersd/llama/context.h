@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include "ersd/learning/thread_governor.h"
 #include "ersd/llama/context_options.h"
+#include "ersd/llama/device_memory.h"
 #include "ersd/llama/model.h"
 #include "ersd/llama/place.h"
 #include "ersd/llama/state_shape.h"
@@ -29,7 +31,7 @@ class Context : public LanguageModel {
  public:
   // The model must outlive the context. interrupted() is polled while the model decodes; once it
   // returns true, decode() throws Interrupted. Throws std::invalid_argument for bad options and
-  // std::runtime_error with llama.cpp's own words if llama.cpp cannot create the context.
+  // std::runtime_error as make_context() does.
   Context(const Model& model, const ContextOptions& options, std::function<bool()> interrupted);
   ~Context() override;
 
@@ -41,9 +43,10 @@ class Context : public LanguageModel {
   int32_t n_sequences() const override { return static_cast<int32_t>(places_.size()); }
   int32_t n_free() const override;
   int32_t max_nodes() const override { return std::min(n_batch_, n_rows_); }
-  int32_t max_branches() const override { return n_branch_ids_; }
+  int32_t max_branches() const override;
   // Makes llama.cpp's context anew, with what the cache holds. Throws std::runtime_error if there
-  // is no memory for that; the cache is as it was then.
+  // is no memory for that; the cache is as it was then. decode() and others do the same, and may
+  // throw the same, when places or branches are needed that llama.cpp has no sequences for yet.
   void reserve_nodes(int32_t n) override;
   Abilities abilities() const override;
   int32_t n_read_again(int32_t sequence = 0) const override { return place(sequence).n_read_again; }
@@ -69,12 +72,7 @@ class Context : public LanguageModel {
   int64_t n_decoded() const { return n_decoded_; }  // tokens decoded since construction
   int32_t n_buried() const { return n_buried_; }    // cells that wait for compact()
 
-  // Bytes on a device, or on the host.
-  struct Memory {
-    std::string device;
-    size_t weights = 0, cache = 0, compute = 0;
-  };
-  std::vector<Memory> memory_use() const;
+  std::vector<DeviceMemory> memory_use() const { return llama::memory_use(context_.get()); }
 
   // The cached tokens of a place, and llama.cpp's bytes of their cells.
   struct State {
@@ -96,8 +94,17 @@ class Context : public LanguageModel {
   // a cell that is in one sequence only once it has left the window.
   static constexpr int32_t kGraveyards = 2;
 
+  // How much of what the options allow llama.cpp's context has.
+  struct Size {
+    int32_t nodes = 0;     // drafted nodes of a call
+    int32_t places = 0;    // the first ones have sequences
+    int32_t branches = 0;  // of the trees of a call, beyond one for each tree
+  };
+
   // context.cpp
+  void choose_window(int32_t n_sequences);
   void create();
+  void remake(const Size& size);
   void choose_rollback();
   void apply_lora();
   void take_padding_id();
@@ -147,7 +154,10 @@ class Context : public LanguageModel {
   bool ends_prompt(const Part& part) const;
 
   // context_places.cpp
-  int32_t first_branch_id() const;
+  bool is_open(int32_t sequence) const { return sequence < size_.places; }
+  void open(int32_t sequence);
+  void reserve_branches(std::span<const Part> parts);
+  int32_t first_branch_id(int32_t n_places) const;
   void take_branches(Place& place, int32_t n_ids);
   bool reclaim_branches(int32_t n_least);
   int32_t n_least_ids() const;
@@ -176,13 +186,10 @@ class Context : public LanguageModel {
   void double_cache();
   const StateShape& state_shape(int32_t sequence);
 
-  struct Free {
-    void operator()(llama_context* context) const;
-  };
   const Model& model_;
   ContextOptions options_;
   std::function<bool()> interrupted_;
-  std::unique_ptr<llama_context, Free> context_;
+  OwnedContext context_;
   // The rows of a call and the batch that points to them, kept between calls to reuse their memory.
   std::unique_ptr<llama_batch> batch_;
   std::vector<Token> batch_token_;       // i32[n]
@@ -200,7 +207,7 @@ class Context : public LanguageModel {
   CellLedger ledger_;                // committed cells
   std::vector<int32_t> branch_ids_;  // llama.cpp's sequences that no place has; the next is last
   std::vector<int32_t> path_;        // accepted nodes, from the root on
-  int32_t n_vocab_, n_ctx_, n_ctx_total_, n_threads_, max_nodes_;
+  int32_t n_vocab_, n_ctx_, n_ctx_total_, n_threads_;
   int32_t n_batch_ = 0;       // tokens of a call at most
   int32_t n_rows_ = 0;        // nodes of a call at most, roots included
   int32_t n_branch_ids_ = 0;  // how many branch_ids_ there are if no place has one
@@ -211,10 +218,16 @@ class Context : public LanguageModel {
   ThreadGovernor governor_;
   bool governs_;  // only calls on the CPU wait for threads
   bool can_branch_;
-  bool whole_trees_, ordered_cells_;
+  bool whole_trees_;
+  bool orders_cells_, ordered_cells_;  // what was asked for, and what is done
+  Size size_;
+  bool is_lazy_ = false;  // whether size_ grows with what is used
   // Whether sliding-window layers keep all cells. Otherwise what has left the window is gone, and a
-  // place returns to earlier tokens by checkpoints, as recurrent models do.
-  bool keeps_window_ = true;
+  // place returns to earlier tokens by checkpoints, as recurrent models do. Trees are chains then:
+  // llama.cpp reuses the cells of one sequence alone. It takes what is masked for the first token
+  // of a call, so that any of the call's tokens can be dropped again. Requests read this while they
+  // are submitted.
+  std::atomic<bool> keeps_window_ = true;
   int32_t n_rollback_ = kMaxDraftNodes;  // see Abilities
   bool can_shift_ = false;               // whether cells can move to other positions
   int32_t n_new_cells_ = 0;              // cells numbered since all trees had ended, see Place

@@ -15,7 +15,8 @@ namespace ersd::llama {
 // The sequence that carries cells out of the cache and back: llama.cpp saves and restores whole
 // sequences only. A context of one place takes an unused branch for it, or else one of the tree's.
 int32_t Context::carrier(int32_t id) const {
-  if (n_sequences() > 1) return n_sequences() + kGraveyards;
+  if (size_.places > 1) return size_.places + kGraveyards;
+  if (n_sequences() > 1) return 1;
   if (!branch_ids_.empty()) return branch_ids_.back();
   return id == 0 ? 1 : 0;
 }
@@ -75,7 +76,7 @@ void Context::order_cells(int32_t id, int32_t begin, int32_t end) {
 // other places would fill them and come before tokens that they follow.
 void Context::bury(int32_t sequence, int32_t n) {
   for (int32_t i = 0; i < kGraveyards; ++i)
-    llama_memory_seq_cp(memory(), sequence, n_sequences() + i, n, -1);
+    llama_memory_seq_cp(memory(), sequence, size_.places + i, n, -1);
   remove(place(sequence), n);
   has_graves_ = true;
   const int32_t n_before = ledger_.n_live();

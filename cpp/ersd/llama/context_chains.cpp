@@ -29,10 +29,6 @@ constexpr llama_state_seq_flags kHostState = LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY;
 // There is one such state for each sequence; it stays in the memory of the device.
 constexpr llama_state_seq_flags kDeviceState = kHostState | LLAMA_STATE_SEQ_FLAGS_ON_DEVICE;
 
-struct FreeContext {
-  void operator()(llama_context* context) const { llama_free(context); }
-};
-
 // Bytes of one recurrent state if llama.cpp can take back rows of calls of this model, else 0. Only
 // a context knows whether it can, and only one that has decoded a token knows the size.
 size_t bytes_of_rollback(const Model& model, llama_context_params params) {
@@ -40,8 +36,7 @@ size_t bytes_of_rollback(const Model& model, llama_context_params params) {
   params.n_batch = params.n_ubatch = 4;
   params.n_seq_max = params.n_rs_seq = 1;
   params.n_outputs_max = 1;
-  const std::unique_ptr<llama_context, FreeContext> context(
-      llama_init_from_model(model.get(), params));
+  const OwnedContext context(llama_init_from_model(model.get(), params));
   if (!context || llama_n_rs_seq(context.get()) == 0) return 0;
   Token token = 0;
   if (llama_decode(context.get(), llama_batch_get_one(&token, 1)) != 0) return 0;
@@ -51,7 +46,8 @@ size_t bytes_of_rollback(const Model& model, llama_context_params params) {
 }  // namespace
 
 Abilities Context::abilities() const {
-  return can_branch_ ? Abilities{} : Abilities{false, n_rollback_, kMaxChain};
+  if (!can_branch_) return {false, n_rollback_, kMaxChain};
+  return {keeps_window_, kMaxDraftNodes, kMaxDraftNodes};
 }
 
 bool Context::must_catch_up(int32_t sequence) const {
@@ -63,7 +59,7 @@ bool Context::must_catch_up(int32_t sequence) const {
 void Context::choose_rollback() {
   if (can_branch_) return;
   n_rollback_ = 0;
-  if (max_nodes_ == 0 || !whole_trees_) return;
+  if (size_.nodes == 0 || !whole_trees_) return;
   llama_context_params params = context_params(model_, options_);
   params.n_threads = params.n_threads_batch = n_threads_;
   const auto bytes = static_cast<double>(bytes_of_rollback(model_, params));
@@ -71,8 +67,8 @@ void Context::choose_rollback() {
   const double most = std::max(kStatesBytes, kStatesShare * static_cast<double>(model_.size()));
   const double n_states = most / (bytes * n_sequences());
   n_rollback_ =
-      static_cast<int32_t>(std::min<double>(n_states - 1, std::min(max_nodes_, kMaxChain)));
-  if (n_rollback_ < std::min(max_nodes_, kLeastRollback)) n_rollback_ = 0;
+      static_cast<int32_t>(std::min<double>(n_states - 1, std::min(size_.nodes, kMaxChain)));
+  if (n_rollback_ < std::min(size_.nodes, kLeastRollback)) n_rollback_ = 0;
 }
 
 // Whether a part reads the last of many tokens before its tree begins.

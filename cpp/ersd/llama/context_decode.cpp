@@ -59,6 +59,8 @@ void Context::decode(std::span<const Part> parts) {
     n_history += length(uncached(part));
   }
   if (n_nodes + n_history == 0) return;
+  for (const Part& part : parts) open(part.sequence);
+  reserve_branches(parts);
   has_called_ = false;
   try {
     make_room(n_nodes + n_history + widths_.step - 1);  // with padding, which a call drops again

@@ -16,8 +16,8 @@ struct RopeOptions {
   int32_t yarn_orig_ctx = 0;
 };
 
-// The names are those of llama.cpp, except n_sequences, n_ctx_total, exact, ordered_cells and
-// max_nodes.
+// The names are those of llama.cpp, except n_sequences, n_ctx_total, exact, ordered_cells,
+// max_nodes, whole_trees and lean_window.
 struct ContextOptions {
   int32_t n_ctx = 4096;     // positions of one sequence
   int32_t n_batch = 512;    // tokens per call while a prompt is read
@@ -38,6 +38,9 @@ struct ContextOptions {
   int32_t max_nodes = kMaxDraftNodes;  // drafted nodes of a call at most; 0: plain decoding alone
   // Whether each tree is decoded in one call, as targets do. Drafts decode level by level.
   bool whole_trees = true;
+  // Whether layers with a sliding window may keep little more than the window, where that halves
+  // their memory. Trees are chains then.
+  bool lean_window = false;
   int32_t n_sequences = 1;  // places
   int32_t n_ctx_total = 0;  // tokens that all places hold together; 0: n_ctx. Trees have extra room
 };

@@ -50,6 +50,7 @@ void Context::double_cache() {
 }
 
 Context::State Context::save_state(int32_t sequence) {
+  if (!is_open(sequence)) return {};
   rollback(place(sequence).n_cached(), sequence);
   const Place& p = place(sequence);
   State state{{p.cached.begin(), p.cached.begin() + p.n_held()}, {}};
@@ -82,6 +83,7 @@ void Context::load_state(const State& state, int32_t sequence) {
   for (const Token token : state.tokens)
     if (token < 0 || token >= n_vocab_)
       refuse("the state's tokens", "between 0 and " + std::to_string(n_vocab_ - 1), token);
+  open(sequence);
   const StateShape& shape = state_shape(sequence);
   make_room(n);
   clear_error();

@@ -99,6 +99,7 @@ void Context::spread(Place& place) {
 
 void Context::rollback(int32_t n, int32_t sequence) {
   Place& p = place(sequence);
+  if (!is_open(sequence)) return;
   n = std::clamp(n, 0, p.n_cached());
   if (p.n_tree > 0) end_tree(sequence, nullptr, -1);
   spread(p);
@@ -176,6 +177,7 @@ bool Context::share(int32_t from, int32_t to, int32_t n) {
   check_between("share: n", n, 0, source.n_cached());
   if (copy.n_cached() > 0) refuse("share: the place that takes over", "empty", copy.n_cached());
   if (!can_branch_ || has_trees()) return false;
+  open(to);
   const bool is_whole = llama_memory_seq_pos_min(memory(), from) <= 0;  // see cut()
   if (!is_whole && n < source.n_cached()) return false;
   llama_memory_seq_cp(memory(), from, to, 0, n);

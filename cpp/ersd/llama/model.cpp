@@ -11,6 +11,7 @@
 
 #include "ersd/check.h"
 #include "ersd/llama/backend.h"
+#include "ersd/llama/device_memory.h"
 
 namespace ersd::llama {
 namespace {
@@ -72,9 +73,8 @@ std::vector<llama_model_kv_override> overrides(const std::vector<KvOverride>& gi
 
 void Model::Free::operator()(llama_model* model) const { llama_model_free(model); }
 
-Model::Model(const std::string& path, const ModelOptions& options) : path_(path) {
-  init_backend();
-  check_gguf(path, GgufKind::kModel);
+Model::Owned Model::load(const std::string& path, const ModelOptions& options,
+                         bool without_weights) {
   llama_model_params params = model_params(options);
   const std::vector<float> split = padded_split(options.tensor_split);
   if (!options.tensor_split.empty()) params.tensor_split = split.data();
@@ -83,11 +83,25 @@ Model::Model(const std::string& path, const ModelOptions& options) : path_(path)
   params.vocab_only = options.vocab_only;
   std::vector<ggml_backend_dev_t> devices = devices_with(options.rpc_servers);
   if (has_rpc()) params.devices = devices.data();  // otherwise llama.cpp chooses
+  params.no_alloc = without_weights;
+  if (without_weights) params.load_mode = LLAMA_LOAD_MODE_NONE;
+  return Owned(llama_model_load_from_file(path.c_str(), params));
+}
+
+Model::Model(const std::string& path, const ModelOptions& options)
+    : path_(path), options_(options) {
+  init_backend();
+  check_gguf(path, GgufKind::kModel);
+  check_weights_fit(path, options);
   clear_error();
-  model_.reset(llama_model_load_from_file(path.c_str(), params));
-  if (!model_) throw std::runtime_error("llama.cpp could not load '" + path + "'" + error_suffix());
+  model_ = load(path, options, false);
+  if (!model_) {
+    const std::string reason = error_suffix();
+    throw std::runtime_error("llama.cpp could not load '" + path + "'" + reason +
+                             needs_of_weights(path, options));
+  }
   vocab_ = llama_model_get_vocab(model_.get());
-  on_gpu_ = options.n_gpu_layers != 0 && devices.size() > 1;
+  on_gpu_ = options.n_gpu_layers != 0 && devices_with(options.rpc_servers).size() > 1;
   if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE)
     throw std::invalid_argument("'" + path + "' has no vocabulary, expected a text model");
   const bool generates = llama_model_has_decoder(model_.get()) &&

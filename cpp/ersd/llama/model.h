@@ -45,11 +45,21 @@ class Model {
  public:
   // Throws FileNotFound if there is no such file. Throws std::invalid_argument if the file is not
   // GGUF, is truncated or does not generate text, if the adapter is not for this model, or if
-  // llama.cpp has no room for a value of kv_overrides. Throws std::runtime_error with llama.cpp's
-  // own words if llama.cpp cannot load the file.
+  // llama.cpp has no room for a value of kv_overrides. Throws std::runtime_error with the numbers
+  // if the weights do not fit, and with llama.cpp's own words if llama.cpp cannot load the file.
   Model(const std::string& path, const ModelOptions& options);
 
+  struct Free {
+    void operator()(llama_model* model) const;
+  };
+  using Owned = std::unique_ptr<llama_model, Free>;
+  // llama.cpp's model of a file; null if llama.cpp cannot load it. without_weights: what it only
+  // computes sizes with.
+  static Owned load(const std::string& path, const ModelOptions& options, bool without_weights);
+  Owned unallocated() const { return load(path_, options_, true); }
+
   const std::string& path() const { return path_; }
+  const ModelOptions& options() const { return options_; }
   std::string description() const;  // "llama 135M Q4_1"
   std::string architecture() const;
   int32_t n_vocab() const;
@@ -92,11 +102,9 @@ class Model {
  private:
   void load_lora(const ModelOptions& options);
 
-  struct Free {
-    void operator()(llama_model* model) const;
-  };
   std::string path_;
-  std::unique_ptr<llama_model, Free> model_;
+  ModelOptions options_;
+  Owned model_;
   const llama_vocab* vocab_ = nullptr;
   struct PieceLengths {
     std::once_flag computed;

@@ -11,20 +11,12 @@
 
 namespace ersd::llama {
 
-void PlainContext::Free::operator()(llama_context* context) const { llama_free(context); }
-
 int32_t PlainContext::n_batch() const {
   return static_cast<int32_t>(llama_n_batch(context_.get()));
 }
 
 PlainContext::PlainContext(const Model& model, const llama_context_params& params)
-    : n_vocab_(model.n_vocab()) {
-  clear_error();
-  context_.reset(llama_init_from_model(model.get(), params));
-  if (!context_)
-    throw std::runtime_error("llama.cpp could not make a context of " +
-                             std::to_string(params.n_ctx) + " tokens for '" + model.path() + "'" +
-                             error_suffix());
+    : context_(make_context(model, params)), n_vocab_(model.n_vocab()) {
   llama_adapter_lora* adapter = model.lora();
   float scale = model.lora_scale();
   if (adapter && llama_set_adapters_lora(context_.get(), &adapter, 1, &scale) != 0)

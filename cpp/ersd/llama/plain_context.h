@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
+#include "ersd/llama/device_memory.h"
 #include "ersd/llama/model.h"
 
 struct llama_context;
@@ -16,7 +16,7 @@ namespace ersd::llama {
 class PlainContext {
  public:
   // The model must outlive the context. The adapter of the model is applied. Throws
-  // std::runtime_error with llama.cpp's own words if it has no room.
+  // std::runtime_error as make_context() does.
   PlainContext(const Model& model, const llama_context_params& params);
 
   llama_context* get() const { return context_.get(); }
@@ -30,10 +30,7 @@ class PlainContext {
   int32_t decode();
 
  private:
-  struct Free {
-    void operator()(llama_context* context) const;
-  };
-  std::unique_ptr<llama_context, Free> context_;
+  OwnedContext context_;
   int32_t n_vocab_;
   std::vector<Token> tokens_;       // i32[n], of the next call
   std::vector<int32_t> positions_;  // i32[n]

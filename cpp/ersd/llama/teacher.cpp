@@ -20,7 +20,6 @@ constexpr int32_t kMaxThreads = 1 << 16;
 
 }  // namespace
 
-void Teacher::Free::operator()(llama_context* context) const { llama_free(context); }
 Teacher::~Teacher() = default;
 
 Teacher::Teacher(const Model& model, const TeacherOptions& options)
@@ -41,12 +40,7 @@ Teacher::Teacher(const Model& model, const TeacherOptions& options)
   params.embeddings = true;  // hidden states in addition to the logits
   params.pooling_type = LLAMA_POOLING_TYPE_NONE;
   params.no_perf = true;
-  clear_error();
-  context_.reset(llama_init_from_model(model.get(), params));
-  if (!context_)
-    throw std::runtime_error("llama.cpp could not make room for " +
-                             std::to_string(options.n_texts) + " texts of " +
-                             std::to_string(options.n_ctx) + " tokens" + error_suffix());
+  context_ = make_context(model, params);
 }
 
 void Teacher::decode(std::span<const int32_t> texts, std::span<const Token> tokens) {

@@ -2,10 +2,10 @@
 // of each.
 #pragma once
 
-#include <memory>
 #include <span>
 #include <vector>
 
+#include "ersd/llama/device_memory.h"
 #include "ersd/llama/model.h"
 
 struct llama_context;
@@ -43,10 +43,7 @@ class Teacher {
   void copy(int32_t from, int32_t to);  // makes text `to` a copy of text `from`
 
  private:
-  struct Free {
-    void operator()(llama_context* context) const;
-  };
-  std::unique_ptr<llama_context, Free> context_;
+  OwnedContext context_;
   std::vector<int32_t> lengths_;    // i32[n_texts], tokens of each text
   std::vector<int32_t> positions_;  // i32[n_rows], positions of the last call's tokens
   int32_t n_vocab_, n_embd_, n_ctx_;

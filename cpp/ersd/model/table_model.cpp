@@ -86,6 +86,7 @@ void TableModel::check_parts(std::span<const Part> parts) const {
 void TableModel::decode(std::span<const Part> parts) {
   check_parts(parts);
   for (Place& place : places_) place.rows.clear();
+  last_call_.clear();
   const DraftTree no_tree;
   for (const Part& part : parts) {
     Place& place = places_[static_cast<size_t>(part.sequence)];
@@ -116,6 +117,7 @@ void TableModel::add_cells(const Part& part, const Batch& batch) {
     for (int32_t j = batch.offset[i]; j < batch.offset[i + 1]; ++j)
       cells_.back().sequences.push_back(global(place, batch.sequence[j]));
   }
+  last_call_.insert(last_call_.end(), batch.token.begin(), batch.token.end());
   n_decoded_ += batch.size();
 }
 

@@ -38,6 +38,7 @@ class TableModel : public LanguageModel {
   std::span<const float> row(std::span<const Token> tokens) const;
 
   int64_t n_decoded() const { return n_decoded_; }  // tokens of all calls, history included
+  std::span<const Token> last_call() const { return last_call_; }  // the tokens of the last one
   int64_t n_calls() const { return n_calls_; }
 
  private:
@@ -70,6 +71,7 @@ class TableModel : public LanguageModel {
   int32_t n_vocab_, n_ctx_, n_ctx_total_;
   std::vector<Place> places_;
   std::vector<Cell> cells_;  // of all places, in the order of decoding
+  std::vector<Token> last_call_;
   int64_t n_decoded_ = 0, n_calls_ = 0;
 };
 

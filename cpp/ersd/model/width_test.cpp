@@ -12,7 +12,7 @@ namespace {
 constexpr int32_t kTokens = 12;  // decoded in each way
 
 // Kernels change at these widths: llama.cpp's take 2, 4 or 8 rows at a time, and attention takes
-// another path from 64 rows on. Rows beyond the twelve tokens are siblings that fill the call.
+// another path from 64 rows on. Rows beyond the twelve tokens fill the call and are dropped.
 constexpr std::array<int32_t, 6> kWidths{2, 3, 4, 8, 12, 65};
 
 class WidthTest {
@@ -38,8 +38,7 @@ class WidthTest {
       const int32_t n_chain = std::min(width, kTokens - begin);
       DraftTree tree(token(begin));
       for (int32_t i = 1; i < n_chain; ++i) tree.add(i - 1, token(begin + i));
-      while (tree.size() < width && width > kTokens)
-        tree.add(model_.abilities().branches ? 0 : tree.size() - 1, token(tree.size()));
+      while (tree.size() < width && width > kTokens) tree.add(tree.size() - 1, token(tree.size()));
       std::vector<int32_t> nodes;
       for (int32_t i = 0; i < tree.size(); ++i) nodes.push_back(i);
       model_.decode(history, tree, nodes);

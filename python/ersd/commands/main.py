@@ -9,8 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from ersd.commands import batch, chat, distill, generate, paper, quantize, serve, tune
-from ersd.commands.version import version
+from ersd.commands import batch, chat, distill, generate, paper, quantize, serve, tune, version
 
 __all__ = ["main"]
 
@@ -33,11 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 after an error, 2 for wrong usage, 130 after Ctrl-C, 141 if the
         reader of standard output is gone. SIGTERM ends the process with 143.
     """
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if args.command is None and not args.version:
-        parser.print_usage(sys.stderr)
-        return WRONG_USAGE
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["--version"]:
+        known = argparse.Namespace(command="version", run=version.run)
+        args = version.parser().parse_args(words[1:], known)
+    else:
+        parser = _parser()
+        args = parser.parse_args(words)
+        if args.command is None:
+            parser.print_usage(sys.stderr)
+            return WRONG_USAGE
     for stream in (sys.stdin, sys.stdout):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
@@ -45,10 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if is_main and args.command != "serve":  # which has its own answer to it
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        if args.version:
-            print(version(), flush=True)
-        else:
-            args.run(args)
+        args.run(args)
     except KeyboardInterrupt:
         return CTRL_C
     except BrokenPipeError:
@@ -76,10 +77,14 @@ def _sentence(error: Exception) -> str:
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of ``ersd``. Each command adds its own parser and sets ``run``."""
     parser = argparse.ArgumentParser(
-        prog="ersd", description="Exact speculative sampling by exponential races for GGUF models."
+        prog="ersd",
+        description="Exact speculative sampling by exponential races for GGUF models.",
+        allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action="store_true", help="print the version, backends and devices"
+        "--version",
+        action="store_true",  # main() reads it and what follows it
+        help="print the version and the devices; with -m MODEL, what the model takes on them",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS:

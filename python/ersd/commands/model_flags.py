@@ -13,6 +13,7 @@ __all__ = [
     "add_context_flags",
     "add_model_flags",
     "add_parallel_flags",
+    "add_place_flags",
     "add_shift_flags",
     "add_text_flags",
     "draft_path",
@@ -67,7 +68,7 @@ def add_context_flags(parser: argparse.ArgumentParser) -> None:
     add("-v", "--verbose", action="store_true", help="let llama.cpp log to stderr")
 
 
-def add_parallel_flags(parser: argparse.ArgumentParser) -> None:
+def add_place_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how many generations run at once, and in how much memory."""
     add = parser.add_argument
     add("-np", "--parallel", type=int, default=4, metavar="N", help="generations that run at once")
@@ -78,7 +79,12 @@ def add_parallel_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens in the cache, of all generations and kept prompts together; 0: as --ctx-size",
     )
-    add(
+
+
+def add_parallel_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of commands that answer several requests at once."""
+    add_place_flags(parser)
+    parser.add_argument(
         "--chat-template-file",
         type=Path,
         metavar="FILE",
