@@ -48,7 +48,8 @@ def loads(generator: Generator, args: argparse.Namespace) -> None:
     """Prints a line for each number of requests at once."""
     ways = {"one by one": (False, {"method": "ar"}), "together": (True, {"method": "ar"})}
     if generator.draft:
-        ways["together, drafts"] = (True, {})
+        # The history would hold the same answers from the round before.
+        ways["together, drafts"] = (True, {"draft_sources": ("lookup", "model")})
     print("| requests | " + " | ".join(f"{way}, tokens/s" for way in ways) + " | ratios |")
     print("| ---: |" + " ---: |" * (len(ways) + 1))
     for n in args.loads:
