@@ -217,7 +217,7 @@ def test_a_step_wakes_the_event_loop_once(pair: Generator, monkeypatch: pytest.M
 
     asyncio.run(main())
     n_calls = pair.traffic.target_calls - n_before
-    assert n_calls < 4 * 60 / 2
+    assert n_calls < 4 * 60  # calls were shared, or the next line would say nothing
     assert 0 < n_woken <= n_calls
 
 
