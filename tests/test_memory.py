@@ -54,6 +54,7 @@ def test_what_does_not_fit(tiny_target: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit of the address space")
+@pytest.mark.no_sanitizer  # AddressSanitizer ends a process that gets no memory
 def test_what_llama_cpp_is_refused(tiny_target: Path) -> None:
     """Where the check before saw enough, the error has llama.cpp's words and the numbers."""
     script = f"""
