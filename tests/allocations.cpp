@@ -30,7 +30,7 @@ constexpr int32_t kSequences = 2;
 class Uncounted : public LanguageModel {
  public:
   Uncounted(std::vector<float> table, int32_t n_vocab)
-      : model_(std::move(table), n_vocab, 1 << 14, kSequences) {}
+      : model_(std::move(table), n_vocab, 1 << 15, kSequences) {}
   using LanguageModel::commit;
   using LanguageModel::decode;
   int32_t n_vocab() const override { return model_.n_vocab(); }
@@ -68,7 +68,7 @@ class Uncounted : public LanguageModel {
   TableModel model_;
 };
 
-constexpr int32_t kVocab = 700, kFew = 40, kRows = 32, kWarm = 1000, kSteps = 300;
+constexpr int32_t kVocab = 700, kFew = 40, kRows = 32, kWarm = 1500, kSteps = 300;
 
 // A table of random logits, f32[kRows, n_vocab]: sums of four uniform variates by a linear
 // congruential generator, times spread.

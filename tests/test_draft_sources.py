@@ -108,7 +108,8 @@ def test_every_combination_gives_the_text(
         assert result.finish_reason == expected.finish_reason
         assert set(result.stats.drafted_by) <= set(sources)
         accepted.update(result.stats.accepted_by)
-    assert set(accepted) == set(SOURCES)
+    if turn is None:
+        assert set(accepted) == set(SOURCES)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

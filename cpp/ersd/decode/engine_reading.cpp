@@ -2,6 +2,7 @@
 // others.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "ersd/decode/engine.h"
@@ -73,12 +74,13 @@ int32_t Engine::n_to_read(std::span<Sequence* const> sequences, int32_t n_genera
   const auto n_rows = static_cast<int32_t>(std::lround(rows));
   set_n_cached(n_generated / n_generating);
   const double ordinary_ms = cost_(n_rows);
-  return pacer_.n_tokens(n_generating, n_read_before_, [&](int32_t n) {
+  const auto expected = [&](int32_t n) {
     if (n_rows + n > CostCurve::kWidths.back()) return 0.0;  // the curve does not know it
     set_n_cached((n_generated / n_generating * n_rows + int64_t{n_read_before_} * n) /
                  (n_rows + n));
     return (cost_(n_rows + n) + (draft_reads ? drafter_.cost()(n) : 0)) / ordinary_ms - 1;
-  });
+  };
+  return pacer_.n_tokens(n_generating, n_read_before_, std::cref(expected));
 }
 
 // While the target reads the prompt, the draft reads as much, unless it holds more of it already.
