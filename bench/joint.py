@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from joint_paths import Array, Paths, Row, agreement, load
 
-from ersd import theory
+from ersd import chains, theory
 
 LENGTHS = (1, 2, 4, 8, 16)  # drafted tokens
 TILTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -30,12 +30,10 @@ DRAFT_COST = 0.1  # of a drafted token
 # The probability that the first 1, ..., k drafted tokens are accepted, given a path of the target,
 # from the ratios and agreements of its tokens; f64[..., k].
 FORMS: dict[str, Callable[[Array, Array], Array]] = {
-    "races": lambda ratio, agree: np.cumprod(agree, axis=-1),
-    "rejection": lambda ratio, agree: np.cumprod(np.minimum(ratio, 1), axis=-1),
-    "block verification": lambda ratio, agree: np.minimum.accumulate(
-        np.minimum(np.cumprod(ratio, axis=-1), 1), axis=-1
-    ),
-    "bound, 1 - TV": lambda ratio, agree: np.minimum(np.cumprod(ratio, axis=-1), 1),
+    "races": lambda ratio, agree: chains.race_acceptance(agree),
+    "rejection": lambda ratio, agree: chains.rejection_acceptance(ratio),
+    "block verification": lambda ratio, agree: chains.block_acceptance(ratio),
+    "bound, 1 - TV": lambda ratio, agree: chains.joint_acceptance(ratio),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ pytest.importorskip("starlette")
 import httpx
 from starlette.types import Message
 
+from ersd import Generator
 from ersd.serve import event_stream
 from ersd.serve.event_stream import EventStream
-from serving import load_tiny, running
+from serving import load_tiny
 
 pytestmark = pytest.mark.no_sanitizer
 
@@ -24,11 +24,9 @@ PING = {"type": "http.response.body", "body": b": ping\n\n", "more_body": True}
 
 
 @pytest.fixture(scope="module")
-def client(folder: Path) -> Iterator[httpx.Client]:
-    """A client of a server."""
-    generator = load_tiny(folder)
-    with running(lambda: generator) as server, httpx.Client(base_url=server.url) as client:
-        yield client
+def generator(folder: Path) -> Generator:
+    """The models that the client's server has."""
+    return load_tiny(folder)
 
 
 def test_comments_come_while_no_event_comes(monkeypatch: pytest.MonkeyPatch) -> None:
