@@ -58,17 +58,19 @@ void Engine::set_n_cached(int64_t n_cached) {
 // Returns how many tokens of prompts the step may read beside those sequences that generate.
 int32_t Engine::n_to_read(std::span<Sequence* const> sequences, int32_t n_generating) {
   int64_t n_generated = 0;  // cached tokens of those that generate
-  bool draft_reads = false;
+  bool reads = false, draft_reads = false;
   n_read_before_ = 0;
   for (const Sequence* s : sequences) {
     const int32_t n_cached = target_.n_cached(s->place_);
     if (s->generates_) {
       n_generated += n_cached;
     } else if (s->n_read_ > 0) {
+      reads = true;
       n_read_before_ = std::max(n_read_before_, n_cached);
       draft_reads = draft_reads || s->uses_model();
     }
   }
+  if (!reads) return 0;
   if (!cost_.measured()) return pacer_.n_tokens(n_generating, n_read_before_);
   const double rows = std::max(rows_per_sequence_, 1.0) * n_generating;
   const auto n_rows = static_cast<int32_t>(std::lround(rows));
