@@ -1,8 +1,8 @@
 """Many requests at once: throughput, goodput under load, and the pause that a long prompt causes.
 
 Prints tokens per second of n equal requests together beside the same requests one after the other,
-with and without drafts, in turn; then the longest pause of a stream while another request reads a
-long prompt, in ordinary steps.
+with and without drafts, in turn; then the pauses of a stream while another request reads a long
+prompt, in ordinary steps.
 
 python bench/many.py [-m MODEL] [-md DRAFT] [--loads 1,2,4,8,16] [-n 64] [-r 3] [-t 2]
 """
@@ -69,8 +69,13 @@ def loads(generator: Generator, args: argparse.Namespace) -> None:
         print(f"| {n} | {speeds} | {'; '.join(ratios)} |", flush=True)
 
 
-def longest_pause(generator: Generator, n_prompt: int) -> tuple[float, float, float]:
-    """Returns ms of an ordinary step and of the longest pause, and s until the long answer."""
+def pauses(generator: Generator, n_prompt: int) -> str:
+    """Returns how long the steps of a stream are while another request reads a long prompt.
+
+    Now and then a step reads nothing. All tokens share one cache, so that such a step, too, takes
+    longer the more of the prompt is in it. Pauses are given in steps of both kinds: those before
+    the prompt came, and the five steps before each that read nothing.
+    """
     generator.reset()
     text = "".join(read_prompts(PROMPTS / "prose.txt")) * 40
     prompt = generator.tokenize(text)[:n_prompt]
@@ -82,19 +87,34 @@ def longest_pause(generator: Generator, n_prompt: int) -> tuple[float, float, fl
         answered.append(time.perf_counter() - begin)
 
     reader = threading.Thread(target=read)
-    alone, beside, last = [], [], 0.0
-    with generator.stream("Once upon a time", max_tokens=1500, method="ar", ignore_eos=True) as s:
-        for i, _ in enumerate(s):
-            now = time.perf_counter()
-            if i > 2:
-                (beside if i > 42 else alone).append(1000 * (now - last))
-            last = now
-            if i == 42:
+    plain: list[float] = []  # ms of the steps that read nothing
+    reading: list[tuple[float, float]] = []  # ms of the others, and of ordinary ones near them
+    with generator.stream("Once upon a time", max_tokens=2000, method="ar", ignore_eos=True) as s:
+        next(s), next(s)
+        last, n_read = time.perf_counter(), generator.traffic.prompt_rows
+        for _ in s:
+            now, n = time.perf_counter(), generator.traffic.prompt_rows
+            ms = 1000 * (now - last)
+            if n > n_read:
+                reading.append((ms, statistics.median(plain[-5:])))
+            else:
+                plain.append(ms)
+            last, n_read = now, n
+            if len(plain) == 40 and not reader.ident:
+                before = statistics.median(plain)
                 reader.start()
             if answered:
                 break
     reader.join()
-    return statistics.median(alone), max(beside), answered[0]
+    ratios = sorted(ms / near for ms, near in reading)
+    shares = ", ".join(f"{ratios[int(p * (len(ratios) - 1))]:.2f}" for p in (0.5, 0.99, 1))
+    longest = max(ms for ms, _ in reading)
+    return (
+        f"pauses of a stream beside a prompt of {n_prompt} tokens, in ordinary steps of the same "
+        f"time: {shares} (median, 99 %, longest); the longest is {longest:.0f} ms, an ordinary "
+        f"step {before:.1f} ms before the prompt and {statistics.median(plain[-5:]):.1f} at its "
+        f"end; read in {answered[0]:.1f} s"
+    )
 
 
 def main() -> None:
@@ -112,7 +132,7 @@ def main() -> None:
     generator = Generator(
         args.model or models.default_target(),
         args.draft or models.default_draft(),
-        n_parallel=max(args.loads),
+        n_parallel=max(2, *args.loads),
         n_ctx=4096,
         n_ctx_total=8192,
         n_threads=args.threads,
@@ -120,13 +140,7 @@ def main() -> None:
     print(generator, generator.exact)
     loads(generator, args)
     for _ in range(args.repetitions):
-        ordinary, longest, seconds = longest_pause(generator, args.prompt)
-        print(
-            f"a prompt of {args.prompt} tokens beside a stream: ordinary step {ordinary:.1f} ms, "
-            f"longest pause {longest:.1f} ms ({longest / ordinary:.1f} steps), "
-            f"read in {seconds:.1f} s",
-            flush=True,
-        )
+        print(pauses(generator, args.prompt), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ namespace {
 constexpr int32_t kMaxPadding = 16;  // tokens that a call is padded with at most
 constexpr int32_t kMaxPlaces = 128;  // so that at least half of the ids are left for branches
 
-// Where sequences take much memory, a context begins with one place and so many branches, and is
-// made anew when more are needed.
+// Where sequences take much memory, a context begins with one place or so many branches, and is made
+// anew when more are needed. That takes as long as some steps.
 constexpr int32_t kFirstBranches = 7;
 constexpr double kManyBytes = 16e6;
 
@@ -54,11 +54,13 @@ Context::Context(const Model& model, const ContextOptions& options,
       whole_trees_(options.whole_trees),
       orders_cells_(options.ordered_cells && (options.exact || cache_on_cpu(model, options))) {
   // A row of logits for each sequence lies on the host, and a window in the cache.
-  const double bytes_of_rows =
-      sizeof(float) * 1.0 * n_vocab_ * std::min(options.max_nodes, kMaxIds);
-  is_lazy_ = can_branch_ && whole_trees_ && (window_ > 0 || bytes_of_rows > kManyBytes);
+  const auto take_much = [this](int32_t n) {
+    return window_ > 0 || sizeof(float) * 1.0 * n_vocab_ * n > kManyBytes;
+  };
+  is_lazy_ = can_branch_ && whole_trees_ && take_much(std::min(options.max_nodes, kMaxIds));
   size_ = {options.max_nodes, n_sequences(), options.max_nodes};
-  if (is_lazy_) size_ = {options.max_nodes, 1, std::min(options.max_nodes, kFirstBranches)};
+  if (is_lazy_) size_.branches = std::min(options.max_nodes, kFirstBranches);
+  if (is_lazy_ && take_much(n_sequences())) size_.places = 1;
   choose_rollback();
   create();
 }
