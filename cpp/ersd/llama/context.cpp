@@ -15,8 +15,8 @@ namespace {
 constexpr int32_t kMaxPadding = 16;  // tokens that a call is padded with at most
 constexpr int32_t kMaxPlaces = 128;  // so that at least half of the ids are left for branches
 
-// Where sequences take much memory, a context begins with one place or so many branches, and is made
-// anew when more are needed. That takes as long as some steps.
+// Where sequences take much memory, a context begins with one place or so many branches, and is
+// made anew when more are needed. That takes as long as some steps.
 constexpr int32_t kFirstBranches = 7;
 constexpr double kManyBytes = 16e6;
 
