@@ -107,7 +107,7 @@ def damage_in(folder: Path, sent: signal.Signals) -> list[str]:
             elif path.suffix == ".npy":
                 np.load(path, allow_pickle=False)
             elif path.suffix == ".bin":
-                Corpus(path).up_to(1 << 40)
+                [text.distributions() for text in Corpus(path).texts]
             elif path.suffix == ".pt":
                 import torch
 
