@@ -62,7 +62,8 @@ class DraftTrials {
       }
     const bool best = record.ways[true].speed() > record.ways[false].speed();
     const Way& other = record.ways[!best];
-    const double loss = 1 - other.speed() / record.ways[best].speed();
+    // How many steps of the best way a step of the other one loses: it brings as much, but later.
+    const double loss = record.ways[best].speed() / other.speed() - 1;
     const double pause = std::max<double>(kLeastPause, kSteps * loss / kTrialShare);
     record.drafts = static_cast<double>(other.n_steps_ago) >= pause ? !best : best;
   }
