@@ -35,7 +35,7 @@ def card(
         "",
         *_evaluation(results),
         "",
-        *_training(curve),
+        *_training(settings, curve),
     ]
     return "\n".join(lines) + "\n"
 
@@ -84,12 +84,18 @@ def _evaluation(results: Mapping[str, Figures]) -> list[str]:
     return lines
 
 
-def _training(curve: Sequence[dict[str, float]]) -> list[str]:
+def _training(settings: Distillation, curve: Sequence[dict[str, float]]) -> list[str]:
     """Return the lines with the student's worth while it was trained."""
+    how = [
+        "It learnt the target's distributions first and, in the last quarter, to win the target's",
+        "races.",
+    ]
+    if settings.begin_from:
+        how = ["It learnt to win the target's races, since it had learnt before."]
     return [
-        "The next table was measured on held-out text while the draft learnt. It learnt the",
-        "target's distributions first and, in the last quarter, to win the target's races. In that",
-        "quarter its output matrix was rounded to four bits; other matrices had full precision.",
+        "The next table was measured on held-out text while the draft learnt.",
+        *how,
+        "Then its output matrix was rounded to four bits; other matrices had full precision.",
         "Each distribution is taken as the target's 64 most probable tokens, and the rest as one",
         "token.",
         "",
