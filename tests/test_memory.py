@@ -231,6 +231,21 @@ def test_places_are_opened_when_they_are_used(folder: Path) -> None:
     assert one.generate(prompts[0], seed=0, draft_nodes=9, **given).tokens == plain[0]
 
 
+def test_many_places_and_few_branches(folder: Path) -> None:
+    """A context for a large vocabulary begins with few branches, and wide trees get more."""
+    path = tiny.write_llama(folder / "large-vocabulary.gguf", n_words=17_000)
+    options: dict[str, Any] = {"n_ctx": 300, "n_threads": 1, "n_ctx_total": 4800, "exact": True}
+    many, alone = Drafting(path, path, n_parallel=16, **options), Generator(path, **options)
+    rng = np.random.default_rng(1)
+    prompts = [[1, *rng.integers(260, 500, size=n).tolist()] for n in (60, 5, 40, 90, 33, 70)]
+    given = {"max_tokens": 40, "seed": list(range(6)), **FULL}
+    plain = [r.tokens for r in alone.generate_batch(prompts, method="ar", **given)]
+    for k, strategy in ((4, "sequence"), (5, "tree"), (40, "batch")):
+        results = many.generate_batch(prompts, draft_nodes=k, strategy=strategy, **given)
+        assert [result.tokens for result in results] == plain
+        assert max(result.stats.accepted for result in results) > 0
+
+
 def test_branches_grow(folder: Path) -> None:
     """A context for large rows begins with few branches, and wide trees get theirs."""
     path = write_gemma(folder / "window-branches.gguf")

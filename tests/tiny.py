@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice, product
 from pathlib import Path
 
 import gguf
@@ -40,8 +41,8 @@ def vocabulary(
         gguf.TokenType.BYTE
     ] * 256
     letters = "etaoinshrdlu"
-    made_up = [a + b + c for a in ["▁", *letters] for b in letters for c in letters]
-    words = list(dict.fromkeys([*WORDS, *letters, *made_up]))[:n_words]
+    made_up = ("".join(word) for n in (2, 3) for word in product(["▁", *letters], *[letters] * n))
+    words = list(islice(dict.fromkeys(chain(WORDS, letters, made_up)), n_words))
     tokens += [word.encode() for word in words]
     kinds += [gguf.TokenType.NORMAL] * len(words)
     if swap:
