@@ -1,8 +1,8 @@
 """Many requests at once: throughput, goodput under load, and the pause that a long prompt causes.
 
 Prints tokens per second of n equal requests together beside the same requests one after the other,
-with and without drafts, in turn; then the pauses of a stream while another request reads a long
-prompt, in ordinary steps.
+with and without drafts, in turn; then the pauses of a stream, alone and while another request reads
+a long prompt, in ordinary steps.
 
 python bench/many.py [-m MODEL] [-md DRAFT] [--loads 1,2,4,8,16] [-n 64] [-r 3] [-t 2]
 """
@@ -10,6 +10,7 @@ python bench/many.py [-m MODEL] [-md DRAFT] [--loads 1,2,4,8,16] [-n 64] [-r 3] 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import threading
 import time
@@ -69,6 +70,25 @@ def loads(generator: Generator, args: argparse.Namespace) -> None:
         print(f"| {n} | {speeds} | {'; '.join(ratios)} |", flush=True)
 
 
+def shares(ratios: list[float]) -> str:
+    """Returns the median, the 99th percentile and the greatest of ratios."""
+    ratios = sorted(ratios)
+    return ", ".join(f"{ratios[int(p * (len(ratios) - 1))]:.2f}" for p in (0.5, 0.99, 1))
+
+
+def noise(generator: Generator, n_steps: int) -> str:
+    """Returns how long the steps of a stream alone are, in the five steps before each."""
+    generator.reset()
+    times = [time.perf_counter()]
+    with generator.stream(
+        "Once upon a time", max_tokens=n_steps, method="ar", ignore_eos=True
+    ) as stream:
+        times += [time.perf_counter() for _ in stream]
+    steps = [b - a for a, b in itertools.pairwise(times[2:])]
+    ratios = [steps[i] / statistics.median(steps[i - 5 : i]) for i in range(5, len(steps))]
+    return f"{len(ratios)} steps of a stream alone: {shares(ratios)} (median, 99 %, longest)"
+
+
 def pauses(generator: Generator, n_prompt: int) -> str:
     """Returns how long the steps of a stream are while another request reads a long prompt.
 
@@ -106,12 +126,11 @@ def pauses(generator: Generator, n_prompt: int) -> str:
             if answered:
                 break
     reader.join()
-    ratios = sorted(ms / near for ms, near in reading)
-    shares = ", ".join(f"{ratios[int(p * (len(ratios) - 1))]:.2f}" for p in (0.5, 0.99, 1))
     longest = max(ms for ms, _ in reading)
     return (
         f"pauses of a stream beside a prompt of {n_prompt} tokens, in ordinary steps of the same "
-        f"time: {shares} (median, 99 %, longest); the longest is {longest:.0f} ms, an ordinary "
+        f"time: {shares([ms / near for ms, near in reading])} (median, 99 %, longest of "
+        f"{len(reading)}); the longest is {longest:.0f} ms, an ordinary "
         f"step {before:.1f} ms before the prompt and {statistics.median(plain[-5:]):.1f} at its "
         f"end; read in {answered[0]:.1f} s"
     )
@@ -140,6 +159,7 @@ def main() -> None:
     print(generator, generator.exact)
     loads(generator, args)
     for _ in range(args.repetitions):
+        print(noise(generator, 1400), flush=True)
         print(pauses(generator, args.prompt), flush=True)
 
 

@@ -61,10 +61,6 @@ def test_measures_are_those_of_theory() -> None:
     )
     surprise = -np.log(theory.ersd_acceptance(p, q) + 0.02)
     assert losses.race_surprise(*logs).item() == pytest.approx(surprise, abs=1e-4)
-    cooler = [x**2 / (x**2).sum() for x in (p, q)]
-    surprises = [surprise, -np.log(theory.ersd_acceptance(*cooler) + 0.02)]
-    found = losses.mean_surprise(*logs, (1.0, 0.5))
-    assert found.item() == pytest.approx(np.mean(surprises), abs=1e-4)
     first = np.argsort(-p)[:10]
     lumped = [np.append(x[first], 1 - x[first].sum()) for x in (p, q)]
     some = [torch.from_numpy(np.log(x[first]))[None] for x in (p, q)]
@@ -87,8 +83,7 @@ def test_the_ending_is_for_races(texts: list[corpus.Text], monkeypatch: pytest.M
         return train.measure(trainer.student, [batches(i) for i in range(batches.per_epoch)])
 
     plain, raced = learnt(0.0), learnt(0.25)
-    gains = raced.first - plain.first, raced.first_06 - plain.first_06
-    assert min(gains) > 0.002
+    assert raced.first > plain.first + 0.01
     assert raced.divergence > plain.divergence
 
 

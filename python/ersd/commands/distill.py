@@ -62,7 +62,7 @@ def _add_training_flags(parser: argparse.ArgumentParser) -> None:
         dest="begin_from",
         type=Path,
         metavar="DRAFT",
-        help="draft of the same width, with as many layers or fewer, that learns further",
+        help="draft of the same width and layers that learns further, instead of a new one",
     )
     add("-c", "--ctx-size", type=int, default=320, help="longest text, in tokens")
     add("-s", "--seed", type=int, default=1, help="seed of texts and training")

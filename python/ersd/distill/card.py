@@ -55,7 +55,7 @@ def _introduction(settings: Distillation, facts: dict[str, Any]) -> list[str]:
         f"This is a draft model for {settings.target.name}.",
         "It was made from that target by `ersd distill`.",
         f"It has the llama architecture with width {settings.width} and {settings.layers} layers.",
-        "The embedding is in Q5_1, and all other matrices are in Q4_0. The",
+        "The output matrix is in Q4_0, the embedding in Q5_1, and the layers are in Q8_0. The",
         f"tokenizer is the target's. The draft learnt from {facts['positions']:,} positions of",
         f"{text} and saw each of them {settings.epochs:g} times.",
         *began,
@@ -95,7 +95,7 @@ def _training(settings: Distillation, curve: Sequence[dict[str, float]]) -> list
     return [
         "The next table was measured on held-out text while the draft learnt.",
         *how,
-        "Then all matrices but the embedding were rounded to four bits, as in the file.",
+        "Then its output matrix was rounded to four bits; other matrices had full precision.",
         "Each distribution is taken as the target's 64 most probable tokens, and the rest as one",
         "token.",
         "",

@@ -57,29 +57,27 @@ def load(path: Path, dimensions: Dimensions) -> Student:
 
     Args:
         path: the file.
-        dimensions: the size that the student must have. Layers that the file does not have are new
-            ones behind its own, which add nothing yet.
+        dimensions: the size that the student must have.
 
     Raises:
-        ValueError: the file is not a draft of this size, or has more layers.
+        ValueError: the file is not a draft of this size.
     """
     student = Student(dimensions)
+    wanted = {name: parameter.shape for name, parameter in student.state_dict().items()}
     reader = gguf.GGUFReader(str(path))
-    count = reader.get_field("llama.block_count")
-    found = {
+    weights = {
         tensor.name.replace("blk.", "layers.", 1): torch.from_numpy(
             np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
         )
         for tensor in reader.tensors
+        if tensor.name.replace("blk.", "layers.", 1) in wanted
     }
-    new = tuple(f"layers.{i}." for i in range(count.contents() if count else 0, dimensions.layers))
-    weights = {k: w for k, w in student.state_dict().items() if not k.startswith(new)}
-    if {k: w.shape for k, w in found.items()} != {k: w.shape for k, w in weights.items()}:
+    if {name: weight.shape for name, weight in weights.items()} != wanted:
         raise ValueError(
             f"'{path}' is not a draft of `ersd distill` with width {dimensions.width},"
-            f" {dimensions.layers} layers or fewer, and {dimensions.n_vocab} tokens, to begin from"
+            f" {dimensions.layers} layers and {dimensions.n_vocab} tokens, to begin from"
         )
-    student.load_state_dict(found, strict=False)
+    student.load_state_dict(weights)
     return student
 
 

@@ -7,7 +7,6 @@ Arguments ``target`` and ``student`` are log-probabilities of kept tokens; f32[n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +17,6 @@ __all__ = [
     "coarse_logprobs",
     "divergence",
     "logprobs_of",
-    "mean_surprise",
     "race_acceptance",
     "race_surprise",
     "tempered",
@@ -109,21 +107,6 @@ def race_surprise(target: Tensor, student: Tensor) -> Tensor:
     Without the constant, positions where almost nothing is accepted would dominate the loss.
     """
     return -torch.log(race_acceptance(target, student) + BLIND)
-
-
-def mean_surprise(target: Tensor, student: Tensor, temperatures: Sequence[float]) -> Tensor:
-    """Return the mean of `race_surprise` over temperatures; f32[n].
-
-    At a temperature other than 1 the races are among the kept tokens alone.
-    """
-    return torch.stack(
-        [
-            race_surprise(target, student)
-            if temperature == 1
-            else race_surprise(tempered(target, temperature), tempered(student, temperature))
-            for temperature in temperatures
-        ]
-    ).mean(0)
 
 
 def tempered(logprobs: Tensor, temperature: float) -> Tensor:

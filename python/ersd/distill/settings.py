@@ -34,8 +34,8 @@ class Distillation:
         n_gpu_layers: layers of the target on the GPU, if there is one; -1 for all.
         corpus: the folder of the texts; None for `work`. Drafts of other sizes can learn from the
             same texts, or from the first ones of them.
-        begin_from: a draft of the same width, with as many layers or fewer, made from the same or a
-            similar target, which learns further; None for a new one.
+        begin_from: a draft of the same size, made from the same or a similar target, which learns
+            further; None for a new one.
         held_out_chat: files of chat messages on whose answers the draft is evaluated, too.
         held_out_text: files of texts that the target continues, for the same purpose.
     """

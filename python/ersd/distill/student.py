@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ersd.distill.rounding import USUAL, rounded
+from ersd.distill.rounding import rounded
 
 __all__ = ["EPSILON", "HEAD_WIDTH", "ROPE_BASE", "Dimensions", "Matrix", "Student", "begin"]
 
@@ -63,25 +63,6 @@ class Dimensions:
         return 3 * self.width
 
 
-class Linear(nn.Linear):
-    """A linear map without a bias.
-
-    Attributes:
-        is_rounded: whether the matrix is used as it will be rounded in the file. The student then
-            learns with the rounding.
-    """
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        """Make a random matrix; f32[n_out, n_in]."""
-        super().__init__(n_in, n_out, bias=False)
-        self.is_rounded = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the products with the matrix; from f32[..., n_in] to f32[..., n_out]."""
-        matrix = rounded(self.weight, USUAL) if self.is_rounded else self.weight
-        return functional.linear(x, matrix)
-
-
 class Layer(nn.Module):
     """Attention and a feed-forward network. Each has a norm before it, and its output is added.
 
@@ -94,14 +75,14 @@ class Layer(nn.Module):
         width, kv = dimensions.width, dimensions.heads_kv * HEAD_WIDTH
         self.heads, self.heads_kv = dimensions.heads, dimensions.heads_kv
         self.attn_norm = nn.RMSNorm(width, EPSILON)
-        self.attn_q = Linear(width, width)
-        self.attn_k = Linear(width, kv)
-        self.attn_v = Linear(width, kv)
-        self.attn_output = Linear(width, width)
+        self.attn_q = nn.Linear(width, width, bias=False)
+        self.attn_k = nn.Linear(width, kv, bias=False)
+        self.attn_v = nn.Linear(width, kv, bias=False)
+        self.attn_output = nn.Linear(width, width, bias=False)
         self.ffn_norm = nn.RMSNorm(width, EPSILON)
-        self.ffn_gate = Linear(width, dimensions.feed_forward)
-        self.ffn_up = Linear(width, dimensions.feed_forward)
-        self.ffn_down = Linear(dimensions.feed_forward, width)
+        self.ffn_gate = nn.Linear(width, dimensions.feed_forward, bias=False)
+        self.ffn_up = nn.Linear(width, dimensions.feed_forward, bias=False)
+        self.ffn_down = nn.Linear(dimensions.feed_forward, width, bias=False)
         for linear in (self.attn_q, self.attn_k, self.attn_v, self.ffn_gate, self.ffn_up):
             nn.init.normal_(linear.weight, std=width**-0.5)
         nn.init.zeros_(self.attn_output.weight)
@@ -152,7 +133,8 @@ class Output(nn.Module):
 
     Attributes:
         weight: f32[n_vocab, width].
-        is_rounded: as that of `Linear`.
+        is_rounded: whether the matrix is used as it will be rounded in the file. The student then
+            learns with the rounding.
     """
 
     def __init__(self, dimensions: Dimensions) -> None:
@@ -184,12 +166,6 @@ class Student(nn.Module):
         self.layers = nn.ModuleList(Layer(dimensions) for _ in range(dimensions.layers))
         self.output_norm = nn.RMSNorm(dimensions.width, EPSILON)
         self.output = Output(dimensions)
-
-    def use_rounded(self, is_rounded: bool) -> None:
-        """Let all matrices but the embedding be used as in the file, or as they are."""
-        for module in self.modules():
-            if isinstance(module, (Linear, Output)):
-                module.is_rounded = is_rounded
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the state after each token; from i64[batch, length] to f32[batch, length, width].

@@ -17,8 +17,8 @@ from ersd.distill.losses import (
     coarse_logprobs,
     divergence,
     logprobs_of,
-    mean_surprise,
     race_acceptance,
+    race_surprise,
     tempered,
 )
 from ersd.distill.muon import Muon
@@ -31,10 +31,9 @@ __all__ = ["Measures", "Trainer", "keep_memory", "measure", "multiplies_bf16"]
 LEARNT = 16  # tokens of each distribution to learn by; with all kept ones a step takes far longer
 WARM = 20  # steps in which the learning rates rise
 LAST = 0.6  # share of the steps in which the learning rates fall to 0
-# Share of the steps, the last ones, that learn by races, with the matrices rounded as they will be
-# in the file. A draft that learns further has learnt the rest before.
+# Share of the steps, the last ones, that learn by races, with the output matrix rounded as it will
+# be in the file. A draft that learns further has learnt the rest before.
 ENDING, ENDING_FURTHER = 0.25, 1.0
-TEMPERATURES = (1.0, 0.6)  # of the races that are learnt by
 RATE_FURTHER = 0.5  # factor of the learning rates of a draft that learns further
 # Learning rates of parameters, by the first part of their names. The norms have that of the layers.
 RATES = {"token_embd": 7e-3, "output": 1.5e-3, "layers": 3e-3}
@@ -148,7 +147,7 @@ class Trainer:
         """
         self._set_rates()
         is_ending = self.step >= (1 - self.ending) * self.n_steps
-        self.student.use_rounded(is_ending)
+        self.student.output.is_rounded = is_ending
         batch = self.batches(self.step)
         generator = torch.Generator().manual_seed(self.batches.seed * 1_000_003 + self.step)
         known = batch.logprobs[..., 0].isfinite()
@@ -157,10 +156,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bf16):
             states = self.student(batch.tokens.to(self.device))[known.to(self.device)]
             found = coarse_logprobs(self.student, states, top, generator)
-        if is_ending:
-            loss = mean_surprise(target, found, TEMPERATURES).mean()
-        else:
-            loss = divergence(target, found).mean()
+        loss = (race_surprise if is_ending else divergence)(target, found).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         for optimizer in self.optimizers:
