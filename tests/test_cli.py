@@ -1,16 +1,13 @@
-"""The command line: standard output and error, exit statuses, pipes and Ctrl-C."""
+"""The command line: standard output and error, exit statuses and pipes."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -135,39 +132,6 @@ def test_errors_are_one_sentence(
     paths = {"TARGET": tiny_target, "DEFAULT": target}
     run = ersd("generate", *[paths.get(word, word) for word in arguments])
     assert (run.returncode, run.stdout, run.stderr) == (1, "", message)
-
-
-def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
-    """A reader that stops early, as with ``| head``, causes no traceback."""
-    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target)]
-    command = [*words, *shlex.split("-n 2000 -s 1 -t 1"), *SAMPLING]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.read(20)
-        process.stdout.close()
-        assert process.wait(timeout=60) == 141
-        assert process.stderr.read() == ""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
-    """After Ctrl-C the status is 130, and the summary says that the text was interrupted."""
-    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target)]
-    command = [*words, *shlex.split("-c 200000 -n 190000 -s 1 -t 1"), *SAMPLING]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.read(20)
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.rstrip().endswith("interrupted")
-    assert "Traceback" not in errors
 
 
 def test_draft_nodes_are_a_number_or_auto(tiny_target: Path, tiny_draft: Path) -> None:

@@ -57,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        # Up to Python 3.11, what a signal raises while a class is made comes as a RuntimeError.
+        if isinstance(error.__cause__, SystemExit):
+            raise error.__cause__ from None
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return CTRL_C
         print(f"ersd: {_sentence(error)}", file=sys.stderr)
         return FAILURE
     return SUCCESS
