@@ -17,13 +17,21 @@ pytestmark = pytest.mark.no_sanitizer
 SAMPLING = ["--temp", "1", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
 
 
+def generating(model: Path, options: str) -> subprocess.Popen[str]:
+    """Starts ``ersd generate`` with these options."""
+    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(model)]
+    return subprocess.Popen(
+        [*words, *shlex.split(options), *SAMPLING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
 def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
     """A reader that stops early, as with ``| head``, causes no traceback."""
-    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target)]
-    command = [*words, *shlex.split("-n 2000 -s 1 -t 1"), *SAMPLING]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as process:
+    with generating(tiny_target, "-n 2000 -s 1 -t 1") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(20)
@@ -35,11 +43,7 @@ def test_a_closed_pipe_is_no_error(tiny_target: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_written(tiny_target: Path) -> None:
     """After Ctrl-C the status is 130, and the summary says that the text was interrupted."""
-    words = [sys.executable, "-m", "ersd", "generate", "the", "-m", str(tiny_target)]
-    command = [*words, *shlex.split("-c 200000 -n 190000 -s 1 -t 1"), *SAMPLING]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as process:
+    with generating(tiny_target, "-c 200000 -n 190000 -s 1 -t 1") as process:
         assert process.stdout is not None
         process.stdout.read(20)
         time.sleep(0.2)
