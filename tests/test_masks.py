@@ -32,6 +32,29 @@ def test_a_failure_is_of_its_own_path(generator: Generator) -> None:
     assert not np.array_equal(answer.after([b]), answer.after())
 
 
+def tokens_of(text: str) -> list[int]:
+    """Returns a token for each byte of a text."""
+    return [BYTE + byte for byte in text.encode()]
+
+
+def test_a_mask_is_of_its_own_path(generator: Generator) -> None:
+    """The mask of a path is that of a new answer, whatever paths were asked for before it."""
+    schema = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    source = schema_source(schema, "s")
+    texts = ['{"x" :\n', '{"x":5\n', '{ "x":\n', '{\n"x":12', '{"x":1}']
+    answer = Allowed(generator, source)
+    rng = np.random.default_rng(5)
+    for committed in ("", "{"):
+        answer.append(tokens_of(committed))
+        for _ in range(100):
+            text = texts[rng.integers(len(texts))]
+            text = text[: rng.integers(1, len(text) + 1)]
+            fresh = Allowed(generator, source)
+            fresh.append(tokens_of(text))
+            path = tokens_of(text.removeprefix(committed))
+            np.testing.assert_array_equal(answer.after(path), fresh.after())
+
+
 def test_a_text_that_can_be_read_in_many_ways(generator: Generator) -> None:
     """A run of one set has one reading, however it is written; too many readings are an error."""
     run = Allowed(generator, answer_source("root ::= " + '"b"* ' * 2500, None, None, None))

@@ -17,14 +17,18 @@ using namespace ersd;
 
 namespace {
 
-// Follows an answer by an LLMatcher. Few Python objects are touched for a mask: they are cold after
-// a call of a model, and each costs a microsecond then.
+// Follows an answer by two LLMatchers: one has consumed the committed tokens, and one also a path.
+// Where another path branches off, it is followed by a new copy of the first. Rollbacks of
+// llguidance 1.9 would be cheaper, but they keep its last mask, which may then come back for a path
+// that is not its own. Few Python objects are touched for a mask: they are cold after a call of a
+// model, and each costs a microsecond then.
 class PythonMatcher : public GrammarMatcher {
  public:
   explicit PythonMatcher(std::shared_ptr<PythonObject> grammar)
       : grammar_(std::move(grammar)),
-        ends_(nb::cast<std::vector<Token>>(grammar_->get().attr("ends"))) {
-    restart();
+        ends_(nb::cast<std::vector<Token>>(grammar_->get().attr("ends"))),
+        committed_(grammar_->get().attr("start")()) {
+    follow_committed();
   }
 
   void write_mask(std::span<const Token> path, std::span<uint32_t> mask) override {
@@ -43,8 +47,8 @@ class PythonMatcher : public GrammarMatcher {
     if (ended_) return;
     const HeldGil gil;
     go_to(tokens);
-    committed_.insert(committed_.end(), tokens.begin(), tokens.end());
     path_.clear();
+    committed_.get().attr("try_consume_tokens")(std::vector<Token>(tokens.begin(), tokens.end()));
   }
 
  private:
@@ -52,37 +56,36 @@ class PythonMatcher : public GrammarMatcher {
     return std::ranges::find_first_of(tokens, ends_) != tokens.end();
   }
 
-  // Makes the matcher of an answer without tokens.
-  void restart() {
-    matcher_.reset(grammar_->get().attr("start")());
+  // Makes the matcher of the empty path.
+  void follow_committed() {
+    matcher_.reset(committed_.get().attr("deep_copy")());
     compute_mask_.reset(matcher_.get().attr("unsafe_compute_mask_ptr"));
     consume_.reset(matcher_.get().attr("try_consume_tokens"));
-    rollback_.reset(matcher_.get().attr("rollback"));
     is_error_.reset(matcher_.get().attr("is_error"));
     path_.clear();
   }
 
-  // Takes back what the path does not begin with, and consumes the rest of it.
+  // Follows a path: onwards if it begins with the last one, and from its beginning otherwise.
   void go_to(std::span<const Token> path) {
-    const auto [ours, wanted] = std::ranges::mismatch(path_, path);
-    if (const auto n_back = path_.end() - ours; n_back > 0) rollback_.get()(n_back);
-    const std::vector<Token> rest(wanted, path.end());
+    if (std::ranges::mismatch(path_, path).in1 != path_.end()) follow_committed();
+    const std::vector<Token> rest(path.begin() + path_.size(), path.end());
     path_.assign(path.begin(), path.end());
     if (!rest.empty() && nb::cast<size_t>(consume_.get()(rest)) != rest.size()) fail();
   }
 
-  // Throws. A new matcher follows other paths, since one that failed stays wrong.
+  // Throws. A matcher that failed stays wrong, so that other paths need another one.
   [[noreturn]] void fail() {
     const auto reason = nb::cast<std::string>(grammar_->get().attr("reason")(matcher_.get()));
-    restart();
-    consume_.get()(committed_);
+    follow_committed();
     throw std::runtime_error("the grammar cannot go on: " + reason);
   }
 
   std::shared_ptr<PythonObject> grammar_;
   std::vector<Token> ends_;
-  PythonObject matcher_, compute_mask_, consume_, rollback_, is_error_;  // and its methods
-  std::vector<Token> committed_, path_;  // what the matcher has consumed
+  PythonObject committed_;                          // has consumed the committed tokens
+  PythonObject matcher_;                            // has also consumed the path
+  PythonObject compute_mask_, consume_, is_error_;  // methods of matcher_
+  std::vector<Token> path_;
   bool ended_ = false;
 };
 
