@@ -3,8 +3,8 @@
     python -m pytest -p llama_class_tests FOLDER/tests
 
 The environment variable CLASS says on which class they run, "ersd" or "llama_cpp". In place of the
-models that the tests download stands the default target, and for the recurrent one a tiny random
-model. CACHE is a folder for the latter. There is no hybrid model.
+models that the tests download stands the default target, and for the recurrent, the hybrid and the
+embedding one a tiny random model. CACHE is a folder for these.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import huggingface_hub
 import llama_cpp
-import pytest
 
 import ersd
 
@@ -26,6 +25,7 @@ from gguf import PoolingType
 
 import tiny
 from tiny_bert import write_bert
+from tiny_hybrid import write_hybrid
 
 if os.environ["CLASS"] == "ersd":
     llama_cpp.Llama = ersd.Llama
@@ -40,7 +40,8 @@ def download(repo_id: str, filename: str, **options: Any) -> str:
         path = Path(os.environ["CACHE"]) / "bert.gguf"
         return str(path if path.exists() else write_bert(path, pooling=PoolingType.MEAN))
     if "Falcon-H1" in repo_id:
-        pytest.skip("no hybrid model is at hand")
+        path = Path(os.environ["CACHE"]) / "hybrid.gguf"
+        return str(path if path.exists() else write_hybrid(path, "falcon-h1"))
     return str(ersd.models.default_target())
 
 
