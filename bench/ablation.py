@@ -3,7 +3,7 @@
 The parts are trees by race margins, a draft that corrects itself, and an automatic number of nodes.
 
 python bench/ablation.py [--prompts FILE ...] [--count 20] [-n 96] [-k 16] [--temp 0.6,1.0]
-                         [-md DRAFT] [-t THREADS] [--only NAME ...]
+                         [-m TARGET] [-md DRAFT] [-t THREADS] [--only NAME ...]
 
 Each row of the table starts with nothing learnt, and learns from its own prompts only.
 """
@@ -96,6 +96,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="NAME",
         help="rows of the table; without it, all",
     )
+    add("-m", "--model", type=Path, default=models.default_target(), help="target GGUF")
     add("-md", "--model-draft", type=Path, default=models.twin(), help="draft GGUF")
     add("-t", "--threads", type=int, default=None, help="CPU threads; without it, one per core")
     return parser.parse_args()
@@ -137,7 +138,7 @@ def main() -> None:
     """Print the table."""
     args = parse_arguments()
     generator = Generator(
-        models.default_target(), args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False
+        args.model, args.model_draft, n_ctx=1024, n_threads=args.threads, profile=False
     )
     prompts = read_categories(generator, args.prompts, args.count)
     header = "drafting | T | prompts | number | tokens per target call | nodes per call"
