@@ -9,7 +9,7 @@ import pytest
 from ersd._core import Context, DraftTree, Model, TableModel
 
 import tiny_window
-from places import Alone, Driver, Oracle
+from places import Alone, Driver, Oracle, step
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,21 @@ def test_default_target(target: Path) -> None:
     model = Model(str(target))
     context = Context(model, n_ctx=100, n_ctx_total=130, n_sequences=3, max_nodes=64, n_threads=2)
     drive(context, Alone(model), 0, n=30, most_history=10, most_nodes=8, checked=0.3)
+
+
+def test_few_buried_cells_are_freed_after_many_calls(tiny_model: Model, alone: Oracle) -> None:
+    """In a large cache, too: attention looks at buried cells for every row of every call."""
+    model = Context(tiny_model, n_ctx=500, n_ctx_total=1000, n_sequences=2)
+    text = np.random.default_rng(0).integers(3, 500, size=200).tolist()
+    step(model, 1, text)
+    step(model, 0, text[:50])
+    model.rollback(0, 1)
+    n = 50
+    while model.n_buried == 200:
+        n += 1
+        np.testing.assert_array_equal(step(model, 0, text[:n]), alone(text[:n]))
+    assert model.n_buried == 0
+    assert 10 < n - 50 < 50
 
 
 def test_a_draft_without_order(tiny_model: Model, alone: Oracle) -> None:

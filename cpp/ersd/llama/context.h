@@ -177,6 +177,7 @@ class Context : public LanguageModel {
   void restore_cells(int32_t id, int32_t carrier, const std::vector<Bytes>& pieces);
   void order_cells(int32_t id, int32_t begin, int32_t end);
   void bury(int32_t sequence, int32_t n);
+  void forget_graves() { n_buried_ = 0, n_looks_ = 0, has_graves_ = false; }
   void compact();
   std::vector<Saved> save_all();
   void restore_all(const std::vector<Saved>& all);
@@ -234,6 +235,7 @@ class Context : public LanguageModel {
   int32_t first_hole_ = kNoHole;         // the lowest number of a cell that was freed since then
   bool has_graves_ = false;  // whether a graveyard holds cells, perhaps some that places hold too
   int32_t n_buried_ = 0;
+  int64_t n_looks_ = 0;  // rows of calls times the cells that were buried then
   int64_t n_decoded_ = 0;
   bool has_called_ = false;  // whether the decode() under way has called llama.cpp
 };

@@ -102,8 +102,7 @@ std::vector<Context::Saved> Context::save_all() {
 
 // Puts the tokens of all places back into an empty cache.
 void Context::restore_all(const std::vector<Saved>& all) {
-  n_buried_ = 0;
-  has_graves_ = false;
+  forget_graves();
   try {
     for (const auto& [sequence, sharer, n_shared, pieces] : all) {
       if (sharer >= 0) llama_memory_seq_cp(memory(), sharer, sequence, 0, n_shared);

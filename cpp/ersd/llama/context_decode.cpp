@@ -8,6 +8,7 @@
 #include "ersd/check.h"
 #include "ersd/llama/backend.h"
 #include "ersd/llama/context.h"
+#include "ersd/llama/context_params.h"
 #include "ersd/stopwatch.h"
 
 namespace ersd::llama {
@@ -15,9 +16,13 @@ namespace {
 
 constexpr int32_t kAborted = 2;  // llama_decode's status if the abort callback stopped it
 
-// compact() costs about as much as copying the whole cache, so it waits until this share of the
-// cache is buried.
+// compact() costs about as much as copying what is in the cache, so it waits until this share of
+// the cache is buried.
 constexpr int32_t kBuriedShare = 4;  // a quarter
+// Attention on a CPU looks at every buried cell for every row. Moving a cell takes as long as
+// looking at about so many buried ones, so compact() is also due when the calls since the last one
+// have looked at so many for each cell that it would move.
+constexpr int64_t kLooksPerMove = 64;
 
 int32_t length(auto span) { return static_cast<int32_t>(span.size()); }
 
@@ -84,7 +89,10 @@ void Context::make_room(int32_t n) {
   int32_t n_used = ledger_.n_live() + n;
   for (const Place& place : places_) n_used += place.n_tree;
   const bool is_full = n_used + n_buried_ > n_cells_;
-  const bool is_worth_it = kBuriedShare * n_buried_ > n_ctx_total_;
+  n_looks_ += int64_t{n} * n_buried_;
+  const bool is_worth_it =
+      kBuriedShare * n_buried_ > n_ctx_total_ ||
+      (cache_on_cpu(model_, options_) && n_looks_ > kLooksPerMove * ledger_.n_live());
   if (n_buried_ > 0 && (is_full || is_worth_it) && !has_trees()) compact();
   if (n_used + n_buried_ > n_cells_)
     throw std::runtime_error("the cache must have room for " + std::to_string(n) +

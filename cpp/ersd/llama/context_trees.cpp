@@ -166,8 +166,8 @@ void Context::clear() {
     cleared.checkpoints.clear();
   }
   reset_branches();
-  n_buried_ = n_new_cells_ = 0;
-  has_graves_ = false;
+  forget_graves();
+  n_new_cells_ = 0;
   first_hole_ = kNoHole;
 }
 
