@@ -20,7 +20,7 @@ N_PROMPTS = 32  # prompts of each held-out file, at most
 MIN_ANSWER, MAX_ANSWER = 8, 64  # tokens of an evaluated answer
 # The answers have at most so small a part of the positions that were learnt from, so that the
 # evaluation of a small draft takes little of the whole time.
-EVALUATED_PART = 16
+EVALUATED_PART = 32
 
 Figures = dict[str, float]
 

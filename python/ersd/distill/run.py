@@ -35,7 +35,9 @@ __all__ = ["N_HELD", "distill"]
 # Held-out texts, which the student never sees: one for each of so many positions, up to N_HELD.
 N_HELD = 64
 POSITIONS_PER_HELD = 1000
-MEASUREMENTS = 32  # how often the student is measured on them during training
+# How often the student is measured on them during training, with so many steps between at least: a
+# measurement and its checkpoint take as long as some seven steps.
+MEASUREMENTS, LEAST_STEPS = 32, 60
 MAX_ROWS = 32  # rows of a batch at most
 POSITIONS_PER_ROW = 4_000_000  # a batch gets another row for each of these
 MIN_BATCHES = 8  # batches of an epoch at least, if there are enough texts
@@ -205,6 +207,7 @@ def _train(settings: Distillation, trainer: Trainer, measured: Sequence[Batch]) 
         curve = [point for point in points if point["step"] <= trainer.step]
     progress = Progress("distill: training", trainer.n_steps)
     progress.step(trainer.step, skipped=True)
+    n_between = max(LEAST_STEPS, trainer.n_steps // MEASUREMENTS)
 
     def add_measures() -> None:
         if not curve or curve[-1]["step"] != trainer.step:
@@ -219,7 +222,7 @@ def _train(settings: Distillation, trainer: Trainer, measured: Sequence[Batch]) 
 
     try:
         while trainer.step < trainer.n_steps:
-            if trainer.step % max(1, trainer.n_steps // MEASUREMENTS) == 0:
+            if trainer.step % n_between == 0:
                 add_measures()
                 save()
             trainer.learn()

@@ -52,11 +52,12 @@ def matrices(path: Path) -> tuple[Matrix, Matrix]:
             f"'{path}' has no embedding and output matrix: a draft can be distilled from language"
             " models like Llama only"
         )
-    first, last = (
-        np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
-        for tensor in (embedding, output)
-    )
-    return first, last
+    first = _dequantised(embedding)
+    return first, first if output is embedding else _dequantised(output)
+
+
+def _dequantised(tensor: gguf.ReaderTensor) -> Matrix:
+    return np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
 
 
 def single_states(teacher: Teacher, target: Generator, tokens: Sequence[int]) -> Matrix:
