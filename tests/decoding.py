@@ -15,7 +15,7 @@ __all__ = ["Decoder", "HistoryGrammar"]
 class HistoryGrammar:
     """A grammar for tests: a function says which tokens may follow all tokens so far.
 
-    It is its own matcher, of the only answer. See `ersd.grammars.Grammar` for the methods.
+    It is its own matcher. See `ersd.grammars.Grammar` for the methods.
     """
 
     def __init__(
@@ -30,8 +30,14 @@ class HistoryGrammar:
         self.asked: set[tuple[int, ...]] = set()  # the histories of all masks
 
     def start(self) -> HistoryGrammar:
-        """Begins the answer."""
+        """Begins the only answer."""
         return self
+
+    def deep_copy(self) -> HistoryGrammar:
+        """Returns a matcher of the same history, which goes its own way."""
+        other = HistoryGrammar(self._history, self._n_vocab, self._allows)
+        other.asked = self.asked
+        return other
 
     def unsafe_compute_mask_ptr(self, address: int, n_bytes: int) -> None:
         """Writes a bit for each token that may follow. No position is asked for twice."""
@@ -48,10 +54,6 @@ class HistoryGrammar:
         """Appends tokens to the history."""
         self._history += tokens
         return len(tokens)
-
-    def rollback(self, n: int) -> None:
-        """Takes back the last tokens."""
-        del self._history[-n:]
 
     def is_error(self) -> bool:
         """It does not fail."""
