@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +33,20 @@ if os.environ["CLASS"] == "ersd":
     llama_cpp.Llama = ersd.Llama
 
 
+# What writes a model in place of one of the Hub, by a word in the Hub's name of it.
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "mamba": tiny.write_mamba,
+    "bge": partial(write_bert, pooling=PoolingType.MEAN),
+    "Falcon-H1": partial(write_hybrid, arch="falcon-h1"),
+}
+
+
 def download(repo_id: str, filename: str, **options: Any) -> str:
     """Returns the path of the model that stands for one of the Hub."""
-    if "mamba" in repo_id:
-        path = Path(os.environ["CACHE"]) / "mamba.gguf"
-        return str(path if path.exists() else tiny.write_mamba(path))
-    if "bge" in repo_id:
-        path = Path(os.environ["CACHE"]) / "bert.gguf"
-        return str(path if path.exists() else write_bert(path, pooling=PoolingType.MEAN))
-    if "Falcon-H1" in repo_id:
-        path = Path(os.environ["CACHE"]) / "hybrid.gguf"
-        return str(path if path.exists() else write_hybrid(path, "falcon-h1"))
+    for word, write in WRITERS.items():
+        if word in repo_id:
+            path = Path(os.environ["CACHE"]) / f"{word}.gguf"
+            return str(path if path.exists() else write(path))
     return str(ersd.models.default_target())
 
 
