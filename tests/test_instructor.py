@@ -21,7 +21,7 @@ from serving import load_tiny, running
 
 pytestmark = pytest.mark.no_sanitizer
 
-OPTIONS: dict[str, Any] = {"model": "tiny", "seed": 5, "max_tokens": 400, "temperature": 1.0}
+OPTIONS: dict[str, Any] = {"model": "tiny", "seed": 6, "max_tokens": 400, "temperature": 1.0}
 MODES = ["JSON", "JSON_SCHEMA", "TOOLS"]
 
 

@@ -21,7 +21,8 @@ pytestmark = [
 ]
 
 # The rooms of cpp/ersd from bottom to top. A file includes files of its own room and of lower ones.
-ROOMS = ["root", "race", "tree", "model", "verify", "learning", "draft", "decode", "llama", "top"]
+ROOMS = ["root", "race", "attention", "tree", "model", "verify", "learning", "draft", "decode"]
+ROOMS += ["llama", "top"]
 ROOT_FILES = {"token", "stats", "stopwatch", "check", "process"}
 TOP_FILES = {"text", "request", "places", "scheduler", "model_pair", "generator", "worker", "ersd"}
 # These may include any file of cpp/ersd: the bindings, the benchmarks and the tests.

@@ -20,6 +20,10 @@
 #include "ersd/race/race.h"                // the winner and the first arrivals of a race
 #include "ersd/race/logprobs.h"            // log-probabilities of emitted tokens
 
+#include "ersd/attention/variants.h"       // its loops, for several instruction sets
+#include "ersd/attention/seen_cells.h"     // which cells a token sees
+#include "ersd/attention/attention.h"      // attention with the same bits in every call
+
 #include "ersd/tree/draft_tree.h"          // a tree of drafted tokens
 #include "ersd/tree/tree_shape.h"          // the tree shapes of the drafting strategies
 #include "ersd/tree/batch.h"               // a tree as a batch of sequences
@@ -68,6 +72,7 @@
 #include "ersd/llama/model.h"              // weights and vocabulary
 #include "ersd/llama/state_shape.h"        // how llama.cpp writes a saved sequence
 #include "ersd/llama/device_memory.h"      // what models and contexts take, and whether it fits
+#include "ersd/llama/own_attention.h"      // our attention in llama.cpp's calls
 #include "ersd/llama/context.h"            // decoding and cache
 #include "ersd/llama/samplers.h"           // bias, penalties and DRY
 #include "ersd/llama/teacher.h"            // many texts side by side

@@ -48,17 +48,19 @@ ModelPair::ModelPair(const std::string& target_path, const std::string& draft_pa
   make_target_context(options, context, interrupted);
   if (draft_) {
     context.exact = context.ordered_cells = false;  // a draft may differ in its last bits
-    context.rope = {};                              // which is the target's
+    context.own_attention = true;
+    context.rope = {};  // which is the target's
     context.whole_trees = false;
     draft_context_ = std::make_unique<llama::Context>(*draft_, context, interrupted);
   }
-  // An exact context on a CPU has flash attention, which skips the cells of other places there.
+  // Flash attention on a CPU, which exact contexts have too, skips the cells of other places.
   const bool flash = options.context.flash_attn == 1;
   const auto keeps = [&](const llama::Model& model, bool skips) {
     return skips && (!model.on_gpu() || !options.context.offload_kqv);
   };
-  place_options_.target_keeps = keeps(target_, flash || exactness_.holds);
-  place_options_.draft_keeps = draft_ && keeps(*draft_, flash);
+  place_options_.target_keeps =
+      keeps(target_, flash || exactness_.holds || target_context_->owns_attention());
+  place_options_.draft_keeps = draft_ && keeps(*draft_, flash || draft_context_->owns_attention());
 }
 
 // Sizes of both contexts. A request whose prompt is new need not drop the text of an earlier one,
@@ -86,6 +88,7 @@ llama::ContextOptions ModelPair::context_options(const GeneratorOptions& options
 void ModelPair::make_target_context(const GeneratorOptions& options, llama::ContextOptions context,
                                     const std::function<bool()>& interrupted) {
   context.exact = options.exact.value_or(draft_ || options.drafts);
+  context.own_attention = context.exact;
   context.ordered_cells = options.exact.value_or(true);
   // The test of widths makes trees too.
   if (!draft_ && !options.drafts && !context.exact) context.max_nodes = 0;

@@ -62,12 +62,12 @@ class Generator(Engine):
             server does. Each call of the target sends some messages to each server.
         use_mmap: whether to map the file instead of reading it.
         use_mlock: whether to keep the model from being swapped out of memory.
-        flash_attn: whether to use flash attention; None chooses what is fastest, and on where
-            an exact text needs it.
+        flash_attn: whether to use llama.cpp's flash attention. None chooses what is fastest, and
+            for an exact text on a CPU with AVX2 ersd's own.
         offload_kqv: whether to keep the cache on the GPU.
         type_k: the type of cached keys, like "f16", "bf16" or "q8_0". The default is "f16", but
-            on a CPU "q8_0" for an exact text, with which llama.cpp computes attention the same
-            way for every number of tokens in a call.
+            "q8_0" for an exact text on a CPU where ersd's own attention cannot be used. Then
+            llama.cpp computes attention the same way for every number of tokens in a call.
         type_v: the type of cached values; "f16" by default.
         lora_path: a LoRA adapter for the target, a GGUF file. Its matrices are in floating point,
             and the last bits of their products depend on how many tokens are computed at a time.

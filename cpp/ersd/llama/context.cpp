@@ -52,6 +52,7 @@ Context::Context(const Model& model, const ContextOptions& options,
       governs_(!model.on_gpu()),
       can_branch_(model.can_branch()),
       whole_trees_(options.whole_trees),
+      owns_attention_(llama::owns_attention(model, options)),
       orders_cells_(options.ordered_cells && (options.exact || cache_on_cpu(model, options))) {
   // A row of logits for each sequence lies on the host, and a window in the cache.
   const auto take_much = [this](int32_t n) {

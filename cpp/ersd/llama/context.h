@@ -68,9 +68,10 @@ class Context : public LanguageModel {
   // std::invalid_argument unless the context was made for drafts.
   void set_widths(const CallWidths& widths);
 
-  int32_t n_threads() const { return n_threads_; }  // of an undisturbed call
-  int64_t n_decoded() const { return n_decoded_; }  // tokens decoded since construction
-  int32_t n_buried() const { return n_buried_; }    // cells that wait for compact()
+  int32_t n_threads() const { return n_threads_; }         // of an undisturbed call
+  int64_t n_decoded() const { return n_decoded_; }         // tokens decoded since construction
+  int32_t n_buried() const { return n_buried_; }           // cells that wait for compact()
+  bool owns_attention() const { return owns_attention_; }  // see OwnAttention
 
   std::vector<DeviceMemory> memory_use() const { return llama::memory_use(context_.get()); }
 
@@ -220,6 +221,7 @@ class Context : public LanguageModel {
   bool governs_;  // only calls on the CPU wait for threads
   bool can_branch_;
   bool whole_trees_;
+  bool owns_attention_;                // whether calls have the attention of ersd/attention/
   bool orders_cells_, ordered_cells_;  // what was asked for, and what is done
   Size size_;
   bool is_lazy_ = false;  // whether size_ grows with what is used

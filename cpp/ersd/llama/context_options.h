@@ -16,8 +16,8 @@ struct RopeOptions {
   int32_t yarn_orig_ctx = 0;
 };
 
-// The names are those of llama.cpp, except n_sequences, n_ctx_total, exact, ordered_cells,
-// max_nodes, whole_trees and lean_window.
+// The names are those of llama.cpp, except n_sequences, n_ctx_total, exact, own_attention,
+// ordered_cells, max_nodes, whole_trees and lean_window.
 struct ContextOptions {
   int32_t n_ctx = 4096;     // positions of one sequence
   int32_t n_batch = 512;    // tokens per call while a prompt is read
@@ -32,6 +32,9 @@ struct ContextOptions {
   // Whether a token's logits must not depend on what else is in its batch, as far as the types of
   // the cache decide that.
   bool exact = false;
+  // Whether attention on a CPU should be ersd's own where it can be; always if exact. It is faster
+  // than llama.cpp's for several tokens, but rounds in another way.
+  bool own_attention = false;
   // Whether accepted tokens stay in the order of cells that plain decoding would give them, see
   // Context::order_cells(). A draft model does not need this.
   bool ordered_cells = true;

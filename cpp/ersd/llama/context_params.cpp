@@ -8,6 +8,9 @@
 #include <tuple>
 #include <utility>
 
+#include "ersd/attention/attention.h"
+#include "ersd/llama/own_attention.h"
+
 namespace ersd::llama {
 namespace {
 
@@ -23,42 +26,55 @@ ggml_type cache_type(const char* option, std::string name) {
       " must be one of f32, f16, bf16, q8_0, q4_0, q4_1, iq4_nl, q5_0, q5_1, got '" + name + "'");
 }
 
-// The size of an attention head's keys, which a file need not say.
-int32_t head_size(const Model& model) {
-  const std::string key = model.architecture() + ".attention.key_length";
+// The size of an attention head's keys or values, which a file need not say.
+int32_t head_size(const Model& model, const char* of) {
+  const std::string key = model.architecture() + ".attention." + of + "_length";
   const int32_t given = std::atoi(model.metadata(key).c_str());
   const int32_t n_heads = std::max(1, llama_model_n_head(model.get()));
   return given > 0 ? given : llama_model_n_embd(model.get()) / n_heads;
 }
 
+// Whether ours can compute a model's attention over a cache in f16. Who asks for flash attention,
+// or for none, wants llama.cpp's.
+bool can_own_attention(const Model& model, const ContextOptions& options) {
+  return options.flash_attn < 0 && has_own_attention() &&
+         attention::supports(head_size(model, "key"), head_size(model, "value"));
+}
+
 // Types of keys and values. llama.cpp's CPU attention over keys and values of one floating-point
 // type takes different code paths for 1 row, for 2 to 63 and for more, which differ in the last
-// bits; over two types it takes one path for all. Of the pairs that do, q8_0 keys and f16 values
-// are the fastest after long texts (bench/results/lengths.md); a block of q8_0 has 32 numbers of
-// one head.
+// bits. Where ours cannot take its place, exactness needs two types, over which llama.cpp takes one
+// path for all. Of the pairs that do, q8_0 keys and f16 values are the fastest after long texts; a
+// block of q8_0 has 32 numbers of one head.
 std::pair<ggml_type, ggml_type> cache_types(const Model& model, const ContextOptions& options) {
   ggml_type k = GGML_TYPE_F16, v = GGML_TYPE_F16;
-  if (options.exact && cache_on_cpu(model, options))
-    k = head_size(model) % 32 == 0 ? GGML_TYPE_Q8_0 : GGML_TYPE_BF16;
+  if (options.exact && cache_on_cpu(model, options) && !can_own_attention(model, options))
+    k = head_size(model, "key") % 32 == 0 ? GGML_TYPE_Q8_0 : GGML_TYPE_BF16;
   if (!options.type_k.empty()) k = cache_type("type_k", options.type_k);
   if (!options.type_v.empty()) v = cache_type("type_v", options.type_v);
   return {k, v};
 }
 
-// Exact attention and quantised values need flash attention. Otherwise llama-cpp-python's default
-// is kept, which is off, so that texts are the same as there.
+// Exact attention, our own and quantised values need flash attention. Otherwise llama-cpp-python's
+// default is kept, which is off, so that texts are the same as there.
 llama_flash_attn_type flash_attention(const Model& model, const ContextOptions& options,
                                       ggml_type v) {
   if (options.flash_attn >= 0) return static_cast<llama_flash_attn_type>(options.flash_attn);
   if (!cache_on_cpu(model, options)) return LLAMA_FLASH_ATTN_TYPE_AUTO;
-  return options.exact || ggml_is_quantized(v) ? LLAMA_FLASH_ATTN_TYPE_ENABLED
-                                               : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  const bool needs_flash = options.exact || owns_attention(model, options) || ggml_is_quantized(v);
+  return needs_flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
 }
 
 }  // namespace
 
 bool cache_on_cpu(const Model& model, const ContextOptions& options) {
   return !model.on_gpu() || !options.offload_kqv;
+}
+
+bool owns_attention(const Model& model, const ContextOptions& options) {
+  return (options.exact || options.own_attention) && cache_on_cpu(model, options) &&
+         can_own_attention(model, options) &&
+         cache_types(model, options) == std::pair(GGML_TYPE_F16, GGML_TYPE_F16);
 }
 
 llama_context_params context_params(const Model& model, const ContextOptions& options) {

@@ -11,6 +11,9 @@ namespace ersd::llama {
 // Whether the cache lies in the memory of the CPU.
 bool cache_on_cpu(const Model& model, const ContextOptions& options);
 
+// Whether the calls of a context are to have the attention of ersd/attention/, see OwnAttention.
+bool owns_attention(const Model& model, const ContextOptions& options);
+
 // The parameters without the sizes and threads, which the context knows. Throws
 // std::invalid_argument for a type that a cache cannot have.
 llama_context_params context_params(const Model& model, const ContextOptions& options);

@@ -161,7 +161,7 @@ class Arguments:
             **self.model_options(),
             **shared,
             "n_threads": self.n_threads,
-            "flash_attn": None if exact and not self.flash_attn else self.flash_attn,
+            "flash_attn": None if exact else self.flash_attn,
             "lora_path": self.lora_path,
             "n_parallel": 1,
             "draft_sources": sources,

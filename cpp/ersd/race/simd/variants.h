@@ -1,5 +1,5 @@
 // Two loops that are written by hand for several instruction sets, and the choice of a variant at
-// run time. Intrinsics stand in this folder only.
+// run time. Intrinsics stand in this folder and in attention/ only.
 #pragma once
 
 #include <cstddef>
