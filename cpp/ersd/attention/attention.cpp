@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <new>
 #include <utility>
 
@@ -41,12 +42,12 @@ struct Shared {
 
 class Work {
  public:
-  Work(const Call& call, int thread, int n_threads, char* scratch)
+  Work(const Call& call, int thread, int n_threads, void* scratch)
       : call_(call),
         variant_(*call.variant),
         thread_(thread),
         n_threads_(n_threads),
-        scratch_(scratch) {
+        scratch_(reinterpret_cast<uintptr_t>(scratch)) {
     group_ = call.n_heads / call.n_kv_heads;
     stride_ = round_up(call.n_cells, variant_.tile);
     const int64_t most = std::clamp(kScoresPerUnit / stride_, int64_t{1}, kRowsPerUnit);
@@ -86,7 +87,7 @@ class Work {
   // The next n objects of the scratch, on cache lines of their own.
   template <typename T>
   T* take(int64_t n) {
-    char* at = scratch_ + used_;
+    const uintptr_t at = scratch_ + used_;
     used_ += static_cast<size_t>(round_up(n * static_cast<int64_t>(sizeof(T)), kLine));
     return reinterpret_cast<T*>(at);
   }
@@ -103,6 +104,7 @@ class Work {
     return mark_cells(mask, call_.n_cells, seen_);
   }
 
+  // Finds the blocks, for all threads.
   void divide() {
     int64_t n_blocks = 0;
     for (int64_t stream = 0; stream < call_.n_streams; ++stream)
@@ -255,7 +257,7 @@ class Work {
   const Call& call_;
   const Variant& variant_;
   int thread_, n_threads_;
-  char* scratch_;
+  uintptr_t scratch_;
   size_t used_ = 0;
   int64_t group_, stride_, tokens_per_block_, rows_per_unit_, n_rows_;
   Shared* shared_;
@@ -285,7 +287,7 @@ size_t scratch_size(const Call& call, int n_threads) {
 }
 
 void attend(const Call& call, int thread, int n_threads, void* scratch, const Barrier& barrier) {
-  Work(call, thread, n_threads, static_cast<char*>(scratch)).run(barrier);
+  Work(call, thread, n_threads, scratch).run(barrier);
 }
 
 }  // namespace ersd::attention
