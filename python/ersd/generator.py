@@ -80,8 +80,9 @@ class Generator(Engine):
             give other last bits in calls of several tokens: True then pads all calls, plain ones
             too, to widths that give the same bits, which takes time, and raises ValueError if there
             are none. False uses llama.cpp's own cache and attention; with drafts the text is then
-            as exact a sample, but can part from plain decoding where two tokens are nearly tied. With K types, log-probabilities differed by up to 0.23 between calls of
-            one and of several tokens, so it parts more often; `exact=True` prevents that.
+            as exact a sample, but can part from plain decoding where two tokens are nearly tied.
+            With K types, log-probabilities differed by up to 0.23 between calls of one and of
+            several tokens, so it parts more often; `exact=True` prevents that.
         context_shift: whether to continue when the context is full. The older half of the tokens
             after the first n_keep is dropped, and the remaining ones are read again at their new
             positions, as a prompt would be. (llama.cpp moves their cached keys and values instead.)
