@@ -116,6 +116,7 @@ def test_messages(folder: Path, tmp_path: Path, generator: Generator) -> None:
     assert "must have messages as JSON" in found[3]["error"]
 
 
+@pytest.mark.usefixtures("generator")  # which writes the models
 def test_other_files(folder: Path, tmp_path: Path) -> None:
     """Parquet and CSV have the same answers as JSON lines, and keep the other columns."""
     pyarrow = pytest.importorskip("pyarrow")

@@ -47,9 +47,9 @@ ModelPair::ModelPair(const std::string& target_path, const std::string& draft_pa
   if (!draft_path.empty()) load_draft(draft_path, options);
   make_target_context(options, context, interrupted);
   if (draft_) {
-    context.exact = context.ordered_cells = false;  // a draft may differ in its last bits
-    context.own_attention = true;
-    context.rope = {};  // which is the target's
+    context.exact = context.ordered_cells = false;         // a draft may differ in its last bits
+    context.own_attention = options.exact.value_or(true);  // exact=False asks for llama.cpp's
+    context.rope = {};                                     // which is the target's
     context.whole_trees = false;
     draft_context_ = std::make_unique<llama::Context>(*draft_, context, interrupted);
   }
