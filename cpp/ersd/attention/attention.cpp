@@ -56,7 +56,7 @@ class Work {
     n_rows_ = call.n_tokens * call.n_streams * call.n_heads;
     shared_ = take<Shared>(1);
     blocks_ = take<Block>(call.n_tokens * call.n_streams);
-    sums_ = take<float>(kUnitsPerThread * n_threads * rows_per_unit_);
+    inverse_ = take<float>(kUnitsPerThread * n_threads * rows_per_unit_);
     const int64_t together = std::min(n_rows_, kUnitsPerThread * n_threads * rows_per_unit_);
     scores_ = take<float>(std::max(together, n_threads * rows_per_unit_) * stride_);
     for (int i = 0; i < n_threads; ++i) {
@@ -194,21 +194,27 @@ class Work {
     return round_up(unit.n_rows, variant_.rows) / variant_.rows * unit.value_size / variant_.width;
   }
 
-  // Each thread takes whole units.
-  void run_units(int64_t n_units) {
-    float* scores = scores_ + thread_ * rows_per_unit_ * stride_;
-    float* sums = sums_ + thread_ * rows_per_unit_;
-    for (int64_t i = thread_; i < n_units; i = shared_->next.fetch_add(1)) {
-      const Unit unit = prepare(i);
-      variant_.scores(unit, cells_, 0, unit.stride / variant_.tile, columns_, scores);
-      for (int64_t row = 0; row < unit.n_rows; ++row)
-        sums[row] =
-            inverse(variant_.weights(scores + row * unit.stride, unit.n_cells, sink(i, row)));
-      variant_.values(unit, cells_, scores, 0, n_items(unit), sums, out_);
+  // Turns the scores of rows into weights, and writes 1 / their sums.
+  void weigh(int64_t index, const Unit& unit, int64_t first, int64_t last, float* scores,
+             float* inverse) const {
+    for (int64_t row = first; row < last; ++row) {
+      const float sum =
+          variant_.weights(scores + row * unit.stride, unit.n_cells, sink(index, row));
+      inverse[row] = sum == 0 ? 0 : 1 / sum;
     }
   }
 
-  static float inverse(float sum) { return sum == 0 ? 0 : 1 / sum; }
+  // Each thread takes whole units.
+  void run_units(int64_t n_units) {
+    float* scores = scores_ + thread_ * rows_per_unit_ * stride_;
+    float* inverse = inverse_ + thread_ * rows_per_unit_;
+    for (int64_t i = thread_; i < n_units; i = shared_->next.fetch_add(1)) {
+      const Unit unit = prepare(i);
+      variant_.scores(unit, cells_, 0, unit.stride / variant_.tile, columns_, scores);
+      weigh(i, unit, 0, unit.n_rows, scores, inverse);
+      variant_.values(unit, cells_, scores, 0, n_items(unit), inverse, out_);
+    }
+  }
 
   // All threads work on each step of all units.
   void run_together(int64_t n_units, const Barrier& barrier) {
@@ -229,7 +235,7 @@ class Work {
           };
           return std::pair(index(begin), index(end));
         };
-        if (cost < end && cost + own > begin) work(i, prepare(i), scores, sums_ + row, share);
+        if (cost < end && cost + own > begin) work(i, prepare(i), scores, inverse_ + row, share);
         cost += own;
         const int64_t n_rows = block_of(i).n_tokens * group_;
         row += n_rows;
@@ -241,16 +247,14 @@ class Work {
       variant_.scores(unit, cells_, first, last, columns_, scores);
     });
     barrier();
-    each([&](int64_t i, const Unit& unit, float* scores, float* sums, auto&& share) {
+    each([&](int64_t i, const Unit& unit, float* scores, float* inverse, auto&& share) {
       const auto [first, last] = share(unit.n_rows);
-      for (int64_t row = first; row < last; ++row)
-        sums[row] =
-            inverse(variant_.weights(scores + row * unit.stride, unit.n_cells, sink(i, row)));
+      weigh(i, unit, first, last, scores, inverse);
     });
     barrier();
-    each([&](int64_t, const Unit& unit, float* scores, float* sums, auto&& share) {
+    each([&](int64_t, const Unit& unit, float* scores, float* inverse, auto&& share) {
       const auto [first, last] = share(n_items(unit));
-      variant_.values(unit, cells_, scores, first, last, sums, out_);
+      variant_.values(unit, cells_, scores, first, last, inverse, out_);
     });
   }
 
@@ -262,7 +266,7 @@ class Work {
   int64_t group_, stride_, tokens_per_block_, rows_per_unit_, n_rows_;
   Shared* shared_;
   Block* blocks_;
-  float *sums_, *scores_;
+  float *inverse_, *scores_;
   uint16_t* seen_ = nullptr;
   int32_t* cells_ = nullptr;
   float *columns_ = nullptr, *q_ = nullptr, *slopes_ = nullptr;

@@ -24,6 +24,15 @@ inline void transpose(Floats (&x)[kWidth]) {
   }
 }
 
+// Calls work<n> for the next n of the rows that are left, kRows at most.
+template <int n = kRows, class Work>
+inline void with_rows(int64_t left, Work&& work) {
+  if constexpr (n > 1) {
+    if (left < n) return with_rows<n - 1>(left, work);
+  }
+  work.template operator()<n>();
+}
+
 // Writes the keys of up to kTile cells as columns; columns: f32[key_size, kTile].
 inline void pack_keys(const Unit& unit, const int32_t* cells, int n, float* columns) {
   for (int j = 0; j < kTile; j += kWidth) {
@@ -102,19 +111,9 @@ void scores(const Unit& unit, const int32_t* cells, int64_t first_tile, int64_t 
     for (int64_t row = 0; row < unit.n_rows; row += kRows) {
       const float* q = unit.q + row * unit.key_size;
       float* out = scores + row * unit.stride + begin;
-      const int64_t left = unit.n_rows - row;
-      if (left >= 6)
-        score_rows<6>(q, unit.key_size, columns, out, unit.stride);
-      else if (left == 5)
-        score_rows<5>(q, unit.key_size, columns, out, unit.stride);
-      else if (left == 4)
-        score_rows<4>(q, unit.key_size, columns, out, unit.stride);
-      else if (left == 3)
-        score_rows<3>(q, unit.key_size, columns, out, unit.stride);
-      else if (left == 2)
-        score_rows<2>(q, unit.key_size, columns, out, unit.stride);
-      else
-        score_rows<1>(q, unit.key_size, columns, out, unit.stride);
+      with_rows(unit.n_rows - row, [&]<int n_rows>() {
+        score_rows<n_rows>(q, unit.key_size, columns, out, unit.stride);
+      });
     }
     // Cells of one piece of the cache are the rule.
     const bool in_one_piece = n == kTile && in_tile[kTile - 1] - in_tile[0] == kTile - 1;
@@ -228,18 +227,8 @@ void values(const Unit& unit, const int32_t* cells, const float* weights, int64_
         first + last_item - item < n_vectors ? first + last_item - item : n_vectors;
     item += last - first;
     const float* p = weights + row * unit.stride;
-    const int64_t left = unit.n_rows - row;
-    if (left >= 6)
-      add_vectors<6>(unit, cells, p, first, last, inverse + row, out + row);
-    else if (left == 5)
-      add_vectors<5>(unit, cells, p, first, last, inverse + row, out + row);
-    else if (left == 4)
-      add_vectors<4>(unit, cells, p, first, last, inverse + row, out + row);
-    else if (left == 3)
-      add_vectors<3>(unit, cells, p, first, last, inverse + row, out + row);
-    else if (left == 2)
-      add_vectors<2>(unit, cells, p, first, last, inverse + row, out + row);
-    else
-      add_vectors<1>(unit, cells, p, first, last, inverse + row, out + row);
+    with_rows(unit.n_rows - row, [&]<int n_rows>() {
+      add_vectors<n_rows>(unit, cells, p, first, last, inverse + row, out + row);
+    });
   }
 }

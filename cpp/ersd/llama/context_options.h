@@ -24,7 +24,7 @@ struct ContextOptions {
   int32_t n_threads = 0;    // 0: default_n_threads()
   int32_t flash_attn = -1;  // -1: llama.cpp decides, 0: off, 1: on
   // Types of the cache: "f16", "bf16", "f32", "q8_0", ... Empty means the types that `exact` asks
-  // for, see exact_types().
+  // for, see context_params.cpp.
   std::string type_k, type_v;
   bool offload_kqv = true;
   bool op_offload = true;
