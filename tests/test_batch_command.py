@@ -198,7 +198,7 @@ def test_kill_and_run_again(folder: Path, tmp_path: Path) -> None:
     """After kill -9 at random moments, no row is there twice, and none is missing."""
     load_tiny(folder)
     rng = random.Random(0)
-    rows = [{"prompt": "the " * rng.randint(1, 9), "n": i} for i in range(150)]
+    rows = [{"prompt": "the " * rng.randint(1, 9), "n": i} for i in range(600)]
     source = write_lines(tmp_path / "in.jsonl", rows)
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     assert main(words(folder, source, whole)) == 0
@@ -207,9 +207,9 @@ def test_kill_and_run_again(folder: Path, tmp_path: Path) -> None:
     n_kills = n_before = 0
     while not out.exists() and n_kills < 4:
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            # It is killed only after it has added something to what was there.
+            # It is killed after it has added something to what was there, and long before the end.
             until(partial(has_grown, process, log, n_before), 60)
-            time.sleep(rng.uniform(0, 0.1))
+            time.sleep(rng.uniform(0, 0.02))
             process.send_signal(signal.SIGKILL)
         n_kills += not out.exists()
         n_before = n_lines(log)
