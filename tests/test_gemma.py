@@ -102,19 +102,18 @@ def test_text_is_the_same_in_one_class_of_widths(
 def test_conversations(path: Path) -> None:
     """With Gemma's template, prompt and answer are those of llama-cpp-python's own chat format.
 
-    The file itself has no template.
+    The file itself has no template. Nothing drafts, since this file's texts depend on drafts.
     """
     with pytest.raises(ValueError, match="has no chat template"):
         Generator(path, n_ctx=64).chat(TALK)
-    generator = Generator(
-        path, n_ctx=1024, n_threads=1, type_k="f16", flash_attn=True, chat_template=TURNS
-    )
+    options: dict[str, Any] = {"type_k": "f16", "flash_attn": True, "draft_sources": ()}
+    generator = Generator(path, n_ctx=1024, n_threads=1, chat_template=TURNS, **options)
     text = "<start_of_turn>user\nHi!<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n"
     text += (
         "<start_of_turn>user\nWhat is the capital of France?<end_of_turn>\n<start_of_turn>model\n"
     )
     assert generator.apply_chat_template(TALK) == generator.tokenize(text)
-    options: dict[str, Any] = {"messages": TALK, "max_tokens": 16, "temperature": 0.0}
+    options = {"messages": TALK, "max_tokens": 16, "temperature": 0.0}
     ours, theirs = (
         each.create_chat_completion(**options)
         for each in (generator, llama(path, chat_format="gemma"))
