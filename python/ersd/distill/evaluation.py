@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from ersd import Generator
 from ersd.distill.corpus import Text
 from ersd.distill.settings import Distillation
 from ersd.prompts import read_prompts
-from ersd.ranks import Texts
+from ersd.ranks import Record, Texts
 from ersd.tune import chat_prompt
 
 __all__ = ["NODES", "OWN_TEXTS", "TEMPERATURES", "Figures", "evaluate", "evaluate_all"]
@@ -76,21 +77,15 @@ def evaluate(
 
         ``cost`` is the time of a draft call over that of a target call, for one token each.
     """
+    records: dict[float, list[Record]] = {temperature: [] for temperature in TEMPERATURES}
+    # What was read of a prompt is kept for its next text.
+    for (i, prompt), temperature in product(enumerate(prompts), TEMPERATURES):
+        positions = generator.ranks(prompt, max_tokens=max_tokens, temperature=temperature, seed=i)
+        ranks = [position.rank for position in positions]
+        records[temperature].append({"category": "", "prompt": i, "ranks": ranks})
     figures: Figures = {}
-    for temperature in TEMPERATURES:
-        texts = Texts(
-            {
-                "category": "",
-                "prompt": i,
-                "ranks": [
-                    position.rank
-                    for position in generator.ranks(
-                        prompt, max_tokens=max_tokens, temperature=temperature, seed=i
-                    )
-                ],
-            }
-            for i, prompt in enumerate(prompts)
-        )
+    for temperature, found in records.items():
+        texts = Texts(found)
         name = f"t{temperature:g}"
         measured = {f"first_{name}": texts.first_acceptance()}
         for k in NODES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -16,20 +17,38 @@ from ersd.distill.student import EPSILON, HEAD_WIDTH, ROPE_BASE, Dimensions, Stu
 from ersd.distill.target import files_of
 from ersd.files import replacing
 
-__all__ = ["export", "load", "positions_of"]
+__all__ = ["Packed", "export", "load", "positions_of"]
 
 Facts = Mapping[str, str | int | float]
 
 CONTEXT = 8 * ROW  # context length that the file states; training is on rows of ROW tokens
 
 
-def export(student: Student, target: Path, path: Path, facts: Facts) -> None:
+class Packed:
+    """The weights of a student as its file has them, which takes seconds to make.
+
+    Attributes:
+        dimensions: the size of the student.
+        tensors: the blocks or numbers of each tensor, and how they are quantised, by its name.
+    """
+
+    def __init__(self, student: Student) -> None:
+        """Quantise the matrices. Vectors stay in f32."""
+        self.dimensions = student.dimensions
+        self.tensors: dict[str, tuple[np.ndarray[Any, Any], gguf.GGMLQuantizationType | None]] = {}
+        for key, tensor in student.state_dict().items():
+            name, values = key.replace("layers.", "blk.", 1), tensor.float()
+            is_vector = values.ndim == 1
+            self.tensors[name] = (values.cpu().numpy(), None) if is_vector else packed(name, values)
+
+
+def export(student: Packed, target: Path, path: Path, facts: Facts) -> None:
     """Write a student, with an exact copy of the target's tokenizer.
 
     The file is written under another name first, so it is either complete or not there.
 
     Args:
-        student: the student.
+        student: the weights of the student.
         target: the model it learnt from, a GGUF file.
         path: the file to write.
         facts: how the student was made, kept as metadata ``ersd.distill.*``.
@@ -45,7 +64,8 @@ def export(student: Student, target: Path, path: Path, facts: Facts) -> None:
         _add_dimensions(writer, student.dimensions)
         _add_facts(writer, {"from": name, "tokens_kept": N_TOP, **facts})
         _copy_tokenizer(writer, reader)
-        _add_tensors(writer, student)
+        for name, (values, quantisation) in student.tensors.items():
+            writer.add_tensor(name, values, raw_dtype=quantisation)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -126,14 +146,3 @@ def _copy_tokenizer(writer: gguf.GGUFWriter, reader: gguf.GGUFReader) -> None:
             kind = field.types[0]
             items = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
             writer.add_key_value(key, field.contents(), kind, items)
-
-
-def _add_tensors(writer: gguf.GGUFWriter, student: Student) -> None:
-    """Add the student's weights: matrices quantised, vectors in f32."""
-    for key, tensor in student.state_dict().items():
-        name = key.replace("layers.", "blk.", 1)
-        if tensor.ndim == 1:
-            writer.add_tensor(name, tensor.float().cpu().numpy())
-        else:
-            blocks, quantisation = packed(name, tensor.float())
-            writer.add_tensor(name, blocks, raw_dtype=quantisation)

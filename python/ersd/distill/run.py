@@ -20,7 +20,7 @@ from ersd.distill.batches import ROW, Batch, Batches
 from ersd.distill.card import card
 from ersd.distill.corpus import Corpus, Text
 from ersd.distill.evaluation import OWN_TEXTS, Figures, evaluate_all
-from ersd.distill.export import export, load, positions_of
+from ersd.distill.export import Packed, export, load, positions_of
 from ersd.distill.settings import Distillation
 from ersd.distill.student import Dimensions, Matrix, Student, begin
 from ersd.distill.target import all_states, matrices, single_states
@@ -70,6 +70,7 @@ def distill(settings: Distillation) -> Figures:
         n_ctx=settings.n_ctx,
         n_threads=settings.n_threads or None,
         n_gpu_layers=settings.n_gpu_layers,
+        exact=False,  # it only cuts texts into tokens, and need not be tested
     )
     dimensions = Dimensions(target.target.n_vocab, settings.width, settings.layers)
     embedding, output = matrices(settings.target)
@@ -85,11 +86,11 @@ def distill(settings: Distillation) -> Figures:
     trainer = _trainer(settings, begun, learnt)
     curve = _train(settings, trainer, _measured_rows(held))
     facts = _facts(settings, target, learnt)
-    unfinished = settings.work / "draft.gguf"
-    export(trainer.student, settings.target, unfinished, facts)
+    student, unfinished = Packed(trainer.student), settings.work / "draft.gguf"
+    export(student, settings.target, unfinished, facts)
     results = evaluate_all(_pair(settings, unfinished), settings, held)
     figures = results[OWN_TEXTS]
-    export(trainer.student, settings.target, settings.draft, {**facts, **figures})
+    export(student, settings.target, settings.draft, {**facts, **figures})
     text = card(settings, facts, results, curve)
     with replacing(settings.draft.with_suffix(".md")) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
