@@ -4,14 +4,15 @@ python bench/busy.py [-m MODEL] [--busy 0,1,2] [--repetitions 3] [--tokens 300]
 
 Each line is for one number of busy processes and prints tokens per second of a Generator with one
 thread, of one with a thread per core, which gives threads up while its calls stall, and of
-llama-cpp-python's Llama with a thread per core; the least and the greatest of some repetitions, in
-turn.
+llama-cpp-python's Llama with a thread per core: the median of some repetitions, in turn, and the
+least and the greatest.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -80,7 +81,10 @@ def main() -> None:
         finally:
             for other in others:
                 other.kill()
-        cells = [f"{name} {min(x):.0f} to {max(x):.0f}" for name, x in speeds.items()]
+        cells = [
+            f"{name} {statistics.median(x):.0f} ({min(x):.0f} to {max(x):.0f})"
+            for name, x in speeds.items()
+        ]
         print(f"{n_busy} busy: {', '.join(cells)} tokens/s", flush=True)
 
 

@@ -171,6 +171,38 @@ def test_slow_calls_stop_drafting():
     assert simulate(controller, target, draft, 200, lambda k: min(k, 1), time=3.0)[0] < 20
 
 
+def test_calls_that_took_far_less_time_do_not_stop_drafting():
+    """Their time fades where no node is worth its time. New costs forget it at once."""
+    tree, target, draft = optimal_shape(RANKS, 6, 64), curve(10.0, 0.5), curve(1.0, 0.02)
+    for heal in (
+        lambda controller: [controller.learn(0, 10.0, n_drafted=0) for _ in range(500)],
+        lambda controller: controller.forget_times(),
+    ):
+        controller = DraftController()
+        first = controller.plan_fixed(tree, RANKS, target, draft)
+        for _ in range(500):
+            controller.plan_fixed(tree, RANKS, target, draft)
+            controller.learn(2, first.ms / 50)
+        assert controller.plan_fixed(tree, RANKS, target, draft).ms < first.ms / 40
+        heal(controller)
+        healed = controller.plan_fixed(tree, RANKS, target, draft)
+        assert healed.ms == pytest.approx(first.ms, rel=1e-2)
+
+
+def test_calls_that_draft_nothing_do_not_hide_slow_ones():
+    """Where drafting took longer than expected, plain calls in between change nothing of that."""
+    tree, target, draft = optimal_shape(RANKS, 6, 64), curve(10.0, 0.5), curve(1.0, 0.02)
+    controller = DraftController()
+    first = controller.plan_fixed(tree, RANKS, target, draft)
+    for _ in range(500):
+        controller.plan_fixed(tree, RANKS, target, draft)
+        controller.learn(2, 2 * first.ms)
+    slow = controller.plan_fixed(tree, RANKS, target, draft)
+    for _ in range(500):
+        controller.learn(0, 10.0, n_drafted=0)
+    assert controller.plan_fixed(tree, RANKS, target, draft).ms == slow.ms > 1.9 * first.ms
+
+
 @pytest.mark.parametrize("n", [2, 5, 8])
 def test_a_plan_beside_other_sequences(n):
     """A sequence has its share of a call in which the others have as many nodes."""

@@ -289,3 +289,6 @@ def test_wrong_costs_last_one_answer(
     assert np.max(wrong.profile().target_ms) < 30 * true_ms
     with np.load(path) as file:
         assert file["target_ms"].max() < 30 * true_ms
+    # Calls that took so much less than the wrong costs do not make drafting look cheap now.
+    with_one = wrong.forecast()[1]
+    assert with_one.ms_per_call > 0.5 * wrong.profile().target_ms[0][1]

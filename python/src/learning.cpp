@@ -1,11 +1,13 @@
 // Bindings of the room learning: what verified positions and calls teach.
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/function.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <tuple>
 
@@ -217,10 +219,14 @@ void bind_controller(nb::module_& m) {
           "ranks"_a, "target"_a, "draft"_a, "The plans of a plain call and of each k.")
       .def(
           "learn",
-          [](OneText& c, int32_t n_accepted, double ms) {
-            c.controller.learn(c.text, c.text.plan.nodes, n_accepted, ms);
+          [](OneText& c, int32_t n_accepted, double ms, std::optional<int32_t> n_drafted) {
+            c.controller.learn(c.text, n_drafted.value_or(c.text.plan.nodes), n_accepted, ms);
           },
-          "n_accepted"_a, "ms"_a, "Learns from a call that followed the last plan.")
+          "n_accepted"_a, "ms"_a, "n_drafted"_a = std::nullopt,
+          "Learns from a call that followed the last plan, with so many nodes or those of the plan.")
+      .def(
+          "forget_times", [](OneText& c) { c.controller.forget_times(); },
+          "Forgets what was learnt of times.")
       .def("begin_text", [](OneText& c) { c.text = {}; }, "Begins another text.");
 }
 

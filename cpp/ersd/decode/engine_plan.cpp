@@ -207,6 +207,8 @@ bool Engine::must_measure() const {
 void Engine::measure() {
   measured_at_call_ = n_calls_;
   ++n_measurements_;
+  controller_.forget_times();
+  trials_ = {};  // it has compared times with the costs that were known
   for (LanguageModel* model : {drafter_.model(), &target_})
     for (int32_t place = 0; model && place < model->n_sequences(); ++place)
       model->rollback(0, place);

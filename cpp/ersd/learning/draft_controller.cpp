@@ -145,10 +145,17 @@ void DraftController::learn(Text& text, int32_t n_drafted, int32_t n_accepted, d
   text.expected = kTextFade * text.expected + text.estimate.tokens - 1;
   accepted_ = kFade * accepted_ + n_accepted;
   expected_accepted_ = kFade * expected_accepted_ + text.estimate.tokens - 1;
-  // If the draft's calls showed that no node is worth its time, the target's call was a plain one.
-  if (n_drafted == 0) return;
-  drafting_ms_ = kFade * drafting_ms_ + std::min(ms, kStalled * text.estimate.ms);
+  // If no node was worth its time, the target's call was a plain one. Where that comes from calls
+  // that once took less time than expected, it must not stay so: that time fades.
+  if (n_drafted == 0 && drafting_ms_ >= expected_ms_) return;
+  const double taken_ms = n_drafted > 0 ? ms : text.estimate.ms;
+  drafting_ms_ = kFade * drafting_ms_ + std::min(taken_ms, kStalled * text.estimate.ms);
   expected_ms_ = kFade * expected_ms_ + text.estimate.ms;
+}
+
+void DraftController::forget_times() {
+  drafting_ms_ = expected_ms_ = kFirstMs;
+  probing_budget_ms_ = 0;
 }
 
 }  // namespace ersd

@@ -77,6 +77,10 @@ class DraftController {
   // of them accepted, and how long it took.
   void learn(Text& text, int32_t n_drafted, int32_t n_accepted, double ms);
 
+  // Forgets what was learnt of times, after the costs have been measured anew. What was saved or
+  // lost by costs that were wrong says nothing about the new ones.
+  void forget_times();
+
  private:
   // The fastest way to draft.
   struct Choice {
@@ -97,8 +101,9 @@ class DraftController {
 
   // Fading sums over recent drafting calls of what they brought and of what was expected. They
   // begin as if 4 accepted tokens and 100 ms had come as expected.
+  static constexpr double kFirstMs = 100;
   double accepted_ = 4, expected_accepted_ = 4;
-  double drafting_ms_ = 100, expected_ms_ = 100;
+  double drafting_ms_ = kFirstMs, expected_ms_ = kFirstMs;
 };
 
 }  // namespace ersd
