@@ -223,7 +223,8 @@ void bind_controller(nb::module_& m) {
             c.controller.learn(c.text, n_drafted.value_or(c.text.plan.nodes), n_accepted, ms);
           },
           "n_accepted"_a, "ms"_a, "n_drafted"_a = std::nullopt,
-          "Learns from a call that followed the last plan, with so many nodes or those of the plan.")
+          "Learns from a call that followed the last plan, with so many nodes or those of the "
+          "plan.")
       .def(
           "forget_times", [](OneText& c) { c.controller.forget_times(); },
           "Forgets what was learnt of times.")
