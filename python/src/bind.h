@@ -19,6 +19,7 @@ void bind_tree(nanobind::module_& m);
 void bind_model(nanobind::module_& m);
 void bind_verify(nanobind::module_& m);
 void bind_learning(nanobind::module_& m);
+void bind_choices(nanobind::module_& m);
 void bind_draft(nanobind::module_& m);
 void bind_decode(nanobind::module_& m);
 void bind_llama(nanobind::module_& m);

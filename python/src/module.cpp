@@ -10,6 +10,7 @@ NB_MODULE(_core, m) {
   bind_model(m);
   bind_verify(m);
   bind_learning(m);
+  bind_choices(m);
   bind_draft(m);
   bind_decode(m);
   bind_llama(m);
