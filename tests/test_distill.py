@@ -19,7 +19,7 @@ pytestmark = pytest.mark.no_sanitizer
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
 from ersd.distill.evaluation import evaluate  # noqa: E402
-from ersd.distill.export import Packed, export  # noqa: E402
+from ersd.distill.export import DraftFile  # noqa: E402
 from ersd.distill.run import distill  # noqa: E402
 from ersd.distill.settings import Distillation  # noqa: E402
 from ersd.distill.student import Dimensions, Student  # noqa: E402
@@ -57,7 +57,7 @@ def test_a_distilled_draft_is_worth_more_than_one_that_learnt_nothing(
     path, figures = distilled
     torch.manual_seed(1)
     untrained = tmp_path / "untrained.gguf"
-    export(Packed(Student(Dimensions(515, 64, 1))), writer_path, untrained, {})
+    DraftFile(Student(Dimensions(515, 64, 1)), writer_path).write(untrained, {})
     pair = Generator(writer_path, untrained, n_ctx=96, n_threads=1, profile=False)
     before = evaluate(pair, [text.tokens[: len(text.tokens) // 2].tolist() for text in texts[:16]])
     for t in ("t1", "t0.6"):

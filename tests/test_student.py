@@ -15,7 +15,7 @@ pytestmark = pytest.mark.no_sanitizer
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'ersd[distill]'")
 
 from ersd.distill import rounding, target  # noqa: E402
-from ersd.distill.export import Packed, export, load  # noqa: E402
+from ersd.distill.export import DraftFile, load  # noqa: E402
 from ersd.distill.student import Dimensions, Student  # noqa: E402
 
 
@@ -58,7 +58,7 @@ def test_llama_cpp_computes_the_same(tmp_path: Path, writer_path: Path, writer: 
             parameter.data += 1
     model.token_embd.weight.data *= 10
     path = tmp_path / "student.gguf"
-    export(Packed(model), writer_path, path, {"seed": 1})
+    DraftFile(model, writer_path).write(path, {"seed": 1})
     tensors = {t.name: t for t in gguf.GGUFReader(str(path)).tensors}
     with torch.no_grad():
         for name, parameter in model.named_parameters():

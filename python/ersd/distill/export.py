@@ -17,23 +17,30 @@ from ersd.distill.student import EPSILON, HEAD_WIDTH, ROPE_BASE, Dimensions, Stu
 from ersd.distill.target import files_of
 from ersd.files import replacing
 
-__all__ = ["Packed", "export", "load", "positions_of"]
+__all__ = ["DraftFile", "load", "positions_of"]
 
 Facts = Mapping[str, str | int | float]
 
 CONTEXT = 8 * ROW  # context length that the file states; training is on rows of ROW tokens
 
 
-class Packed:
-    """The weights of a student as its file has them, which takes seconds to make.
+class DraftFile:
+    """A student as a file, with an exact copy of the target's tokenizer. It takes seconds to make.
 
     Attributes:
         dimensions: the size of the student.
         tensors: the blocks or numbers of each tensor, and how they are quantised, by its name.
     """
 
-    def __init__(self, student: Student) -> None:
-        """Quantise the matrices. Vectors stay in f32."""
+    def __init__(self, student: Student, target: Path) -> None:
+        """Quantise the matrices and read the target's metadata. Vectors stay in f32.
+
+        Args:
+            student: the student.
+            target: the model it learnt from, a GGUF file.
+        """
+        self._reader = gguf.GGUFReader(str(files_of(target)[0]))
+        self._name = _text(self._reader, "general.name") or target.stem
         self.dimensions = student.dimensions
         self.tensors: dict[str, tuple[np.ndarray[Any, Any], gguf.GGMLQuantizationType | None]] = {}
         for key, tensor in student.state_dict().items():
@@ -41,39 +48,34 @@ class Packed:
             is_vector = values.ndim == 1
             self.tensors[name] = (values.cpu().numpy(), None) if is_vector else packed(name, values)
 
+    def write(self, path: Path, facts: Facts) -> None:
+        """Write the file.
 
-def export(student: Packed, target: Path, path: Path, facts: Facts) -> None:
-    """Write a student, with an exact copy of the target's tokenizer.
+        It is written under another name first, so it is either complete or not there.
 
-    The file is written under another name first, so it is either complete or not there.
-
-    Args:
-        student: the weights of the student.
-        target: the model it learnt from, a GGUF file.
-        path: the file to write.
-        facts: how the student was made, kept as metadata ``ersd.distill.*``.
-    """
-    reader = gguf.GGUFReader(str(files_of(target)[0]))
-    name = _text(reader, "general.name") or target.stem
-    with replacing(path) as unfinished:
-        writer = gguf.GGUFWriter(str(unfinished), "llama")
-        writer.add_name(f"{name} draft")
-        writer.add_description(f"A draft for {name}, distilled from it")
-        if license_name := _text(reader, "general.license"):
-            writer.add_license(license_name)
-        _add_dimensions(writer, student.dimensions)
-        _add_facts(writer, {"from": name, "tokens_kept": N_TOP, **facts})
-        _copy_tokenizer(writer, reader)
-        for name, (values, quantisation) in student.tensors.items():
-            writer.add_tensor(name, values, raw_dtype=quantisation)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        Args:
+            path: the file.
+            facts: how the student was made, kept as metadata ``ersd.distill.*``.
+        """
+        with replacing(path) as unfinished:
+            writer = gguf.GGUFWriter(str(unfinished), "llama")
+            writer.add_name(f"{self._name} draft")
+            writer.add_description(f"A draft for {self._name}, distilled from it")
+            if license_name := _text(self._reader, "general.license"):
+                writer.add_license(license_name)
+            _add_dimensions(writer, self.dimensions)
+            _add_facts(writer, {"from": self._name, "tokens_kept": N_TOP, **facts})
+            _copy_tokenizer(writer, self._reader)
+            for name, (values, quantisation) in self.tensors.items():
+                writer.add_tensor(name, values, raw_dtype=quantisation)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
 
 
 def load(path: Path, dimensions: Dimensions) -> Student:
-    """Return the student that a file of `export` holds, with the rounded weights of the file.
+    """Return the student that a file of `DraftFile` holds, with the rounded weights of the file.
 
     Args:
         path: the file.

@@ -20,7 +20,7 @@ from ersd.distill.batches import ROW, Batch, Batches
 from ersd.distill.card import card
 from ersd.distill.corpus import Corpus, Text
 from ersd.distill.evaluation import OWN_TEXTS, Figures, evaluate_all
-from ersd.distill.export import Packed, export, load, positions_of
+from ersd.distill.export import DraftFile, load, positions_of
 from ersd.distill.settings import Distillation
 from ersd.distill.student import Dimensions, Matrix, Student, begin
 from ersd.distill.target import all_states, matrices, single_states
@@ -86,11 +86,11 @@ def distill(settings: Distillation) -> Figures:
     trainer = _trainer(settings, begun, learnt)
     curve = _train(settings, trainer, _measured_rows(held))
     facts = _facts(settings, target, learnt)
-    student, unfinished = Packed(trainer.student), settings.work / "draft.gguf"
-    export(student, settings.target, unfinished, facts)
+    draft, unfinished = DraftFile(trainer.student, settings.target), settings.work / "draft.gguf"
+    draft.write(unfinished, facts)
     results = evaluate_all(_pair(settings, unfinished), settings, held)
     figures = results[OWN_TEXTS]
-    export(student, settings.target, settings.draft, {**facts, **figures})
+    draft.write(settings.draft, {**facts, **figures})
     text = card(settings, facts, results, curve)
     with replacing(settings.draft.with_suffix(".md")) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
