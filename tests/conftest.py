@@ -70,13 +70,16 @@ class Drafting(Generator):
 def ctrl_c(seconds: float, function: Callable[..., object], *args: Any, **options: Any) -> bool:
     """Calls a function and interrupts it after some seconds, as Ctrl-C does.
 
+    It is interrupted again every few seconds, as a user would do, because Python drops a
+    KeyboardInterrupt that comes while it finalizes an object. An earlier test may have left one.
+
     Returns whether KeyboardInterrupt came out of the function before it returned.
     """
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     returned = False
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_REAL, seconds, 5)
             function(*args, **options)
             returned = True
         finally:
