@@ -21,9 +21,9 @@ pytestmark = [
 ]
 
 # The rooms of cpp/ersd from bottom to top. A file includes files of its own room and of lower ones.
-ROOMS = ["root", "race", "attention", "tree", "model", "verify", "learning", "draft", "decode"]
-ROOMS += ["llama", "top"]
-ROOT_FILES = {"token", "stats", "stopwatch", "check", "process"}
+ROOMS = ["root", "race", "matrix", "attention", "tree", "model", "verify", "learning"]
+ROOMS += ["draft", "decode", "llama", "top"]
+ROOT_FILES = {"token", "stats", "stopwatch", "check", "process", "barrier"}
 TOP_FILES = {"text", "request", "places", "scheduler", "model_pair", "generator", "worker", "ersd"}
 # These may include any file of cpp/ersd: the bindings, the benchmarks and the tests.
 ABOVE = ["python/src", "bench", "tests"]

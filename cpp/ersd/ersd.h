@@ -6,6 +6,7 @@
 #include "ersd/stats.h"                    // counts and times of one generation
 #include "ersd/stopwatch.h"                // the time that a scope takes
 #include "ersd/process.h"                  // which process an object was made in
+#include "ersd/barrier.h"                  // where the threads of an operation wait
 #include "ersd/check.h"                    // checks of arguments, and their messages
 
 #include "ersd/race/simd/philox.h"         // 128 random bits of a counter and a key
@@ -19,6 +20,9 @@
 #include "ersd/race/selection.h"           // typical-p and XTC
 #include "ersd/race/race.h"                // the winner and the first arrivals of a race
 #include "ersd/race/logprobs.h"            // log-probabilities of emitted tokens
+
+#include "ersd/matrix/variants.h"          // loops of products, for several instruction sets
+#include "ersd/matrix/product.h"           // weights in Q8_0 times the inputs of several tokens
 
 #include "ersd/attention/variants.h"       // its loops, for several instruction sets
 #include "ersd/attention/seen_cells.h"     // which cells a token sees
@@ -72,7 +76,7 @@
 #include "ersd/llama/model.h"              // weights and vocabulary
 #include "ersd/llama/state_shape.h"        // how llama.cpp writes a saved sequence
 #include "ersd/llama/device_memory.h"      // what models and contexts take, and whether it fits
-#include "ersd/llama/own_attention.h"      // our attention in llama.cpp's calls
+#include "ersd/llama/own_operations.h"     // attention and products of ours in llama.cpp's calls
 #include "ersd/llama/context.h"            // decoding and cache
 #include "ersd/llama/samplers.h"           // bias, penalties and DRY
 #include "ersd/llama/teacher.h"            // many texts side by side

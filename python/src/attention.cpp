@@ -5,17 +5,15 @@
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
-#include <barrier>
 #include <cstddef>
-#include <stdexcept>
-#include <string>
 #include <string_view>
-#include <thread>
+#include <utility>
 #include <vector>
 
 #include "bind.h"
 #include "ersd/check.h"
+#include "threads.h"
+#include "variants.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -28,15 +26,6 @@ using Queries = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::
 using Halves = nb::ndarray<const uint16_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using Mask = nb::ndarray<const uint16_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
-const attention::Variant* find(std::string_view name) {
-  const auto all = attention::supported_variants();
-  const auto found = std::ranges::find_if(all, [&](auto* v) { return v->name == name; });
-  if (found == all.end())
-    throw std::invalid_argument("variant must be one of attention_variants(), got " +
-                                std::string(name));
-  return *found;
-}
-
 attention::Strides strides(size_t rows, size_t row, size_t heads) {
   return {row, rows * row, heads * rows * row};
 }
@@ -45,7 +34,7 @@ auto attend(std::string_view variant, const Queries& q, const Halves& k, const H
             const Mask& mask, float scale, float max_bias, float softcap, const Floats& sinks,
             int n_threads) {
   attention::Call call{};
-  call.variant = find(variant);
+  call.variant = find_variant(attention::supported_variants(), variant, "attention_variants()");
   call.n_streams = static_cast<int64_t>(q.shape(0)),
   call.n_heads = static_cast<int64_t>(q.shape(1));
   call.n_tokens = static_cast<int64_t>(q.shape(2)),
@@ -67,15 +56,10 @@ auto attend(std::string_view variant, const Queries& q, const Halves& k, const H
   call.scale = scale, call.max_bias = max_bias, call.softcap = softcap;
   std::vector<float> out(q.shape(0) * q.shape(1) * q.shape(2) * v.shape(3));
   call.out = out.data();
-  std::vector<std::max_align_t> scratch(
-      attention::scratch_size(call, n_threads) / sizeof(std::max_align_t) + 1);
-  std::barrier barrier(n_threads);
-  const auto wait = [](void* b) { static_cast<std::barrier<>*>(b)->arrive_and_wait(); };
-  std::vector<std::thread> threads;
-  for (int i = 0; i < n_threads; ++i)
-    threads.emplace_back(
-        [&, i] { attention::attend(call, i, n_threads, scratch.data(), {wait, &barrier}); });
-  for (std::thread& thread : threads) thread.join();
+  run_threads(n_threads, attention::scratch_size(call, n_threads),
+              [&](int thread, void* scratch, const Barrier& barrier) {
+                attention::attend(call, thread, n_threads, scratch, barrier);
+              });
   return array_of(std::move(out), q.shape(0), q.shape(2), q.shape(1), v.shape(3));
 }
 
@@ -83,13 +67,7 @@ auto attend(std::string_view variant, const Queries& q, const Halves& k, const H
 
 void bind_attention(nb::module_& m) {
   m.def(
-      "attention_variants",
-      [] {
-        std::vector<std::string> names;
-        for (const auto* variant : attention::supported_variants())
-          names.emplace_back(variant->name);
-        return names;
-      },
+      "attention_variants", [] { return names_of_variants(attention::supported_variants()); },
       "Returns the names of the attention code that this processor supports, the fastest one "
       "last.");
 

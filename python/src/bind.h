@@ -14,6 +14,7 @@
 
 // One function for each file of bindings.
 void bind_race(nanobind::module_& m);
+void bind_matrix(nanobind::module_& m);
 void bind_attention(nanobind::module_& m);
 void bind_tree(nanobind::module_& m);
 void bind_model(nanobind::module_& m);

@@ -5,6 +5,7 @@
 NB_MODULE(_core, m) {
   m.doc() = "The C++ core of ersd. Private: use the names in the package ersd.";
   bind_race(m);
+  bind_matrix(m);
   bind_attention(m);
   bind_tree(m);
   bind_model(m);

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "ersd/attention/variants.h"
+#include "ersd/barrier.h"
 
 namespace ersd::attention {
 
@@ -39,13 +40,6 @@ struct Call {
   float* out;          // f32[n_streams, n_tokens, n_heads, value_size]
   const float* sinks;  // f32[n_heads]: the score of one cell more without a value; or null
   float scale, max_bias, softcap;  // max_bias: ALiBi's; softcap: of scores; 0: none
-};
-
-// Waits until all threads of the call have come to it.
-struct Barrier {
-  void (*wait)(void*);
-  void* threads;
-  void operator()() const { wait(threads); }
 };
 
 // Whether attend() can compute heads of these sizes: multiples of 16 numbers.

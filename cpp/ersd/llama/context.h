@@ -71,7 +71,7 @@ class Context : public LanguageModel {
   int32_t n_threads() const { return n_threads_; }         // of an undisturbed call
   int64_t n_decoded() const { return n_decoded_; }         // tokens decoded since construction
   int32_t n_buried() const { return n_buried_; }           // cells that wait for compact()
-  bool owns_attention() const { return owns_attention_; }  // see OwnAttention
+  bool owns_attention() const { return owns_attention_; }  // see OwnOperations
 
   std::vector<DeviceMemory> memory_use() const { return llama::memory_use(context_.get()); }
 

@@ -9,7 +9,7 @@
 #include "ersd/llama/backend.h"
 #include "ersd/llama/context.h"
 #include "ersd/llama/context_params.h"
-#include "ersd/llama/own_attention.h"
+#include "ersd/llama/own_operations.h"
 #include "ersd/stopwatch.h"
 
 namespace ersd::llama {
@@ -263,7 +263,7 @@ void Context::call_llama() {
   int32_t status;
   {
     const Stopwatch watch(ms);
-    const OwnAttention own(owns_attention_);
+    const OwnOperations own(owns_attention_);
     status = llama_decode(context_.get(), *batch_);
     llama_synchronize(context_.get());  // a GPU works on, and its time is the call's
   }

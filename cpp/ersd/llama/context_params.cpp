@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "ersd/attention/attention.h"
-#include "ersd/llama/own_attention.h"
+#include "ersd/llama/own_operations.h"
 
 namespace ersd::llama {
 namespace {

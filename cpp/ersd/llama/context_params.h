@@ -11,7 +11,7 @@ namespace ersd::llama {
 // Whether the cache lies in the memory of the CPU.
 bool cache_on_cpu(const Model& model, const ContextOptions& options);
 
-// Whether the calls of a context are to have the attention of ersd/attention/, see OwnAttention.
+// Whether the calls of a context are to have the attention of ersd/attention/, see OwnOperations.
 bool owns_attention(const Model& model, const ContextOptions& options);
 
 // The parameters without the sizes and threads, which the context knows. Throws

@@ -8,6 +8,7 @@
 
 #include "ersd/check.h"
 #include "ersd/llama/backend.h"
+#include "ersd/llama/own_operations.h"
 
 namespace ersd::llama {
 
@@ -43,6 +44,7 @@ int32_t PlainContext::decode() {
                           positions_.data(),       one.data(),     sequences.data(),
                           outputs.data()};
   clear_error();
+  const OwnOperations own(false);
   const int32_t status = llama_decode(context_.get(), batch);
   llama_synchronize(context_.get());
   tokens_.clear();

@@ -9,6 +9,7 @@
 #include "ersd/check.h"
 #include "ersd/llama/backend.h"
 #include "ersd/llama/cores.h"
+#include "ersd/llama/own_operations.h"
 
 namespace ersd::llama {
 namespace {
@@ -69,6 +70,7 @@ void Teacher::decode(std::span<const int32_t> texts, std::span<const Token> toke
   }
   batch.n_tokens = static_cast<int32_t>(tokens.size());
   clear_error();
+  const OwnOperations own(false);
   const int32_t status = llama_decode(context_.get(), batch);
   if (status != 0)
     throw std::runtime_error("llama_decode failed with status " + std::to_string(status) + " on " +
