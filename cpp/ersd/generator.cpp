@@ -121,14 +121,20 @@ bool Generator::needs_worker() const {
 // Ends the team of the owner before the worker has one, if the owner leads, and the other way
 // round.
 void Generator::move_team(bool to_worker) {
-  if (to_worker == team_is_workers_) return;
-  if (!to_worker)
-    worker_.run(llama::release_team);
-  else if (std::this_thread::get_id() == owner_)
+  if (to_worker) {
+    release_owners_team();
+  } else {
+    if (worker_has_team_) worker_.run(llama::release_team);
+    owner_has_team_ = true;
+  }
+  worker_has_team_ = to_worker;
+}
+
+// Ends the team of the owner if this is the owner. No other thread can do so, and it may lead for
+// long, so the owner does it whenever it waits for others or has no request left.
+void Generator::release_owners_team() {
+  if (std::this_thread::get_id() == owner_ && std::exchange(owner_has_team_, false))
     llama::release_team();
-  else
-    return;
-  team_is_workers_ = to_worker;
 }
 
 // Does some work as the leader, without the lock. No other thread may lead. Returns whether
@@ -153,6 +159,7 @@ bool Generator::lead(Lock& lock, const std::function<bool()>& work) {
   do {
     scheduler_.remove_cancelled();
     const Snapshot now = look();
+    if (now.n_active + now.n_waiting == 0) release_owners_team();
     lock.lock();
     snapshot_ = now;
     if (!has_cancelled_) break;
@@ -183,6 +190,7 @@ bool Generator::wait(Lock& lock, Clock::time_point deadline) {
     throw std::runtime_error("a logits processor must not use the Generator that calls it");
   const auto now = Clock::now();
   if (now >= deadline) return false;
+  release_owners_team();
   changed_->wait_until(lock, std::min(deadline, now + kPoll));
   lock.unlock();  // a signal handler may use the Generator
   if (interrupted_ && interrupted_()) throw Interrupted();

@@ -118,6 +118,7 @@ class Generator {
   bool make_step(Lock& lock);
   bool needs_worker() const;
   void move_team(bool to_worker);
+  void release_owners_team();
   bool wait(Lock& lock, Clock::time_point deadline);
   Snapshot look() const;
   Request::Options request_options(const std::vector<Token>& prompt, bool wants_ranks) const;
@@ -139,7 +140,8 @@ class Generator {
   std::vector<std::shared_ptr<Request>> arrivals_;  // those that the scheduler does not know yet
   bool has_cancelled_ = false;  // whether requests were cancelled while a thread led
   std::thread::id owner_ = std::this_thread::get_id();  // made the Generator
-  bool team_is_workers_ = false;                        // whether the worker called llama.cpp last
+  bool owner_has_team_ = false;   // of threads that help llama.cpp; only the owner uses this
+  bool worker_has_team_ = false;  // only the leader uses this
   Worker worker_;
   int64_t n_changes_ = 0;  // steps, and other work that was done
   Snapshot snapshot_;

@@ -30,7 +30,7 @@ struct GeneratorOptions {
   llama::ContextOptions context;
   int32_t n_parallel = 4;     // requests that are answered at once; others wait
   int32_t n_ctx_total = 0;    // tokens that all requests may cache together; 0: n_ctx
-  float prompt_share = 0.6F;  // see Engine
+  float prompt_share = 0.5F;  // see Engine
   int32_t n_history = 0;      // see Engine
   bool drafts = false;        // whether requests may draft without a draft model
   // Whether the text must be the same to the bit whatever is drafted, and whatever other requests

@@ -237,7 +237,7 @@ void bind_sequence(nb::module_& m) {
 void bind_engine(nb::module_& m) {
   nb::class_<Engine>(m, "Engine", "The decoding step of many sequences over two language models.")
       .def(nb::init<LanguageModel&, LanguageModel*, double, int32_t>(), "target"_a,
-           "draft"_a.none(), "prompt_share"_a = 0.6, "n_history"_a = 0, nb::keep_alive<1, 2>(),
+           "draft"_a.none(), "prompt_share"_a = 0.5, "n_history"_a = 0, nb::keep_alive<1, 2>(),
            nb::keep_alive<1, 3>())
       .def("begin", &Engine::begin, "sequence"_a)
       .def(

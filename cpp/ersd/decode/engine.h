@@ -25,7 +25,7 @@ class Engine {
   // prompt_share: the share of a step's time that reading prompts may take while other sequences
   //   generate, at least 0 and less than 1. At least one token is read.
   // n_history: tokens of earlier sequences that are kept to draft from.
-  explicit Engine(LanguageModel& target, LanguageModel* draft, double prompt_share = 0.6,
+  explicit Engine(LanguageModel& target, LanguageModel* draft, double prompt_share = 0.5,
                   int32_t n_history = 0);
 
   // Begins a sequence at its place, or goes on with one that had to leave its place: keeps what

@@ -15,8 +15,8 @@ constexpr double kShare = 0.85, kBadShare = 0.6;
 constexpr int32_t kStalls = 3, kMostStalls = 96;
 
 constexpr size_t kTrial = 3;          // calls of a trial that are compared
-constexpr double kGain = 1.1;         // how much faster fewer threads must be
-constexpr double kHopeless = 0.5;     // a trial ends at once if it is slower than this
+constexpr double kGain = 1.25;        // how much faster fewer threads must be
+constexpr double kHopeless = 0.5;     // a trial of more ends at once if it is slower than this
 constexpr double kNewest = 0.3;       // weight of the last call in averages
 constexpr double kTrialShare = 0.03;  // of the time, what trials of more threads may cost
 constexpr double kShortWaitMs = 500, kLongWaitMs = 30000;  // until more threads are tried
@@ -52,11 +52,13 @@ void ThreadGovernor::start_trial(int32_t n_threads) {
   trial_lost_ms_ = 0;
 }
 
-// The first call of a trial wakes the threads, so it is compared only if it is hopeless.
+// The first call with more threads wakes them, so it is compared only if it is hopeless. Fewer
+// threads are given up with the first call that is not faster.
 void ThreadGovernor::learn_from_trial(double speed, double lost_ms) {
   trial_lost_ms_ += std::max(lost_ms, 0.0);
   trial_.push_back(speed);
-  if (speed < kHopeless * speed_) return end_trial(false, speed);
+  const double least = tried_ < kept_ ? 1 : kHopeless;
+  if (speed < least * speed_) return end_trial(false, speed);
   if (trial_.size() <= kTrial) return;
   std::nth_element(trial_.begin() + 1, trial_.begin() + 1 + kTrial / 2, trial_.end());
   const double median = trial_[1 + kTrial / 2];

@@ -59,7 +59,7 @@ class LoadedModels:
         n_keep: int = 0,
         n_parallel: int = 4,
         n_ctx_total: int = 0,
-        prompt_share: float = 0.6,
+        prompt_share: float = 0.5,
         draft_sources: Sequence[str] | None = None,
         n_history: int = 32768,
         chat_template: str | None = None,
