@@ -24,7 +24,8 @@ pytestmark = [
 ROOMS = ["root", "race", "matrix", "attention", "tree", "model", "verify", "learning"]
 ROOMS += ["draft", "decode", "llama", "top"]
 ROOT_FILES = {"token", "stats", "stopwatch", "check", "process", "barrier"}
-TOP_FILES = {"text", "request", "places", "scheduler", "model_pair", "generator", "worker", "ersd"}
+TOP_FILES = {"text", "request", "places", "scheduler", "model_pair", "generator", "worker"}
+TOP_FILES |= {"teams", "ersd"}
 # These may include any file of cpp/ersd: the bindings, the benchmarks and the tests.
 ABOVE = ["python/src", "bench", "tests"]
 # This file times llama.cpp's own sampler beside ours.

@@ -91,5 +91,6 @@
 #include "ersd/scheduler.h"                // which requests run
 #include "ersd/model_pair.h"               // a target, a draft and their contexts
 #include "ersd/worker.h"                   // a thread that runs one function after another
+#include "ersd/teams.h"                    // which thread calls llama.cpp for many threads
 #include "ersd/generator.h"                // from prompts to text, for many threads
 // clang-format on

@@ -113,53 +113,28 @@ bool Generator::make_step(Lock& lock) {
   return lead(lock, [this] { return scheduler_.step(); });
 }
 
-bool Generator::needs_worker() const {
-  const auto n_known = static_cast<size_t>(snapshot_.n_active + snapshot_.n_waiting);
-  return n_known + arrivals_.size() > 1 || std::this_thread::get_id() != owner_;
-}
-
-// Ends the team of the owner before the worker has one, if the owner leads, and the other way
-// round.
-void Generator::move_team(bool to_worker) {
-  if (to_worker) {
-    release_owners_team();
-  } else {
-    if (worker_has_team_) worker_.run(llama::release_team);
-    owner_has_team_ = true;
-  }
-  worker_has_team_ = to_worker;
-}
-
-// Ends the team of the owner if this is the owner. No other thread can do so, and it may lead for
-// long, so the owner does it whenever it waits for others or has no request left.
-void Generator::release_owners_team() {
-  if (std::this_thread::get_id() == owner_ && std::exchange(owner_has_team_, false))
-    llama::release_team();
-}
-
 // Does some work as the leader, without the lock. No other thread may lead. Returns whether
 // anything has changed, as the work says or because requests arrived, and wakes the waiting threads
 // then. Objects that belong to Python are released without the lock, because that waits for
 // Python's own lock.
 bool Generator::lead(Lock& lock, const std::function<bool()>& work) {
-  const bool uses_worker = needs_worker();
-  leader_ = uses_worker ? worker_.start() : std::this_thread::get_id();
+  const auto n_known = static_cast<size_t>(snapshot_.n_active + snapshot_.n_waiting);
+  const std::thread::id thread = teams_.thread_for_work(n_known + arrivals_.size() <= 1);
+  leader_ = thread;
   auto arrivals = std::exchange(arrivals_, {});
   bool changed = true;
   std::exception_ptr error;
   lock.unlock();
   try {
     for (auto& request : arrivals) scheduler_.add(std::move(request));
-    const std::function<void()> run = [&] { changed = work() || !arrivals.empty(); };
-    move_team(uses_worker);
-    uses_worker ? worker_.run(run) : run();
+    teams_.run(thread, [&] { changed = work() || !arrivals.empty(); });
   } catch (...) {
     error = std::current_exception();
   }
   do {
     scheduler_.remove_cancelled();
     const Snapshot now = look();
-    if (now.n_active + now.n_waiting == 0) release_owners_team();
+    if (now.n_active + now.n_waiting == 0) teams_.release_owners();
     lock.lock();
     snapshot_ = now;
     if (!has_cancelled_) break;
@@ -190,7 +165,7 @@ bool Generator::wait(Lock& lock, Clock::time_point deadline) {
     throw std::runtime_error("a logits processor must not use the Generator that calls it");
   const auto now = Clock::now();
   if (now >= deadline) return false;
-  release_owners_team();
+  teams_.release_owners();
   changed_->wait_until(lock, std::min(deadline, now + kPoll));
   lock.unlock();  // a signal handler may use the Generator
   if (interrupted_ && interrupted_()) throw Interrupted();

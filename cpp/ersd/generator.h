@@ -15,7 +15,7 @@
 #include "ersd/process.h"
 #include "ersd/request.h"
 #include "ersd/scheduler.h"
-#include "ersd/worker.h"
+#include "ersd/teams.h"
 
 namespace ersd {
 
@@ -23,7 +23,7 @@ namespace ersd {
 // std::runtime_error. Among the threads that wait for their requests, one leads and
 // makes a step for all requests, while the others wait for it. The thread that made the Generator
 // makes steps itself while there is one request; else the worker makes them for whoever leads, so
-// that llama.cpp is not called by many threads in turn (see llama::release_team()).
+// that llama.cpp is not called by many threads in turn (see Teams).
 class Generator {
  public:
   using Options = GeneratorOptions;
@@ -116,9 +116,6 @@ class Generator {
   bool lead(Lock& lock, const std::function<bool()>& work);
   void lead_alone(const std::function<void()>& work);
   bool make_step(Lock& lock);
-  bool needs_worker() const;
-  void move_team(bool to_worker);
-  void release_owners_team();
   bool wait(Lock& lock, Clock::time_point deadline);
   Snapshot look() const;
   Request::Options request_options(const std::vector<Token>& prompt, bool wants_ranks) const;
@@ -139,10 +136,7 @@ class Generator {
   std::thread::id leader_;  // no thread leads if it is no thread
   std::vector<std::shared_ptr<Request>> arrivals_;  // those that the scheduler does not know yet
   bool has_cancelled_ = false;  // whether requests were cancelled while a thread led
-  std::thread::id owner_ = std::this_thread::get_id();  // made the Generator
-  bool owner_has_team_ = false;   // of threads that help llama.cpp; only the owner uses this
-  bool worker_has_team_ = false;  // only the leader uses this
-  Worker worker_;
+  Teams teams_;
   int64_t n_changes_ = 0;  // steps, and other work that was done
   Snapshot snapshot_;
 };

@@ -8,7 +8,8 @@ namespace ersd {
 Worker::~Worker() {
   if (!thread_.joinable()) return;
   if (!process_.is_current()) {
-    thread_.detach();  // it does not run in a forked child
+    // A forked child does not have the thread, so it can neither be joined nor detached there.
+    new std::thread(std::move(thread_));
     return;
   }
   {

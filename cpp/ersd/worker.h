@@ -1,5 +1,4 @@
-// A thread that runs one function after another. llama.cpp keeps a team of helping threads for each
-// thread that calls it, and teams that take turns hinder each other.
+// A thread that runs one function after another.
 #pragma once
 
 #include <exception>

@@ -18,7 +18,7 @@ int32_t cgroup_cores(const std::string& root = "");
 
 // Ends the team of OpenMP threads that llama.cpp keeps for the calling thread, if there is one.
 // While the teams of all threads together have more members than there are cores, OpenMP's threads
-// hardly spin when they wait for each other, and calls take 1.5 times as long.
+// hardly spin when they wait for each other, and calls take up to twice as long.
 void release_team();
 
 }  // namespace ersd::llama
