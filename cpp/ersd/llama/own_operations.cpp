@@ -249,8 +249,6 @@ Own installed() {
 
 bool has_own_attention() { return installed().attention; }
 
-bool has_own_products() { return installed().products; }
-
 OwnOperations::OwnOperations(bool attention)
     : attention_before_(std::exchange(has_attention, attention)),
       products_before_(std::exchange(has_products, installed().products)) {}

@@ -10,12 +10,9 @@ namespace ersd::llama {
 // Whether contexts can be computed with ersd/attention/: on this processor, with this llama.cpp.
 bool has_own_attention();
 
-// Whether products with weights in Q8_0 are those of ersd/matrix/: on this processor, and if they
-// have the bits of this llama.cpp's products.
-bool has_own_products();
-
-// While it lives, the calls of this thread have our products, which change no bit. If `attention`
-// is true, flash attention over keys and values in half precision is ours, too.
+// While it lives, the calls of this thread have the products of ersd/matrix/, if this processor can
+// compute them and they have the bits of this llama.cpp's products. If `attention` is true, flash
+// attention over keys and values in half precision is ours, too.
 class OwnOperations {
  public:
   explicit OwnOperations(bool attention);
