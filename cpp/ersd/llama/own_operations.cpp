@@ -98,7 +98,8 @@ matrix::Product product_of(const ggml_tensor* op) {
 // Weights with `extra` are in an order of their own.
 bool can_multiply(const ggml_tensor* op) {
   const ggml_tensor *weights = op->src[0], *inputs = op->src[1];
-  return weights->type == GGML_TYPE_Q8_0 && inputs->type == GGML_TYPE_F32 && !weights->extra &&
+  return inputs->ne[1] >= matrix::supported_variants().back()->least_tokens &&
+         weights->type == GGML_TYPE_Q8_0 && inputs->type == GGML_TYPE_F32 && !weights->extra &&
          weights->buffer && ggml_backend_buffer_is_host(weights->buffer) &&
          weights->ne[2] * weights->ne[3] * inputs->ne[2] * inputs->ne[3] == 1 &&
          weights->nb[0] == ggml_type_size(weights->type) && inputs->nb[0] == sizeof(float) &&

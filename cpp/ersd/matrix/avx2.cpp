@@ -87,7 +87,7 @@ void quantise(const float* x, int64_t token, const Inputs& inputs) {
 
 }  // namespace
 
-const Variant avx2{"avx2", quantise, multiply};
+const Variant avx2{"avx2", 2, quantise, multiply};
 
 }  // namespace ersd::matrix
 #endif

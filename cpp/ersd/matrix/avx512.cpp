@@ -98,7 +98,7 @@ void quantise(const float* x, int64_t token, const Inputs& inputs) {
 
 }  // namespace
 
-const Variant avx512{"avx512", quantise, multiply};
+const Variant avx512{"avx512", 1, quantise, multiply};
 
 }  // namespace ersd::matrix
 #endif

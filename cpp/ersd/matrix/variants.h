@@ -40,6 +40,7 @@ struct Rows {
 
 struct Variant {
   const char* name;
+  int64_t least_tokens;  // for fewer, llama.cpp's product takes less time
   // Writes the inputs of a token. x: f32[n_blocks * 32].
   void (*quantise)(const float* x, int64_t token, const Inputs& inputs);
   // Writes the products of the rows with all tokens.
