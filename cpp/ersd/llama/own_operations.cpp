@@ -241,8 +241,10 @@ Own install() {
 }
 
 Own installed() {
-  init_backend();
-  static const Own own = install();
+  static const Own own = [] {
+    init_backend();
+    return install();
+  }();
   return own;
 }
 
