@@ -23,7 +23,7 @@ pytestmark = [
 # The rooms of cpp/ersd from bottom to top. A file includes files of its own room and of lower ones.
 ROOMS = ["root", "race", "matrix", "attention", "tree", "model", "verify", "learning"]
 ROOMS += ["draft", "decode", "llama", "top"]
-ROOT_FILES = {"token", "stats", "stopwatch", "check", "process", "barrier"}
+ROOT_FILES = {"token", "stats", "stopwatch", "check", "process", "operation"}
 TOP_FILES = {"text", "request", "places", "scheduler", "model_pair", "generator", "worker"}
 TOP_FILES |= {"teams", "ersd"}
 # These may include any file of cpp/ersd: the bindings, the benchmarks and the tests.

@@ -6,7 +6,7 @@
 #include "ersd/stats.h"                    // counts and times of one generation
 #include "ersd/stopwatch.h"                // the time that a scope takes
 #include "ersd/process.h"                  // which process an object was made in
-#include "ersd/barrier.h"                  // where the threads of an operation wait
+#include "ersd/operation.h"                // what operations in llama.cpp's calls have in common
 #include "ersd/check.h"                    // checks of arguments, and their messages
 
 #include "ersd/race/simd/philox.h"         // 128 random bits of a counter and a key

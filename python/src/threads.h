@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "ersd/barrier.h"
+#include "ersd/operation.h"
 
 // Calls operation(thread, scratch, barrier) in every thread from 0 to n_threads - 1.
 template <class Operation>

@@ -19,15 +19,12 @@ constexpr int64_t kRowsPerUnit = 48;         // enough to make up for turning ke
 constexpr int64_t kScoresPerUnit = 1 << 18;  // floats of scores, which should stay in the cache
 constexpr int64_t kUnitsPerThread = 4;       // with fewer, threads work together on each unit
 constexpr int64_t kSpareCells = 64;          // of a unit that one of its tokens may not see
-constexpr int64_t kLine = 64;                // bytes of a cache line
 
-#ifdef ERSD_X86_ATTENTION
+#ifdef ERSD_X86_OPERATIONS
 constexpr std::array<const Variant*, 2> kVariants{&avx2, &avx512};
 #else
 constexpr std::array<const Variant*, 0> kVariants{};
 #endif
-
-int64_t round_up(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
 
 // Neighbouring tokens that see nearly the same cells.
 struct Block {
@@ -88,7 +85,7 @@ class Work {
   template <typename T>
   T* take(int64_t n) {
     const uintptr_t at = scratch_ + used_;
-    used_ += static_cast<size_t>(round_up(n * static_cast<int64_t>(sizeof(T)), kLine));
+    used_ += static_cast<size_t>(round_up(n * static_cast<int64_t>(sizeof(T)), kCacheLine));
     return reinterpret_cast<T*>(at);
   }
 
@@ -279,7 +276,7 @@ class Work {
 
 std::span<const Variant* const> supported_variants() {
   size_t n = 0;
-#ifdef ERSD_X86_ATTENTION
+#ifdef ERSD_X86_OPERATIONS
   if (__builtin_cpu_supports("x86-64-v3")) n = 1;
   if (__builtin_cpu_supports("x86-64-v4")) n = 2;
 #endif

@@ -14,7 +14,7 @@
 #include <span>
 
 #include "ersd/attention/variants.h"
-#include "ersd/barrier.h"
+#include "ersd/operation.h"
 
 namespace ersd::attention {
 

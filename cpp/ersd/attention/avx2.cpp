@@ -1,7 +1,7 @@
 // The variant for AVX2 with FMA and F16C.
 #include "ersd/attention/variants.h"
 
-#ifdef ERSD_X86_ATTENTION
+#ifdef ERSD_X86_OPERATIONS
 #include <immintrin.h>
 
 #pragma GCC target("arch=x86-64-v3")

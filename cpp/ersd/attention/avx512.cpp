@@ -1,7 +1,7 @@
 // The variant for AVX-512.
 #include "ersd/attention/variants.h"
 
-#ifdef ERSD_X86_ATTENTION
+#ifdef ERSD_X86_OPERATIONS
 #include <immintrin.h>
 
 // GCC warns of the undefined vectors in its own header.

@@ -4,12 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// The sanitizer of threads does not see the barriers of llama.cpp's threads. MinGW does not align
-// the stack for AVX, and other compilers have not been tried.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_THREAD__)
-#define ERSD_X86_ATTENTION
-#endif
+#include "ersd/operation.h"
 
 namespace ersd::attention {
 
@@ -52,7 +47,7 @@ struct Variant {
                  int64_t last, const float* inverse, float* const* out);
 };
 
-#ifdef ERSD_X86_ATTENTION
+#ifdef ERSD_X86_OPERATIONS
 extern const Variant avx2, avx512;
 #endif
 

@@ -1,7 +1,7 @@
 // The variant for AVX2 with FMA and F16C.
 #include "ersd/matrix/variants.h"
 
-#ifdef ERSD_X86_MATRIX
+#ifdef ERSD_X86_OPERATIONS
 #include <immintrin.h>
 
 #include <algorithm>

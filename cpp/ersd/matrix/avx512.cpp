@@ -1,7 +1,7 @@
 // The variant for AVX-512 with VNNI.
 #include "ersd/matrix/variants.h"
 
-#ifdef ERSD_X86_MATRIX
+#ifdef ERSD_X86_OPERATIONS
 #include <immintrin.h>
 
 #include <algorithm>

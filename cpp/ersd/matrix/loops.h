@@ -11,7 +11,6 @@
 
 constexpr int kRows = kVectors * kRowsOfVector;
 constexpr int64_t kAhead = 8192;  // bytes of weights that are fetched before they are needed
-constexpr int64_t kLine = 64;     // bytes of a cache line
 
 using RowsOfTile = std::array<const Block*, kRows>;
 using Sums = std::array<std::array<Floats, kMostTokens>, kVectors>;
@@ -26,7 +25,7 @@ void multiply_tile(const RowsOfTile& rows, const Inputs& inputs, int64_t token, 
   const char* ahead = reinterpret_cast<const char*>(rows[0]) + kAhead;
   for (int64_t block = 0; block < inputs.n_blocks; ++block) {
     constexpr int64_t kStep = kRows * sizeof(Block);
-    for (int64_t line = 0; line < kStep + kLine - 1; line += kLine)
+    for (int64_t line = 0; line < kStep + kCacheLine - 1; line += kCacheLine)
       _mm_prefetch(ahead + line, _MM_HINT_T1);
     ahead += kStep;
     std::array<Weights, kVectors> weights;

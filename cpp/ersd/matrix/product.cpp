@@ -10,20 +10,16 @@
 namespace ersd::matrix {
 namespace {
 
-constexpr int64_t kLine = 64;  // bytes of a cache line
-
 // Each thread begins with a share of its own, most of the rows, so that it reads weights in their
 // order. It takes the rest in pieces, so that a thread that loses its core holds up nobody for
 // long.
 constexpr int64_t kPiece = 16;  // rows
 
-#ifdef ERSD_X86_MATRIX
+#ifdef ERSD_X86_OPERATIONS
 constexpr std::array<const Variant*, 2> kVariants{&avx2, &avx512};
 #else
 constexpr std::array<const Variant*, 0> kVariants{};
 #endif
-
-int64_t round_up(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
 
 // The scratch of a product.
 struct Scratch {
@@ -34,21 +30,22 @@ struct Scratch {
 
 Scratch scratch_of(const Product& product, void* memory) {
   const int64_t n_blocks = product.n_numbers / kBlock;
-  const auto at = round_up(static_cast<int64_t>(reinterpret_cast<uintptr_t>(memory)), kLine);
+  const auto at = round_up(static_cast<int64_t>(reinterpret_cast<uintptr_t>(memory)), kCacheLine);
   const int64_t n_numbers = product.n_tokens * product.n_numbers;
-  const int64_t scales = kLine + round_up(n_numbers, kLine);
+  const int64_t scales = kCacheLine + round_up(n_numbers, kCacheLine);
   const int64_t n_scales = product.n_tokens * n_blocks;
-  return {reinterpret_cast<std::atomic<int64_t>*>(at),
-          {reinterpret_cast<uint8_t*>(at + kLine), reinterpret_cast<float*>(at + scales),
-           product.n_tokens, n_blocks},
-          static_cast<size_t>(kLine + scales + n_scales * static_cast<int64_t>(sizeof(float)))};
+  return {
+      reinterpret_cast<std::atomic<int64_t>*>(at),
+      {reinterpret_cast<uint8_t*>(at + kCacheLine), reinterpret_cast<float*>(at + scales),
+       product.n_tokens, n_blocks},
+      static_cast<size_t>(kCacheLine + scales + n_scales * static_cast<int64_t>(sizeof(float)))};
 }
 
 }  // namespace
 
 std::span<const Variant* const> supported_variants() {
   size_t n = 0;
-#ifdef ERSD_X86_MATRIX
+#ifdef ERSD_X86_OPERATIONS
   if (__builtin_cpu_supports("x86-64-v3")) n = 1;
   if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni")) n = 2;
 #endif

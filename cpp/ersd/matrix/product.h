@@ -14,8 +14,8 @@
 #include <cstdint>
 #include <span>
 
-#include "ersd/barrier.h"
 #include "ersd/matrix/variants.h"
+#include "ersd/operation.h"
 
 namespace ersd::matrix {
 

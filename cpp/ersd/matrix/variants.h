@@ -4,12 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// The sanitizer of threads does not see the barriers of llama.cpp's threads. MinGW does not align
-// the stack for AVX, and other compilers have not been tried.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_THREAD__)
-#define ERSD_X86_MATRIX
-#endif
+#include "ersd/operation.h"
 
 namespace ersd::matrix {
 
@@ -47,7 +42,7 @@ struct Variant {
   void (*multiply)(const Rows& rows, const Inputs& inputs);
 };
 
-#ifdef ERSD_X86_MATRIX
+#ifdef ERSD_X86_OPERATIONS
 extern const Variant avx2, avx512;  // avx512: with VNNI
 #endif
 
